@@ -1,0 +1,40 @@
+# Compiler flags of every target. The numeric formats (docs/formats.md) need IEEE arithmetic as written:
+# no contraction of a*b+c, no fast-math; tests/build_flags_test.cpp checks that this holds.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+set(CMAKE_CXX_FLAGS_RELEASE "-O3 -DNDEBUG")
+set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g")
+
+find_program(COMET_CCACHE ccache)
+if(COMET_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${COMET_CCACHE})
+endif()
+
+add_compile_options(-march=x86-64-v2 -mtune=generic -ffp-contract=off -fno-math-errno -Wall -Wextra -Wshadow)
+if(COMET_WERROR)
+  add_compile_options(-Werror)
+endif()
+add_link_options(-static-libstdc++ -static-libgcc)
+if(COMET_SANITIZE STREQUAL "address")
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g1)
+  add_link_options(-fsanitize=address,undefined)
+elseif(COMET_SANITIZE STREQUAL "thread")
+  add_compile_options(-fsanitize=thread -fno-omit-frame-pointer -g1)
+  add_link_options(-fsanitize=thread)
+elseif(NOT COMET_SANITIZE STREQUAL "")
+  message(FATAL_ERROR "COMET_SANITIZE is '${COMET_SANITIZE}'; expected empty, address or thread")
+endif()
+
+# A source whose name ends in _<isa>.cpp is compiled for that instruction set and reached only through
+# run-time dispatch. Such files include no header with inline functions of external linkage
+# (tools/check_style.py holds the list), so no AVX code leaks into baseline callers.
+set(COMET_ISA_avx2 -mavx2 -mfma -mf16c -mbmi2)
+set(COMET_ISA_avx512 ${COMET_ISA_avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq -mprefer-vector-width=512)
+set(COMET_ISA_avx512vnni ${COMET_ISA_avx512} -mavx512vnni)

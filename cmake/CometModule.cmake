@@ -1,0 +1,68 @@
+# comet_module(<room> [DEPENDS <room>...] [EXTERNAL <target>...])
+#
+# Makes the library comet_<room> of src/comet/<room>, and, from the same folder by file suffix:
+#   *_test.cpp   -> the test program comet_<room>_test, each test known to ctest
+#   *_<isa>.cpp  -> compiled with that instruction set's flags (CometFlags.cmake)
+#   *_cuda.cu    -> only with the CUDA backend; without it *_absent.cpp is linked in their place
+set_property(GLOBAL PROPERTY COMET_ROOMS "")
+
+function(comet_module room)
+  cmake_parse_arguments(ARG "" "" "DEPENDS;EXTERNAL" ${ARGN})
+  set(dir ${CMAKE_SOURCE_DIR}/src/comet/${room})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${dir}/*.cpp)
+  set(tests ${sources})
+  list(FILTER tests INCLUDE REGEX "_test\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "_(test|bench)\\.cpp$")
+  if(COMET_HAVE_CUDA)
+    list(FILTER sources EXCLUDE REGEX "_absent\\.cpp$")
+    file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS ${dir}/*.cu)
+    list(APPEND sources ${cuda_sources})
+  endif()
+  foreach(isa avx2 avx512 avx512vnni)
+    set(isa_sources ${sources})
+    list(FILTER isa_sources INCLUDE REGEX "_${isa}\\.cpp$")
+    if(isa_sources)
+      set_source_files_properties(${isa_sources} PROPERTIES COMPILE_OPTIONS "${COMET_ISA_${isa}}")
+    endif()
+  endforeach()
+
+  if(NOT sources)
+    return()
+  endif()
+  add_library(comet_${room} STATIC ${sources})
+  target_include_directories(comet_${room} PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/src>
+                                                  $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  foreach(dep ${ARG_DEPENDS})
+    if(TARGET comet_${dep})
+      target_link_libraries(comet_${room} PUBLIC comet_${dep})
+    endif()
+  endforeach()
+  target_link_libraries(comet_${room} PUBLIC ${ARG_EXTERNAL})
+  set_property(GLOBAL APPEND PROPERTY COMET_ROOMS ${room})
+
+  if(COMET_BUILD_TESTS AND tests)
+    add_executable(comet_${room}_test ${tests})
+    target_link_libraries(comet_${room}_test PRIVATE comet_${room} GTest::gtest_main)
+    target_include_directories(comet_${room}_test PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+    target_compile_definitions(comet_${room}_test PRIVATE COMET_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+    gtest_discover_tests(comet_${room}_test TEST_PREFIX "${room}." DISCOVERY_MODE PRE_TEST
+                         PROPERTIES TIMEOUT 300)
+  endif()
+endfunction()
+
+# One archive libcomet.a with every room, for `cmake --install` and outside projects.
+function(comet_umbrella_library)
+  get_property(rooms GLOBAL PROPERTY COMET_ROOMS)
+  set(objects "")
+  foreach(room ${rooms})
+    list(APPEND objects $<TARGET_OBJECTS:comet_${room}>)
+  endforeach()
+  add_library(comet STATIC ${objects})
+  set_target_properties(comet PROPERTIES LINKER_LANGUAGE CXX)
+  target_include_directories(comet PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/src>
+                                          $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+  target_link_libraries(comet PUBLIC fmt::fmt-header-only nlohmann_json::nlohmann_json Threads::Threads)
+  if(COMET_HAVE_CUDA)
+    target_link_libraries(comet PUBLIC CUDA::cudart_static)
+  endif()
+endfunction()
