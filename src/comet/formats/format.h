@@ -1,0 +1,143 @@
+// WeightFormat: everything Comet knows of one weight format, as a record of functions in one
+// folder. nn::Linear is one class for all of them; methods (quant/) decide numbers, formats only
+// lay bits. Registered in registry.cpp; one conformance suite runs over every row.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "comet/base/json.h"
+#include "comet/base/result.h"
+#include "comet/formats/quantized_weight.h"
+#include "comet/ops/context.h"
+#include "comet/tensor/tensor.h"
+
+namespace comet::formats {
+
+struct WeightFormat;
+struct LinearKernel;
+
+/// One linear of a model, whatever its format: y [rows, n] = x [rows, k] · Wᵀ + bias.
+struct LinearSpec {
+  std::string name;    // "model.layers.0.self_attn.qkv_proj"; for one part the tensor's own prefix
+  std::string prefix;  // "model.layers.0.self_attn."; dense tensors are prefix + part + ".weight"
+  std::vector<std::string> parts;  // {"q_proj", "k_proj", "v_proj"}
+  std::vector<int64_t> part_rows;
+  int64_t k = 0;
+  bool has_bias = false;
+
+  [[nodiscard]] int64_t n() const {
+    int64_t total = 0;
+    for (const int64_t rows : part_rows) total += rows;
+    return total;
+  }
+};
+
+/// Tensors by name, as a checkpoint (or a test) has them.
+class TensorSource {
+ public:
+  virtual ~TensorSource() = default;
+  [[nodiscard]] virtual bool contains(std::string_view name) const = 0;
+  /// The tensor, checked to have this shape and one of these dtypes; the error names file and
+  /// tensor.
+  [[nodiscard]] virtual Result<Tensor> get(std::string_view name, std::span<const DType> dtypes,
+                                           const Shape& shape) const = 0;
+};
+
+/// What a format read from quantization_config; each format derives its own.
+struct FormatConfig {
+  virtual ~FormatConfig() = default;
+};
+
+/// Format-private facts of a bound linear (w4ax: its site, granularity, tables).
+struct LinearMeta {
+  virtual ~LinearMeta() = default;
+};
+
+/// A bound linear: tensors as they lie in the file, plus the kernel that was planned for it.
+struct LinearWeight {
+  const WeightFormat* format = nullptr;
+  LinearSpec spec;
+  std::vector<Tensor> tensors;  // in an order the format defines
+  std::shared_ptr<const LinearMeta> meta;
+  const LinearKernel* kernel = nullptr;
+
+  /// Bytes that one pass over the weight reads.
+  [[nodiscard]] int64_t bytes() const {
+    int64_t total = 0;
+    for (const Tensor& t : tensors) total += t.defined() ? t.num_bytes() : 0;
+    return total;
+  }
+};
+
+/// The input of a linear as its format wants it; opaque to everyone else. Lives in ctx.arena.
+struct Activation {
+  int64_t rows = 0;
+  std::array<Tensor, 4> parts;
+};
+
+/// x · rsqrt(mean(x²) + eps) · weight, not yet computed: the format's producer runs it.
+struct NormInput {
+  View<const float, 2> x;
+  View<const float, 1> weight;
+  float eps = 0.0F;
+};
+
+/// silu(gate) · up, not yet computed.
+struct SiluMulInput {
+  View<const float, 2> gate;
+  View<const float, 2> up;
+};
+
+/// A row of the table of competing kernels. `run` writes out [rows, n] in FP32.
+struct LinearKernel {
+  std::string_view name;  // "w4ax_avx512vnni"
+  bool (*supports)(const LinearWeight& weight, const Caps& caps);
+  /// Estimated time, to choose among the rows that support the weight.
+  double (*cost_us)(const LinearWeight& weight, const Caps& caps);
+  void (*run)(Context& ctx, const LinearWeight& weight, const Activation& x, View<float, 2> out);
+};
+
+/// What `pack` makes: tensors to be written, and the rows of quantization_config that describe
+/// them.
+struct PackedLinear {
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  Json site;    // null when the format has no sites
+  Json linear;  // null likewise
+};
+
+struct WeightFormat {
+  std::string_view name;  // as --format and the checkpoint say it
+  int version;
+  /// Reads and checks quantization_config (null for dense); `source` names the file.
+  Result<std::shared_ptr<const FormatConfig>> (*parse_config)(const Json& quantization_config,
+                                                              const std::string& source);
+  /// Finds the linear's tensors; does not convert.
+  Result<LinearWeight> (*bind)(const LinearSpec& spec, const FormatConfig* config,
+                               const TensorSource& tensors);
+  Result<PackedLinear> (*pack)(const QuantizedWeight& weight);    // null for dense
+  Result<QuantizedWeight> (*unpack)(const LinearWeight& weight);  // exact inverse of pack
+  // Producers of the input: where fusion lives.
+  Activation (*input_from_rows)(Context& ctx, const LinearWeight& weight, View<const float, 2> x);
+  Activation (*input_from_norm)(Context& ctx, const LinearWeight& weight, const NormInput& input);
+  Activation (*input_from_silu_mul)(Context& ctx, const LinearWeight& weight,
+                                    const SiluMulInput& input);
+  /// Scalar, from the definition; out [rows, n].
+  void (*reference_linear)(const LinearWeight& weight, const Activation& x, View<float, 2> out);
+  std::span<const LinearKernel> kernels;
+};
+
+std::span<const WeightFormat* const> weight_formats();
+Result<const WeightFormat*> find_weight_format(std::string_view name);
+
+/// Sets weight.kernel to the cheapest row that supports it on this device; an error that lists what
+/// exists when there is none.
+Status plan_linear(LinearWeight& weight, const Caps& caps);
+
+}  // namespace comet::formats

@@ -1,0 +1,24 @@
+// Batch: one ragged step as flat arrays in host memory. Prefill, decode and mixed steps are the
+// same. The engine fills it, models and the KV cache read it.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "comet/tensor/view.h"
+
+namespace comet {
+
+struct Batch {
+  std::span<const int32_t> tokens;      // [num_tokens]
+  std::span<const int32_t> positions;   // [num_tokens] position of each token in its sequence
+  std::span<const int32_t> cu_seqlens;  // [num_seqs + 1] tokens of sequence s are [cu[s], cu[s+1])
+  std::span<const int32_t> kv_lens;     // [num_seqs] tokens in the cache once this step is appended
+  View<const int32_t, 2> block_tables;  // [num_seqs, max_pages] page ids in sequence order
+  std::span<const int32_t> sample_rows;  // rows of tokens whose logits are wanted, ascending
+
+  [[nodiscard]] int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
+  [[nodiscard]] int64_t num_seqs() const { return static_cast<int64_t>(kv_lens.size()); }
+};
+
+}  // namespace comet

@@ -1,0 +1,53 @@
+// KvCache: the pages of all layers in one KV format. PagePool: which pages are free (host only).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "comet/kv/kv_format.h"
+
+namespace comet::kv {
+
+class KvCache {
+ public:
+  /// Memory for num_pages pages in each of num_layers layers.
+  static Result<KvCache> create(const KvFormat& format, const KvShape& shape, int64_t num_layers,
+                                int64_t num_pages);
+
+  /// Bytes that one token takes in all layers.
+  [[nodiscard]] int64_t bytes_per_token() const;
+  [[nodiscard]] int64_t num_pages() const { return num_pages_; }
+  [[nodiscard]] const KvFormat& format() const { return *format_; }
+  [[nodiscard]] const KvShape& shape() const { return shape_; }
+
+  /// k, v [tokens, kv_heads, head_dim] of this step.
+  void append(Context& ctx, int64_t layer_idx, View<const float, 3> k, View<const float, 3> v,
+              const Batch& batch);
+  /// Causal attention over everything appended, this step included; [tokens, heads · head_dim] in
+  /// ctx.arena.
+  Tensor attend(Context& ctx, int64_t layer_idx, View<const float, 3> q, const Batch& batch) const;
+
+ private:
+  const KvFormat* format_ = nullptr;
+  KvShape shape_;
+  int64_t num_pages_ = 0;
+  int64_t layer_bytes_ = 0;
+  std::shared_ptr<Storage> storage_;
+};
+
+/// Page ids [0, num_pages): handed out lowest first, checked on return.
+class PagePool {
+ public:
+  explicit PagePool(int64_t num_pages);
+  [[nodiscard]] int64_t num_free() const { return static_cast<int64_t>(free_.size()); }
+  /// Appends `count` page ids to `pages`; false, and nothing taken, when fewer are free.
+  bool take(int64_t count, std::vector<int32_t>& pages);
+  void give_back(const std::vector<int32_t>& pages);
+
+ private:
+  std::vector<int32_t> free_;
+  std::vector<bool> taken_;
+};
+
+}  // namespace comet::kv

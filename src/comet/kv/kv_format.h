@@ -1,0 +1,48 @@
+// KvFormat: how keys and values lie in a page of the cache, as a record of functions. A page holds
+// kPageTokens tokens of one layer, K and V of all KV heads; to the page pool and the scheduler it
+// is opaque bytes. Formats: kv16 (BF16), kv4 (docs/formats.md §3); kv32 (FP32) is for tests only.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "comet/base/result.h"
+#include "comet/kv/batch.h"
+#include "comet/ops/context.h"
+#include "comet/tensor/view.h"
+
+namespace comet::kv {
+
+constexpr int64_t kPageTokens = 32;
+
+struct KvShape {
+  int64_t num_kv_heads = 0;
+  int64_t head_dim = 0;
+};
+
+struct KvFormat {
+  std::string_view name;
+  /// Bytes of one page of one layer (a multiple of 64).
+  int64_t (*page_bytes)(const KvShape& shape);
+  /// Writes the step's k and v [tokens, kv_heads, head_dim] (after RoPE) to their places in `pages`
+  /// (base of this layer's pool; page p at p · page_bytes).
+  void (*append)(Context& ctx, const KvShape& shape, std::byte* pages, View<const float, 3> k,
+                 View<const float, 3> v, const Batch& batch);
+  /// Causal attention of q [tokens, heads, head_dim] over the cache, scale 1/√head_dim, GQA by head
+  /// groups; out [tokens, heads · head_dim].
+  void (*attend)(Context& ctx, const KvShape& shape, const std::byte* pages, View<float, 2> out,
+                 View<const float, 3> q, const Batch& batch);
+  /// The cached K and V of sequence seq_idx as FP32 [kv_len, kv_heads, head_dim] (reference,
+  /// tests).
+  void (*gather)(const KvShape& shape, const std::byte* pages, View<float, 3> k, View<float, 3> v,
+                 const Batch& batch, int64_t seq_idx);
+};
+
+/// Formats a user can name (kv16, kv4).
+std::span<const KvFormat* const> kv_formats();
+Result<const KvFormat*> find_kv_format(std::string_view name);
+/// FP32 cache for tests against transformers; not in kv_formats().
+const KvFormat& kv32_format();
+
+}  // namespace comet::kv

@@ -1,0 +1,37 @@
+// The whole menu of plain operators, one typed slot each. An instruction set (or CUDA) is one
+// table: op_table_portable.cpp, op_table_avx2.cpp, op_table_avx512.cpp fill it from the ops'
+// folders. Public functions (ops/<op>/<op>.h) check shapes once, then call ctx.ops.<op>.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "comet/device/device.h"
+#include "comet/tensor/view.h"
+
+namespace comet {
+
+struct Context;
+
+struct OpTable {
+  /// out[t] = table[token[t]]; table rows BF16, F16 or F32 → FP32.
+  void (*embedding)(Context& ctx, View<float, 2> out, const Tensor& table,
+                    std::span<const int32_t> tokens);
+  /// out[t] = x[t] · rsqrt(mean(x[t]²) + eps) · weight (Zhang, Sennrich 2019).
+  void (*rms_norm)(Context& ctx, View<float, 2> out, View<const float, 2> x,
+                   View<const float, 1> weight, float eps);
+  /// Rotates pairs (i, i + head_dim/2) of x [tokens, heads, head_dim] by position · inv_freq[i] (Su
+  /// et al. 2021).
+  void (*rope)(Context& ctx, View<float, 3> x, std::span<const int32_t> positions,
+               std::span<const float> inv_freq);
+  /// x += y.
+  void (*add)(Context& ctx, View<float, 2> x, View<const float, 2> y);
+  /// out = gate · sigmoid(gate) · up.
+  void (*silu_mul)(Context& ctx, View<float, 2> out, View<const float, 2> gate,
+                   View<const float, 2> up);
+};
+
+/// The table of one instruction set; sets without a table of their own use the next lower one.
+const OpTable& cpu_op_table(CpuIsa isa);
+
+}  // namespace comet
