@@ -1,0 +1,68 @@
+// Writes a checkpoint's tensors one at a time, holding none: model.safetensors, or
+// model-00001-of-0000N.safetensors plus model.safetensors.index.json when one shard is too small.
+// Callers: quant, formats' exporters. The same sequence of appends gives the same bytes.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "comet/base/result.h"
+#include "comet/io/file.h"
+#include "comet/tensor/tensor.h"
+
+namespace comet::io {
+
+struct SafetensorsWriterOptions {
+  /// A shard that holds a tensor is closed before one that would pass this size.
+  uint64_t max_shard_bytes = 5'000'000'000;
+  /// Room kept for each shard's header (the format allows spaces behind its JSON). A shard whose
+  /// header is full is closed too: about 1,000 tensors fit into the default.
+  size_t header_bytes = size_t{128} << 10;
+  std::map<std::string, std::string> metadata = {{"format", "pt"}};  // transformers asks for it
+};
+
+class SafetensorsWriter {
+ public:
+  /// `directory` must exist. Shards are named `model-0000i.safetensors.partial` until finish().
+  static Result<SafetensorsWriter> create(const std::string& directory,
+                                          SafetensorsWriterOptions options = {});
+  SafetensorsWriter(SafetensorsWriter&&) = default;
+  SafetensorsWriter& operator=(SafetensorsWriter&&) = default;
+  /// Removes the partial files unless finish() succeeded.
+  ~SafetensorsWriter();
+
+  /// Writes a contiguous tensor in host memory. An error (disk full, a name given twice) ends the
+  /// writer: every later call repeats it.
+  Status append(const std::string& name, const Tensor& tensor);
+  /// Writes headers and index, syncs, gives the files their final names; returns those names
+  /// (without folder). No append after it.
+  Result<std::vector<std::string>> finish();
+  /// Bytes of tensors appended so far.
+  [[nodiscard]] uint64_t payload_bytes() const { return payload_bytes_; }
+
+ private:
+  struct Shard;
+  SafetensorsWriter(std::string directory, SafetensorsWriterOptions options);
+  Status open_shard();
+  Status close_shard();
+  Status append_checked(const std::string& name, const Tensor& tensor);
+  Status fail(const Error& error);
+  [[nodiscard]] std::string partial_path(size_t shard_idx) const;
+  Result<std::vector<std::string>> publish();
+  Status write_index(const std::vector<std::string>& files) const;
+
+  std::string directory_;
+  SafetensorsWriterOptions options_;
+  std::unique_ptr<Shard> shard_;            // the one being written
+  std::map<std::string, size_t> shard_of_;  // tensor name -> shard
+  size_t num_shards_ = 0;
+  uint64_t payload_bytes_ = 0;
+  bool finished_ = false;
+  std::unique_ptr<Error> failure_;
+};
+
+}  // namespace comet::io
