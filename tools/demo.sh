@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# ./dev demo: quantizes the bundled model with three recipes, compares them with BF16 in one table,
+# and lets the 4-bit model write a few lines. Everything it makes is under build/demo.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly COMET=build/bin/comet
+readonly MODEL=models/demo
+readonly HELDOUT=$MODEL/heldout.txt
+readonly OUT=build/demo
+readonly NUM_EVAL_TOKENS=16384
+readonly RECIPES=(fmpq w4a8 naive)
+
+step() { printf '\n== %s\n' "$*"; }
+
+quantize() {  # recipe
+  "$COMET" quantize "$MODEL" -o "$OUT/$1" --format w4ax --recipe "$1" --kv kv4 \
+    --calib "$MODEL/calibration.txt" --calib-samples 32 --calib-length 512 --force \
+    >"$OUT/$1.quantize.txt"
+}
+
+measure() {  # name model: perplexity, and tokens/s of one greedy request
+  "$COMET" eval "$2" --tasks "text:$HELDOUT" --num-tokens "$NUM_EVAL_TOKENS" \
+    --json "$OUT/$1.eval.json" >/dev/null
+  "$COMET" bench throughput "$2" --requests 1 --input-len 64 --output-len 192 \
+    --json "$OUT/$1.throughput.json" >/dev/null
+}
+
+main() {
+  [[ -x $COMET ]] || { echo "demo: $COMET is missing; run ./dev demo" >&2; exit 1; }
+  mkdir -p "$OUT"
+  local recipe
+  for recipe in "${RECIPES[@]}"; do
+    step "quantizing to W4AxKV4, recipe $recipe (32 x 512 calibration tokens)"
+    quantize "$recipe"
+  done
+  step "measuring BF16 and ${#RECIPES[@]} quantized models ($NUM_EVAL_TOKENS held-out tokens each)"
+  measure bf16 "$MODEL"
+  for recipe in "${RECIPES[@]}"; do measure "$recipe" "$OUT/$recipe"; done
+  echo
+  python3 tools/demo_table.py "$OUT" "$MODEL"
+  step "the 4-bit model writes"
+  "$COMET" generate "$OUT/w4a8" -p "The history of astronomy began" -n 60 --temperature 0.7 --seed 7
+  cat <<TEXT
+
+== next
+  build/bin/comet chat $OUT/w4a8         talk to it
+  build/bin/comet serve $OUT/w4a8        serve it to any OpenAI client
+  build/bin/comet quantize YOUR_MODEL -o OUT --format w4ax
+TEXT
+}
+
+main
