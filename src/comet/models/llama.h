@@ -1,0 +1,81 @@
+// LLaMA (Touvron et al. 2023; LLaMA-3: Grattafiori et al. 2024): the decoder, its layers and how it
+// is loaded. Callers: engine (forward), quant (layer by layer), study.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "comet/io/model_config.h"
+#include "comet/kv/kv_cache.h"
+#include "comet/nn/linear.h"
+#include "comet/nn/rms_norm.h"
+
+namespace comet::models {
+
+/// What a loader needs beside the tensors: format and its manifest, as config.json names them.
+struct ModelFormat {
+  const formats::WeightFormat* weights = nullptr;  // of the layers' linears
+  std::shared_ptr<const formats::FormatConfig> config;
+  const formats::WeightFormat* lm_head = nullptr;
+  const kv::KvFormat* kv = nullptr;
+};
+
+/// Reads quantization_config and comet_kv_cache; dense with kv16 when both are absent.
+Result<ModelFormat> parse_model_format(const io::ModelConfig& config, const std::string& source);
+
+struct LlamaLayer {
+  nn::RmsNorm attn_norm;
+  nn::Linear qkv;
+  nn::Linear out_proj;
+  nn::RmsNorm mlp_norm;
+  nn::Linear gate_up;
+  nn::Linear down_proj;
+
+  static Result<LlamaLayer> load(const io::ModelConfig& config, int64_t layer_idx,
+                                 const ModelFormat& format, const formats::TensorSource& tensors,
+                                 const Caps& caps);
+
+  /// x [tokens, hidden] += attention(x), then += mlp(x).
+  void forward(Context& ctx, const Batch& batch, kv::KvCache& cache, int64_t layer_idx,
+               std::span<const float> inv_freq, View<float, 2> x) const;
+};
+
+/// The linears of layer `layer_idx`: qkv_proj, o_proj, gate_up_proj, down_proj.
+std::vector<formats::LinearSpec> llama_linear_specs(const io::ModelConfig& config,
+                                                    int64_t layer_idx);
+
+class LlamaModel {
+ public:
+  static Result<LlamaModel> load(const io::ModelConfig& config, const ModelFormat& format,
+                                 const formats::TensorSource& tensors, const Caps& caps);
+
+  /// Logits [sample_rows, vocab] in ctx.arena. Appends the batch to the cache.
+  Tensor forward(Context& ctx, const Batch& batch, kv::KvCache& cache) const;
+
+  // The three parts of forward(), for those who walk layer by layer.
+  void embed(Context& ctx, View<float, 2> x, std::span<const int32_t> tokens) const;
+  /// Logits of all rows of x [rows, hidden].
+  [[nodiscard]] Tensor logits(Context& ctx, View<const float, 2> x) const;
+
+  [[nodiscard]] const io::ModelConfig& config() const { return config_; }
+  [[nodiscard]] const ModelFormat& format() const { return format_; }
+  [[nodiscard]] const std::vector<LlamaLayer>& layers() const { return layers_; }
+  [[nodiscard]] const nn::Linear& lm_head() const { return lm_head_; }
+  [[nodiscard]] const std::vector<float>& inv_freq() const { return inv_freq_; }
+  [[nodiscard]] kv::KvShape kv_shape() const { return {config_.num_kv_heads, config_.head_dim}; }
+  /// Bytes of weights that one decode step reads: every linear, lm_head, no embedding table.
+  [[nodiscard]] int64_t bytes_read_per_step() const;
+  [[nodiscard]] int64_t embedding_bytes() const { return embedding_.num_bytes(); }
+
+ private:
+  io::ModelConfig config_;
+  ModelFormat format_;
+  Tensor embedding_;  // [vocab, hidden]
+  std::vector<LlamaLayer> layers_;
+  nn::RmsNorm final_norm_;
+  nn::Linear lm_head_;
+  std::vector<float> inv_freq_;
+};
+
+}  // namespace comet::models

@@ -1,0 +1,109 @@
+#include "comet/models/load.h"
+
+#include <algorithm>
+
+#include "comet/base/json.h"
+
+namespace comet::models {
+
+Result<Tensor> MemorySource::get(std::string_view name, std::span<const DType> dtypes,
+                                 const Shape& shape) const {
+  const auto it = tensors_.find(name);
+  if (it == tensors_.end()) {
+    return make_error(ErrorCode::kNotFound, "tensor '{}' is missing from memory", name);
+  }
+  const Tensor& tensor = it->second;
+  if (std::find(dtypes.begin(), dtypes.end(), tensor.dtype()) == dtypes.end() ||
+      tensor.shape() != shape) {
+    return make_error(ErrorCode::kCorrupt, "tensor '{}' in memory is {} {}; expected shape {}",
+                      name, dtype_name(tensor.dtype()), tensor.shape().to_string(),
+                      shape.to_string());
+  }
+  return tensor;
+}
+
+Result<ModelFormat> parse_model_format(const io::ModelConfig& config, const std::string& source) {
+  ModelFormat format;
+  std::string weights_name = "dense";
+  std::string lm_head_name = "dense";
+  std::string kv_name = "kv16";
+  const Json null_config;
+  const Json& quantization = config.quantization_config ? *config.quantization_config : null_config;
+  if (config.quantization_config) {
+    const JsonObject object(quantization, source + ": quantization_config");
+    const auto method = object.string("quant_method");
+    const auto name = object.string("format");
+    const auto lm_head = object.string("lm_head");
+    for (const auto* field : {&method, &name, &lm_head}) {
+      if (!field->ok()) return field->error();
+    }
+    if (method->value_or("") != "comet") {
+      return make_error(ErrorCode::kUnsupported,
+                        "{}: quantization_config.quant_method is '{}'; this version reads 'comet' "
+                        "checkpoints and unquantized ones",
+                        source, method->value_or("(missing)"));
+    }
+    weights_name = name->value_or("");
+    if (lm_head->value_or("bf16") == "int8") {
+      lm_head_name = "w8a8-int";
+    } else if (lm_head->value_or("bf16") != "bf16") {
+      return make_error(ErrorCode::kUnsupported,
+                        "{}: quantization_config.lm_head is '{}'; expected bf16 or int8", source,
+                        lm_head->value());
+    }
+  }
+  // Comet's own format keeps the KV choice in its manifest, the others beside it.
+  const Json* kv = config.comet_kv_cache ? config.comet_kv_cache.get() : nullptr;
+  if (kv == nullptr && quantization.contains("kv_cache")) kv = &quantization["kv_cache"];
+  if (kv != nullptr) {
+    const JsonObject object(*kv, source + ": kv_cache");
+    const auto name = object.string("format");
+    const auto rotate = object.boolean("rotate");
+    if (!name) return name.error();
+    if (!rotate) return rotate.error();
+    if (rotate->value_or(false)) {
+      return make_error(ErrorCode::kUnsupported,
+                        "{}: kv_cache.rotate is true; this version runs unrotated caches: "
+                        "quantize again with --kv-rotate off",
+                        source);
+    }
+    if (const Json* window = object.find("window"); window != nullptr && *window != Json{0, 0}) {
+      return make_error(ErrorCode::kUnsupported,
+                        "{}: kv_cache.window is {}; this version has no BF16 window: expected "
+                        "[0, 0]",
+                        source, window->dump());
+    }
+    kv_name = name->value_or("kv16");
+  }
+  auto weights = formats::find_weight_format(weights_name);
+  if (!weights) return Error{weights.error().code, source + ": " + weights.error().message};
+  auto lm_head = formats::find_weight_format(lm_head_name);
+  if (!lm_head) return lm_head.error();
+  auto kv_format = kv::find_kv_format(kv_name);
+  if (!kv_format) return Error{kv_format.error().code, source + ": " + kv_format.error().message};
+  auto parsed = (*weights)->parse_config(quantization, source);
+  if (!parsed) return parsed.error();
+  format.weights = *weights;
+  format.lm_head = *lm_head;
+  format.kv = *kv_format;
+  format.config = *std::move(parsed);
+  return format;
+}
+
+Result<std::unique_ptr<LlamaModel>> load_model(const io::Checkpoint& checkpoint, const Caps& caps,
+                                               const std::string& kv_name) {
+  auto config = io::parse_model_config(checkpoint.config(), checkpoint.config_path());
+  if (!config) return config.error();
+  auto format = parse_model_format(*config, checkpoint.config_path());
+  if (!format) return format.error();
+  if (!kv_name.empty()) {
+    auto kv_format = kv::find_kv_format(kv_name);
+    if (!kv_format) return kv_format.error();
+    format->kv = *kv_format;
+  }
+  auto model = LlamaModel::load(*config, *format, CheckpointSource(checkpoint), caps);
+  if (!model) return model.error();
+  return std::make_unique<LlamaModel>(*std::move(model));
+}
+
+}  // namespace comet::models

@@ -1,0 +1,31 @@
+// Models of a published shape with random weights, made in memory: `--synthetic NAME`. For speed
+// and memory figures only; the text they write is noise.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "comet/models/load.h"
+
+namespace comet::models {
+
+struct SyntheticOptions {
+  std::string format = "dense";  // dense or w4ax
+  std::string kv = "kv16";
+  formats::Granularity granularity = formats::Granularity::kGroup;
+  formats::ActScale act_scale = formats::ActScale::kS2;
+  double int8_share = 1.0;  // INT8 blocks over all blocks of a site, rounded up
+  bool int8_lm_head = false;
+  uint64_t seed = 0;
+};
+
+/// Names that synthetic_config knows, comma-separated.
+std::string synthetic_names();
+Result<io::ModelConfig> synthetic_config(std::string_view name);
+
+/// A loaded model with Gaussian weights (BF16) or random codes (w4ax).
+Result<std::unique_ptr<LlamaModel>> make_synthetic_model(Context& ctx, std::string_view name,
+                                                         const SyntheticOptions& options);
+
+}  // namespace comet::models

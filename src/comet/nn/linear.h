@@ -1,0 +1,61 @@
+// nn::Linear: y = x · Wᵀ + bias for every weight format. The caller hands over what precedes the
+// product (rows, a norm, SiLU·mul) and the format fuses it into making its input.
+#pragma once
+
+#include <array>
+#include <memory>
+
+#include "comet/formats/format.h"
+#include "comet/ops/context.h"
+
+namespace comet::nn {
+
+class Linear;
+
+/// Sees the FP32 input rows of a linear before they are quantized: calibration.
+class InputObserver {
+ public:
+  virtual ~InputObserver() = default;
+  virtual void on_input(const Linear& linear, View<const float, 2> rows) = 0;
+};
+
+class Linear {
+ public:
+  Linear() = default;
+  /// Finds the linear's tensors in `tensors` and plans its kernel.
+  static Result<Linear> load(const formats::LinearSpec& spec, const formats::WeightFormat& format,
+                             const formats::FormatConfig* config,
+                             const formats::TensorSource& tensors, const Caps& caps);
+
+  // [rows, n] in ctx.arena.
+  Tensor operator()(Context& ctx, View<const float, 2> x) const;
+  Tensor operator()(Context& ctx, const formats::NormInput& x) const;
+  Tensor operator()(Context& ctx, const formats::SiluMulInput& x) const;
+
+  [[nodiscard]] const formats::LinearSpec& spec() const { return weight_.spec; }
+  [[nodiscard]] const formats::LinearWeight& weight() const { return weight_; }
+  /// nullptr takes the observer away. While one is set, inputs are computed unfused.
+  void set_observer(InputObserver* observer) { observer_ = observer; }
+
+ private:
+  [[nodiscard]] Tensor multiply(Context& ctx, const formats::Activation& x) const;
+
+  formats::LinearWeight weight_;
+  InputObserver* observer_ = nullptr;
+};
+
+/// The columns of a fused linear's output, one tensor per part: [rows, part_rows[i]].
+template <size_t N>
+std::array<Tensor, N> split_parts(const Linear& linear, const Tensor& fused) {
+  COMET_CHECK(linear.spec().part_rows.size() == N, "{} has {} parts", linear.spec().name,
+              linear.spec().part_rows.size());
+  std::array<Tensor, N> parts;
+  int64_t begin = 0;
+  for (size_t i = 0; i < N; ++i) {
+    parts[i] = fused.slice(1, begin, begin + linear.spec().part_rows[i]);
+    begin += linear.spec().part_rows[i];
+  }
+  return parts;
+}
+
+}  // namespace comet::nn
