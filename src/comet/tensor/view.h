@@ -26,9 +26,8 @@ struct View {
   View(T* pointer, std::array<int64_t, N> shape, std::array<int64_t, N> steps)
       : data(pointer), sizes(shape), strides(steps) {}
   /// A view of mutable data serves where constant data is asked for.
-  operator View<const T, N>() const {
-    return {data, sizes, strides};
-  }  // NOLINT(google-explicit-constructor)
+  // NOLINTNEXTLINE(google-explicit-constructor)
+  operator View<const T, N>() const { return {data, sizes, strides}; }
 
   [[nodiscard]] int64_t size(int axis) const { return sizes[axis]; }
   /// Pointer to row i (axis 0).
