@@ -1,0 +1,153 @@
+#include "comet/study/perplexity.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace comet::study {
+namespace {
+
+constexpr int64_t kDefaultMaxLength = 2048;
+constexpr int64_t kPaperWindow = 2048;
+
+int64_t window_length(const models::LlamaModel& model, int64_t wanted, int64_t fallback) {
+  return std::min(wanted > 0 ? wanted : fallback, model.config().max_position_embeddings);
+}
+
+/// Pieces of a split at runs of white space, the empty ones at the ends included (Python's
+/// re.split).
+int64_t count_words(std::string_view text) {
+  const auto is_space = [](char c) { return c == ' ' || (c >= '\t' && c <= '\r'); };
+  int64_t words = 1;
+  for (size_t i = 0; i < text.size(); ++i) {
+    words += is_space(text[i]) && (i == 0 || !is_space(text[i - 1])) ? 1 : 0;
+  }
+  return words;
+}
+
+struct WindowScore {
+  double nll;
+  int64_t num_targets;
+};
+
+/// Standard error of exp(mean) over windows of unequal size (ratio estimator, delta method).
+double perplexity_stderr(const std::vector<WindowScore>& windows, double mean, int64_t num_tokens) {
+  if (windows.size() < 2) return 0;
+  double sum = 0;
+  for (const WindowScore& w : windows) {
+    const double residual = w.nll - mean * static_cast<double>(w.num_targets);
+    sum += residual * residual;
+  }
+  const auto n = static_cast<double>(windows.size());
+  return std::exp(mean) * std::sqrt(sum * n / (n - 1)) / static_cast<double>(num_tokens);
+}
+
+}  // namespace
+
+std::vector<Document> split_documents(std::string_view text) {
+  constexpr std::string_view kSeparator = "<|endoftext|>";
+  std::vector<Document> documents;
+  std::string current;
+  const auto flush = [&] {
+    while (!current.empty() && current.back() == '\n') current.pop_back();
+    if (!current.empty()) documents.push_back({current, current});
+    current.clear();
+  };
+  while (!text.empty()) {
+    const size_t end = std::min(text.find('\n'), text.size() - 1);
+    const std::string_view line = text.substr(0, end + 1);
+    text.remove_prefix(end + 1);
+    const size_t length = line.find_last_not_of("\r\n") + 1;
+    if (line.substr(0, length) == kSeparator) {
+      flush();
+    } else {
+      current += line;
+    }
+  }
+  flush();
+  return documents;
+}
+
+Result<PerplexityResult> perplexity(Context& ctx, const models::LlamaModel& model,
+                                    const text::Tokenizer& tokenizer,
+                                    const std::vector<Document>& documents,
+                                    const PerplexityOptions& options,
+                                    const std::function<void(int64_t)>& on_progress) {
+  const int64_t length = window_length(model, options.max_length, kDefaultMaxLength);
+  auto scorer = Scorer::create(ctx, model, length);
+  if (!scorer) return scorer.error();
+  PerplexityResult result;
+  std::vector<WindowScore> windows;
+  double nll = 0;
+  double whole_nll = 0;
+  int64_t words = 0;
+  int64_t bytes = 0;
+  const int64_t max_targets = options.num_tokens > 0 ? options.num_tokens : INT64_MAX;
+  for (const Document& document : documents) {
+    if (result.num_tokens >= max_targets) break;
+    if (options.limit > 0 && result.num_documents >= options.limit) break;
+    const std::vector<int32_t> tokens = tokenizer.encode(document.scored);
+    const auto num_targets = static_cast<int64_t>(tokens.size()) - 1;
+    double document_nll = 0;
+    int64_t done = 0;
+    while (done < num_targets && result.num_tokens < max_targets) {
+      const int64_t count = std::min({length, num_targets - done, max_targets - result.num_tokens});
+      const auto scores = (*scorer)->log_probs(std::span(tokens).subspan(done, count + 1));
+      const double window_nll = -std::accumulate(scores.begin(), scores.end(), 0.0);
+      if (!std::isfinite(window_nll)) {
+        return make_error(ErrorCode::kCorrupt,
+                          "document {}: the model gives NaN or zero probability around token {}",
+                          result.num_documents, done);
+      }
+      windows.push_back({window_nll, count});
+      document_nll += window_nll;
+      done += count;
+      result.num_tokens += count;
+      on_progress(result.num_tokens);
+    }
+    ++result.num_documents;
+    nll += document_nll;
+    if (done == num_targets) {
+      whole_nll += document_nll;
+      words += count_words(document.counted);
+      bytes += static_cast<int64_t>(document.counted.size());
+    }
+  }
+  if (result.num_tokens == 0) {
+    return make_error(ErrorCode::kInvalidArgument, "the text holds no token to predict");
+  }
+  const double mean = nll / static_cast<double>(result.num_tokens);
+  result.token_perplexity = std::exp(mean);
+  result.token_perplexity_stderr = perplexity_stderr(windows, mean, result.num_tokens);
+  if (bytes > 0) {
+    result.word_perplexity = std::exp(whole_nll / static_cast<double>(words));
+    result.byte_perplexity = std::exp(whole_nll / static_cast<double>(bytes));
+    result.bits_per_byte = whole_nll / static_cast<double>(bytes) / std::log(2.0);
+  }
+  return result;
+}
+
+Result<double> paper_perplexity(Context& ctx, const models::LlamaModel& model,
+                                const text::Tokenizer& tokenizer, std::string_view text,
+                                int64_t num_tokens) {
+  const int64_t length = window_length(model, kPaperWindow, kPaperWindow);
+  auto scorer = Scorer::create(ctx, model, length);
+  if (!scorer) return scorer.error();
+  const std::vector<int32_t> tokens = tokenizer.encode(text);
+  const auto available = static_cast<int64_t>(tokens.size());
+  const int64_t used = num_tokens > 0 ? std::min(num_tokens, available) : available;
+  double nll = 0;
+  int64_t num_targets = 0;
+  for (int64_t begin = 0; begin + length <= used; begin += length) {
+    const auto scores = (*scorer)->log_probs(std::span(tokens).subspan(begin, length));
+    nll -= std::accumulate(scores.begin(), scores.end(), 0.0);
+    num_targets += static_cast<int64_t>(scores.size());
+  }
+  if (num_targets == 0) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "the text has {} tokens, less than one window of {}", available, length);
+  }
+  return std::exp(nll / static_cast<double>(num_targets));
+}
+
+}  // namespace comet::study

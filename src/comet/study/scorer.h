@@ -1,0 +1,34 @@
+// Scorer: log-probabilities that a model gives to the tokens of a text. Callers: perplexity,
+// quant's report, compare.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "comet/models/llama.h"
+
+namespace comet::study {
+
+class Scorer {
+ public:
+  /// Room for windows of at most `max_length` tokens.
+  static Result<std::unique_ptr<Scorer>> create(Context& ctx, const models::LlamaModel& model,
+                                                int64_t max_length);
+
+  /// log p(tokens[i + 1] | tokens[0..i]) for each i ≥ 0, natural logarithm; tokens.size() ≤
+  /// max_length + 1: the last token is only a target.
+  std::vector<double> log_probs(std::span<const int32_t> tokens);
+
+ private:
+  Scorer(Context& ctx, const models::LlamaModel& model, int64_t max_length, kv::KvCache cache);
+
+  Context& ctx_;
+  const models::LlamaModel& model_;
+  int64_t max_length_;
+  kv::KvCache cache_;
+  std::vector<int32_t> block_table_;
+};
+
+}  // namespace comet::study
