@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <set>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,11 +27,12 @@ struct SafetensorsWriterOptions {
 
 class SafetensorsWriter {
  public:
-  /// `directory` must exist. Shards are named `model-0000i.safetensors.partial` until finish().
+  /// `directory` must exist and hold no model.safetensors or index. Shards are named
+  /// `model-0000i.safetensors.partial` until finish().
   static Result<SafetensorsWriter> create(const std::string& directory,
                                           SafetensorsWriterOptions options = {});
-  SafetensorsWriter(SafetensorsWriter&&) = default;
-  SafetensorsWriter& operator=(SafetensorsWriter&&) = default;
+  SafetensorsWriter(SafetensorsWriter&& other) noexcept;
+  SafetensorsWriter& operator=(SafetensorsWriter&&) = delete;
   /// Removes the partial files unless finish() succeeded.
   ~SafetensorsWriter();
 
@@ -50,19 +51,17 @@ class SafetensorsWriter {
   Status open_shard();
   Status close_shard();
   Status append_checked(const std::string& name, const Tensor& tensor);
-  Status fail(const Error& error);
-  [[nodiscard]] std::string partial_path(size_t shard_idx) const;
   Result<std::vector<std::string>> publish();
-  Status write_index(const std::vector<std::string>& files) const;
+  Status write_index(const std::vector<std::string>& names) const;
 
   std::string directory_;
   SafetensorsWriterOptions options_;
   std::unique_ptr<Shard> shard_;            // the one being written
-  std::map<std::string, size_t> shard_of_;  // tensor name -> shard
-  size_t num_shards_ = 0;
+  std::vector<std::string> paths_;          // of every shard so far, as named now
+  std::map<std::string, size_t> shard_of_;  // tensor name -> index into paths_
   uint64_t payload_bytes_ = 0;
   bool finished_ = false;
-  std::unique_ptr<Error> failure_;
+  std::optional<Error> failure_;
 };
 
 }  // namespace comet::io
