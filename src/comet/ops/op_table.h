@@ -1,19 +1,20 @@
-// The whole menu of plain operators, one typed slot each. An instruction set (or CUDA) is one
-// table: op_table_portable.cpp, op_table_avx2.cpp, op_table_avx512.cpp fill it from the ops'
-// folders. Public functions (ops/<op>/<op>.h) check shapes once, then call ctx.ops.<op>.
+// The whole menu of plain operators, one typed slot each. A device (or instruction set) is one
+// table, filled in op_table.cpp from the ops' folders. Public functions (ops/<op>/<op>.h) check
+// shapes once, then call ctx.ops.<op>. Slots that work on one row come from RowOps (row_ops.h).
 #pragma once
 
 #include <cstdint>
 #include <span>
 
 #include "comet/device/device.h"
+#include "comet/ops/row_ops.h"
 #include "comet/tensor/view.h"
 
 namespace comet {
 
 struct Context;
 
-struct OpTable {
+struct OpTable : RowOps {
   /// out[t] = table[token[t]]; table rows BF16, F16 or F32 → FP32.
   void (*embedding)(Context& ctx, View<float, 2> out, const Tensor& table,
                     std::span<const int32_t> tokens);

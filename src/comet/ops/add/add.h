@@ -1,0 +1,14 @@
+// The residual sum: x += y.
+#pragma once
+
+#include "comet/ops/context.h"
+#include "comet/tensor/view.h"
+
+namespace comet {
+
+/// Both [rows, n].
+void add(Context& ctx, View<float, 2> x, View<const float, 2> y);
+/// The slot of the CPU tables.
+void add_cpu(Context& ctx, View<float, 2> x, View<const float, 2> y);
+
+}  // namespace comet
