@@ -112,6 +112,14 @@ struct PackedLinear {
   Json linear;  // null likewise
 };
 
+/// What reports say of a quantized linear: names as in docs/formats.md, blocks of its input.
+struct LinearTraits {
+  std::string_view act_scale;
+  std::string_view w4;
+  int64_t int4_blocks = 0;
+  int64_t blocks = 0;
+};
+
 struct WeightFormat {
   std::string_view name;  // as --format and the checkpoint say it
   int version;
@@ -131,6 +139,8 @@ struct WeightFormat {
   /// Scalar, from the definition; out [rows, n].
   void (*reference_linear)(const LinearWeight& weight, const Activation& x, View<float, 2> out);
   std::span<const LinearKernel> kernels;
+  /// nullptr where there is nothing to say.
+  LinearTraits (*traits)(const LinearWeight& weight) = nullptr;
 };
 
 std::span<const WeightFormat* const> weight_formats();

@@ -1,0 +1,17 @@
+// comet bench gemm|throughput: speed beside the machine's roofs.
+#include "apps/comet/command.h"
+
+namespace comet::cli {
+
+void add_bench_throughput(CLI::App& bench, const Globals& globals, Action& action);
+void add_bench_gemm(CLI::App& bench, const Globals& globals, Action& action);
+
+void add_bench(CLI::App& app, const Globals& globals, Action& action) {
+  CLI::App& bench = *app.add_subcommand("bench", "Measure speed beside the machine's roofs");
+  bench.require_subcommand(1);
+  bench.fallthrough();
+  add_bench_throughput(bench, globals, action);
+  add_bench_gemm(bench, globals, action);
+}
+
+}  // namespace comet::cli

@@ -1,0 +1,202 @@
+// comet bench throughput: offline engine throughput, all requests at t = 0, greedy, EOS ignored.
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <optional>
+
+#include "apps/comet/command.h"
+#include "bench/roof.h"
+#include "comet/base/clock.h"
+#include "comet/base/progress.h"
+#include "comet/base/rng.h"
+#include "comet/engine/engine.h"
+
+namespace comet::cli {
+namespace {
+
+struct Options {
+  std::string model;
+  SyntheticFlags synthetic;
+  std::string kv;
+  std::string kv_memory = "auto";
+  int64_t num_requests = 1;
+  int64_t input_len = 128;
+  int64_t output_len = 64;
+  int64_t max_batch_tokens = 512;
+};
+
+struct Timeline {
+  double first_s = 0;
+  double last_s = 0;
+};
+
+Json percentiles(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const auto at = [&](double q) {
+    return values.empty()
+               ? 0.0
+               : values[static_cast<size_t>(q * static_cast<double>(values.size() - 1) + 0.5)];
+  };
+  return {{"p50", at(0.5)}, {"p99", at(0.99)}};
+}
+
+int64_t peak_memory_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss * 1024;
+}
+
+Result<std::vector<Timeline>> run_requests(engine::Engine& engine, const Globals& globals,
+                                           const Options& options, int64_t vocab_size) {
+  const Stopwatch clock;
+  std::vector<Timeline> timelines(options.num_requests);
+  Progress progress("throughput", options.num_requests * options.output_len, "tokens",
+                    globals.quiet);
+  for (int64_t i = 0; i < options.num_requests; ++i) {
+    engine::Request request;
+    request.max_tokens = options.output_len;
+    Rng rng(globals.seed, static_cast<uint64_t>(i));
+    for (int64_t j = 0; j < options.input_len; ++j) {
+      request.prompt.push_back(static_cast<int32_t>(rng.next_below(vocab_size)));
+    }
+    request.on_token = [&, i](const engine::TokenEvent&) {
+      timelines[i].last_s = clock.seconds();
+      if (timelines[i].first_s == 0) timelines[i].first_s = timelines[i].last_s;
+      progress.advance(1);
+      return true;
+    };
+    auto id = engine.submit(std::move(request));
+    if (!id) return id.error();
+  }
+  while (engine.step()) {}
+  return timelines;
+}
+
+Status run_throughput(const Globals& globals, const Options& options) {
+  auto runtime = make_runtime(globals);
+  if (!runtime) return runtime.error();
+  Context& ctx = (*runtime)->context();
+  std::unique_ptr<models::LlamaModel> model;
+  std::optional<OpenedModel> opened;
+  if (!options.synthetic.name.empty()) {
+    auto made = make_synthetic(ctx, globals, options.synthetic, options.kv);
+    if (!made) return made.error();
+    model = *std::move(made);
+  } else {
+    auto result = open_model(options.model, ctx.caps, options.kv);
+    if (!result) return result.error();
+    opened = *std::move(result);
+    model = std::move(opened->model);
+  }
+  auto kv_memory = parse_bytes("--kv-memory", options.kv_memory);
+  if (!kv_memory) return kv_memory.error();
+  engine::EngineOptions engine_options;
+  engine_options.limits.max_seqs = options.num_requests;
+  engine_options.limits.max_batch_tokens = options.max_batch_tokens;
+  engine_options.kv_memory_bytes = *kv_memory;
+  if (options.input_len + options.output_len <= model->config().max_position_embeddings) {
+    engine_options.max_model_len = options.input_len + options.output_len;
+  } else {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--input-len {} + --output-len {}: the model's context is {} tokens",
+                      options.input_len, options.output_len,
+                      model->config().max_position_embeddings);
+  }
+  auto engine = engine::Engine::create(ctx, *model, engine_options);
+  if (!engine) return engine.error();
+  auto timelines = run_requests(**engine, globals, options, model->config().vocab_size);
+  if (!timelines) return timelines.error();
+
+  std::vector<double> ttft_ms;
+  std::vector<double> tpot_ms;
+  double end_s = 0;
+  for (const Timeline& t : *timelines) {
+    ttft_ms.push_back(t.first_s * 1e3);
+    const auto gaps = static_cast<double>(std::max<int64_t>(options.output_len - 1, 1));
+    tpot_ms.push_back((t.last_s - t.first_s) * 1e3 / gaps);
+    end_s = std::max(end_s, t.last_s);
+  }
+  const double read_gb_per_s = bench::measure_read_gb_per_s(ctx);
+  const auto output_tokens = static_cast<double>(options.num_requests * options.output_len);
+  const auto input_tokens = static_cast<double>(options.num_requests * options.input_len);
+  const Json tpot = percentiles(tpot_ms);
+  const int64_t bytes_per_step = model->bytes_read_per_step();
+  // One stream: every step reads all weights once, so its rate over the roof is the share reached.
+  const double weights_gb_per_s =
+      static_cast<double>(bytes_per_step) / 1e6 / std::max(tpot["p50"].get<double>(), 1e-9);
+  const FormatTraits traits = format_traits(*model);
+  Json result = {
+      {"model", options.synthetic.name.empty() ? options.model : options.synthetic.name},
+      {"format", model->format().weights->name},
+      {"kv", model->format().kv->name},
+      {"act_scale", traits.act_scale},
+      {"w4", traits.w4},
+      {"int8_share", traits.w4.empty() ? Json() : Json(1.0 - traits.int4_activation_share)},
+      {"lm_head", model->format().lm_head->name == "dense" ? "bf16" : "int8"},
+      {"prefix_cache", false},
+      {"cpu_isa", cpu_isa_name(ctx.caps.cpu_isa)},
+      {"num_threads", ctx.caps.num_threads},
+      {"num_requests", options.num_requests},
+      {"input_len", options.input_len},
+      {"output_len", options.output_len},
+      {"output_tokens_per_s", output_tokens / end_s},
+      {"total_tokens_per_s", (output_tokens + input_tokens) / end_s},
+      {"decode_tokens_per_s_per_stream", 1e3 / std::max(tpot["p50"].get<double>(), 1e-9)},
+      {"prefill_tokens_per_s", input_tokens / (percentiles(ttft_ms)["p99"].get<double>() / 1e3)},
+      {"ttft_ms", percentiles(ttft_ms)},
+      {"tpot_ms", tpot},
+      {"weight_bytes_read_per_token", bytes_per_step},
+      {"weights_read_gb_per_s", weights_gb_per_s},
+      {"read_gb_per_s", read_gb_per_s},
+      {"read_share", weights_gb_per_s / read_gb_per_s},
+      {"peak_memory_bytes", peak_memory_bytes()}};
+  if (prints_text(globals)) {
+    fmt::print("{} {} {} ({}, {} threads): {} x {}/{}\n", result["model"].get<std::string>(),
+               result["format"].get<std::string>(), result["kv"].get<std::string>(),
+               cpu_isa_name(ctx.caps.cpu_isa), ctx.caps.num_threads, options.num_requests,
+               options.input_len, options.output_len);
+    fmt::print("  {:.2f} output tokens/s; TTFT p50 {:.1f} ms, TPOT p50 {:.2f} ms\n",
+               result["output_tokens_per_s"].get<double>(), result["ttft_ms"]["p50"].get<double>(),
+               tpot["p50"].get<double>());
+    fmt::print(
+        "  a decode step reads {} of weights: {:.1f} GB/s of {:.1f} GB/s measured ({:.0f} %)\n",
+        bytes_text(bytes_per_step), weights_gb_per_s, read_gb_per_s,
+        100 * weights_gb_per_s / read_gb_per_s);
+  }
+  return write_json_result(globals, "bench throughput", result);
+}
+
+}  // namespace
+
+void add_bench_throughput(CLI::App& bench, const Globals& globals, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App& command = *bench.add_subcommand("throughput", "Offline engine throughput");
+  auto* model = command.add_option("MODEL", options->model, "Model folder");
+  add_synthetic_flags(command, options->synthetic);
+  command.add_option("--kv", options->kv, "Cache format: kv16 or kv4");
+  command.add_option("--kv-memory", options->kv_memory, "Memory for the cache")
+      ->capture_default_str();
+  const CLI::Range count(int64_t{1}, int64_t{1} << 24);
+  command.add_option("--requests", options->num_requests, "Requests, all at t = 0")
+      ->check(count)
+      ->capture_default_str();
+  command.add_option("--input-len", options->input_len, "Prompt tokens")
+      ->check(count)
+      ->capture_default_str();
+  command.add_option("--output-len", options->output_len, "Generated tokens")
+      ->check(count)
+      ->capture_default_str();
+  command.add_option("--max-batch-tokens", options->max_batch_tokens, "Tokens of one step at most")
+      ->check(count)
+      ->capture_default_str();
+  command.callback([&globals, &action, options, model, &command] {
+    if (model->count() + command.get_option("--synthetic")->count() != 1) {
+      throw CLI::ValidationError("bench throughput", "give a MODEL folder or --synthetic NAME");
+    }
+    action = [&globals, options] { return run_throughput(globals, *options); };
+  });
+}
+
+}  // namespace comet::cli

@@ -1,0 +1,51 @@
+#include "bench/roof.h"
+
+#include <emmintrin.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+#include "comet/base/clock.h"
+
+namespace comet::bench {
+namespace {
+
+constexpr int64_t kBufferBytes = int64_t{2} << 30;  // server CPUs have caches of hundreds of MB
+constexpr int64_t kTaskBytes = int64_t{4} << 20;
+constexpr int kPasses = 5;
+
+/// Touches every byte with eight independent 16-byte streams of additions.
+int64_t sum_bytes(const std::byte* data, int64_t bytes) {
+  __m128i sums[4] = {};
+  for (int64_t i = 0; i < bytes; i += 64) {
+    for (int64_t j = 0; j < 4; ++j) {
+      const auto* at = reinterpret_cast<const __m128i*>(data + i + 16 * j);
+      sums[j] = _mm_add_epi64(sums[j], _mm_load_si128(at));
+    }
+  }
+  const __m128i total =
+      _mm_add_epi64(_mm_add_epi64(sums[0], sums[1]), _mm_add_epi64(sums[2], sums[3]));
+  return _mm_cvtsi128_si64(total);
+}
+
+}  // namespace
+
+double measure_read_gb_per_s(Context& ctx) {
+  const Storage buffer(host_allocator(), kBufferBytes);
+  const int64_t num_threads = ctx.pool.num_threads();
+  const int64_t share = kBufferBytes / num_threads / kTaskBytes * kTaskBytes;
+  ctx.pool.parallel_for(num_threads,
+                        [&](int64_t i, int) { std::memset(buffer.data() + i * share, 1, share); });
+  std::atomic<int64_t> sink{0};
+  double best_s = 1e9;
+  for (int pass = 0; pass < kPasses; ++pass) {
+    const Stopwatch clock;
+    ctx.pool.parallel_for(
+        num_threads, [&](int64_t i, int) { sink += sum_bytes(buffer.data() + i * share, share); });
+    best_s = std::min(best_s, clock.seconds());
+  }
+  return static_cast<double>(share * num_threads) / best_s / 1e9;
+}
+
+}  // namespace comet::bench

@@ -1,0 +1,12 @@
+// The roofs that figures are compared with, measured in the same run as the figures.
+#pragma once
+
+#include "comet/ops/context.h"
+
+namespace comet::bench {
+
+/// Best rate in GB/s (10⁹ bytes) at which all threads of ctx.pool together read a buffer far larger
+/// than the caches.
+double measure_read_gb_per_s(Context& ctx);
+
+}  // namespace comet::bench
