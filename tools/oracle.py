@@ -1,0 +1,90 @@
+#!/usr/bin/env python3
+"""Remake the goldens that need PyTorch and transformers (./dev oracle).
+
+Writes tests/data/llama/<name>/{config.json, model.safetensors, golden.safetensors}: tiny random FP32 checkpoints of
+LLaMA-2, LLaMA-3 and LLaMA-3.2 make, what transformers computes for them in FP32 on the CPU (logits of a prompt, greedy
+continuation), and the same of models/demo in tests/data/llama/demo/golden.safetensors. The goldens are committed;
+`./dev test` needs neither package.
+"""
+import argparse
+import json
+import pathlib
+import shutil
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PROMPT_TOKENS = 40
+GREEDY_TOKENS = 24
+
+COMMON = dict(vocab_size=320, hidden_size=64, intermediate_size=176, num_hidden_layers=2, num_attention_heads=4,
+              max_position_embeddings=128, bos_token_id=1, eos_token_id=2, initializer_range=0.25)
+VARIANTS = {
+    "llama2": dict(num_key_value_heads=4, rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=False),
+    "llama3": dict(num_key_value_heads=2, rms_norm_eps=1e-5, rope_theta=500000.0, tie_word_embeddings=False),
+    # Scaling that bites inside 128 positions, tied embeddings, head_dim unlike hidden/heads.
+    "llama3_2": dict(num_key_value_heads=1, head_dim=32, rms_norm_eps=1e-6, rope_theta=500000.0,
+                     tie_word_embeddings=True,
+                     rope_scaling=dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                                       original_max_position_embeddings=32)),
+    "biases": dict(num_key_value_heads=2, rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=False,
+                   attention_bias=True, mlp_bias=True),
+}
+
+
+@torch.no_grad()
+def run(model, prompt, logit_rows):
+    """Logits [rows, vocab] at `logit_rows` of the prompt, and the greedy continuation, computed without a cache."""
+    logits = model(prompt[None]).logits[0].float()
+    tokens = prompt
+    for _ in range(GREEDY_TOKENS):
+        row = model(tokens[None]).logits[0, -1]
+        tokens = torch.cat([tokens, row.argmax()[None]])
+    return {"prompt": prompt.to(torch.int32), "logit_rows": logit_rows.to(torch.int32),
+            "logits": logits[logit_rows].contiguous(), "greedy": tokens[len(prompt):].to(torch.int32).contiguous()}
+
+
+def make_variant(name, settings, out):
+    torch.manual_seed(sum(name.encode()))
+    model = LlamaForCausalLM(LlamaConfig(**COMMON, **settings)).float().eval()
+    for key, value in model.named_parameters():
+        if "norm" in key:
+            value.data = 1 + 0.3 * torch.randn_like(value)
+        elif key.endswith("bias"):
+            value.data = 0.3 * torch.randn_like(value)
+    folder = out / name
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder, safe_serialization=True)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    prompt = torch.randint(3, COMMON["vocab_size"], (PROMPT_TOKENS,))
+    save_file(run(model, prompt, torch.arange(PROMPT_TOKENS)), folder / "golden.safetensors")
+
+
+def make_demo(out):
+    model = AutoModelForCausalLM.from_pretrained(ROOT / "models/demo", dtype=torch.float32).eval()
+    # Any tokens do; these are spread over the vocabulary behind BOS.
+    prompt = torch.tensor([8176] + [(37 * i * i + 11 * i + 260) % 8000 for i in range(PROMPT_TOKENS)])
+    folder = out / "demo"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(run(model, prompt, torch.tensor([0, 1, PROMPT_TOKENS // 2, PROMPT_TOKENS])),
+              folder / "golden.safetensors")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "tests/data/llama")
+    args = parser.parse_args()
+    for name, settings in VARIANTS.items():
+        make_variant(name, settings, args.out)
+    make_demo(args.out)
+    versions = {"torch": torch.__version__}
+    import transformers
+    versions["transformers"] = transformers.__version__
+    (args.out / "versions.json").write_text(json.dumps(versions, indent=1) + "\n")
+    print("wrote", args.out, versions)
+
+
+if __name__ == "__main__":
+    main()
