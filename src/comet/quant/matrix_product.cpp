@@ -1,0 +1,47 @@
+#include "comet/quant/matrix_product.h"
+
+#include <algorithm>
+
+#include "comet/formats/format.h"
+#include "comet/nn/linear.h"
+
+namespace comet::quant {
+namespace {
+
+/// One dense weight that borrows a matrix's values.
+class BorrowedSource final : public formats::TensorSource {
+ public:
+  explicit BorrowedSource(const Matrix& matrix) : matrix_(matrix) {}
+  [[nodiscard]] bool contains(std::string_view name) const override { return name == "b.weight"; }
+  [[nodiscard]] Result<Tensor> get(std::string_view, std::span<const DType>,
+                                   const Shape& shape) const override {
+    auto* bytes = reinterpret_cast<std::byte*>(const_cast<float*>(matrix_.values.data()));
+    auto storage = std::make_shared<Storage>(bytes, matrix_.values.size() * sizeof(float), nullptr);
+    return Tensor(std::move(storage), 0, DType::kF32, shape);
+  }
+
+ private:
+  const Matrix& matrix_;
+};
+
+}  // namespace
+
+Matrix matrix_product(Context& ctx, const Matrix& a, const Matrix& b) {
+  COMET_CHECK(a.cols == b.cols, "{} and {} columns", a.cols, b.cols);
+  Matrix product(a.rows, b.rows);
+  const formats::LinearSpec spec{"b", "", {"b"}, {b.rows}, b.cols, false};
+  const auto dense = formats::find_weight_format("dense");
+  COMET_CHECK(dense.ok(), "no dense format");
+  const auto linear = nn::Linear::load(spec, **dense, nullptr, BorrowedSource(b), ctx.caps);
+  COMET_CHECK(linear.ok(), "{}", linear.ok() ? "" : linear.error().message);
+  constexpr int64_t kRowsPerStep = 1024;  // bounds the arena
+  for (int64_t begin = 0; begin < a.rows; begin += kRowsPerStep) {
+    const ArenaScope scope(ctx.arena);
+    const int64_t count = std::min(kRowsPerStep, a.rows - begin);
+    const Tensor out = (*linear)(ctx, View<const float, 2>{a.row(begin), {count, a.cols}});
+    std::copy_n(out.data<float>(), count * b.rows, product.row(begin));
+  }
+  return product;
+}
+
+}  // namespace comet::quant

@@ -1,0 +1,48 @@
+// WeightGrid: the values a 4-bit weight can take, per output row and group of 128 stored channels:
+// base + step · code, code ∈ [low, high] (docs/formats.md §1, §2.5). Scales are rounded to their
+// stored type before anything is coded with them. Callers: weight_methods, gptq.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "comet/device/thread_pool.h"
+#include "comet/formats/quantized_weight.h"
+#include "comet/quant/matrix.h"
+
+namespace comet::quant {
+
+struct Levels {
+  float step = 0.0F;  // 0: the only value is 0
+  float base = 0.0F;
+  float low = -8.0F;
+  float high = 7.0F;
+};
+
+/// Code of the level nearest to w (ties to the even code); 0 when step is 0.
+float nearest_code(const Levels& levels, float w);
+inline float level_value(const Levels& levels, float code) {
+  return levels.base + levels.step * code;
+}
+
+struct WeightGrid {
+  formats::Granularity granularity = formats::Granularity::kChannel;
+  int64_t num_rows = 0;
+  int64_t num_groups = 0;
+  // As in QuantizedWeight; what the granularity does not use stays empty.
+  std::vector<float> channel_scale;
+  std::vector<Float16> group_scale;
+  std::vector<uint8_t> group_multiplier;
+  std::vector<int8_t> group_offset;
+
+  [[nodiscard]] Levels levels(int64_t row, int64_t group) const;
+};
+
+/// The grid for `stored` [rows, k_padded]. Plain: scales from absmax (from the range, for
+/// progressive groups). `search`: the candidate with the least Σ importance·(w − level)² of each
+/// span; `importance` [k_padded] or empty for equal channels; ties go to the larger range.
+WeightGrid choose_grid(ThreadPool& pool, const Matrix& stored, formats::Granularity granularity,
+                       bool search, std::span<const float> importance);
+
+}  // namespace comet::quant

@@ -1,0 +1,83 @@
+#include "comet/quant/weights/weight_methods.h"
+
+#include <array>
+
+#include "comet/quant/weights/gptq.h"
+
+namespace comet::quant {
+namespace {
+
+using formats::kBlock;
+
+std::vector<int8_t> nearest_codes(ThreadPool& pool, const Matrix& stored, const WeightGrid& grid) {
+  std::vector<int8_t> codes(stored.values.size());
+  pool.parallel_for(stored.rows, [&](int64_t row, int) {
+    for (int64_t g = 0; g < grid.num_groups; ++g) {
+      const Levels levels = grid.levels(row, g);
+      for (int64_t c = g * kBlock; c < (g + 1) * kBlock; ++c) {
+        codes[row * stored.cols + c] =
+            static_cast<int8_t>(nearest_code(levels, stored.row(row)[c]));
+      }
+    }
+  });
+  return codes;
+}
+
+Result<CodedWeight> round_to_nearest(ThreadPool& pool, const WeightProblem& problem) {
+  CodedWeight coded;
+  coded.grid = choose_grid(pool, problem.stored, problem.granularity, false, {});
+  coded.codes = nearest_codes(pool, problem.stored, coded.grid);
+  return coded;
+}
+
+Result<CodedWeight> clip_searched(ThreadPool& pool, const WeightProblem& problem) {
+  CodedWeight coded;
+  coded.grid = choose_grid(pool, problem.stored, problem.granularity, true, problem.importance);
+  coded.codes = nearest_codes(pool, problem.stored, coded.grid);
+  return coded;
+}
+
+Result<CodedWeight> gptq(ThreadPool& pool, const WeightProblem& problem) {
+  COMET_CHECK(problem.hessian != nullptr && problem.hessian->n == problem.stored.cols,
+              "{}: no Hessian of {} channels", problem.name, problem.stored.cols);
+  auto factor = factor_hessian(pool, *problem.hessian, problem.damp, problem.name);
+  if (!factor) return factor.error();
+  CodedWeight coded;
+  coded.grid = choose_grid(pool, problem.stored, problem.granularity, true, problem.importance);
+  coded.codes.resize(problem.stored.values.size());
+  code_with_feedback(pool, problem.stored, coded.grid, *factor, coded.codes);
+  return coded;
+}
+
+constexpr std::array kMethods{
+    WeightMethod{"rtn", false, round_to_nearest},
+    WeightMethod{"clip", false, clip_searched},
+    WeightMethod{"gptq", true, gptq},
+};
+
+}  // namespace
+
+std::span<const WeightMethod> weight_methods() { return kMethods; }
+
+Result<const WeightMethod*> find_weight_method(std::string_view name) {
+  for (const WeightMethod& method : kMethods) {
+    if (method.name == name) return &method;
+  }
+  return make_error(ErrorCode::kInvalidArgument,
+                    "weight method '{}' does not exist; expected rtn, clip or gptq", name);
+}
+
+Matrix decoded_weight(ThreadPool& pool, const CodedWeight& coded) {
+  Matrix decoded(coded.grid.num_rows, coded.grid.num_groups * kBlock);
+  pool.parallel_for(decoded.rows, [&](int64_t row, int) {
+    for (int64_t g = 0; g < coded.grid.num_groups; ++g) {
+      const Levels levels = coded.grid.levels(row, g);
+      for (int64_t c = g * kBlock; c < (g + 1) * kBlock; ++c) {
+        decoded.row(row)[c] = level_value(levels, coded.codes[row * decoded.cols + c]);
+      }
+    }
+  });
+  return decoded;
+}
+
+}  // namespace comet::quant
