@@ -11,13 +11,15 @@ namespace comet::kv {
 
 class KvCache {
  public:
-  /// Memory for num_pages pages in each of num_layers layers.
+  /// Memory for num_pages pages in each of num_layers layers; head_dim even and ≤ kMaxHeadDim.
   static Result<KvCache> create(const KvFormat& format, const KvShape& shape, int64_t num_layers,
                                 int64_t num_pages);
 
   /// Bytes that one token takes in all layers.
   [[nodiscard]] int64_t bytes_per_token() const;
   [[nodiscard]] int64_t num_pages() const { return num_pages_; }
+  /// Rows (one token of one KV head, K or V) that append has saturated so far.
+  [[nodiscard]] int64_t num_saturated_rows() const { return num_saturated_rows_; }
   [[nodiscard]] const KvFormat& format() const { return *format_; }
   [[nodiscard]] const KvShape& shape() const { return shape_; }
 
@@ -32,7 +34,9 @@ class KvCache {
   const KvFormat* format_ = nullptr;
   KvShape shape_;
   int64_t num_pages_ = 0;
+  int64_t num_layers_ = 0;
   int64_t layer_bytes_ = 0;
+  int64_t num_saturated_rows_ = 0;
   std::shared_ptr<Storage> storage_;
 };
 
@@ -43,10 +47,11 @@ class PagePool {
   [[nodiscard]] int64_t num_free() const { return static_cast<int64_t>(free_.size()); }
   /// Appends `count` page ids to `pages`; false, and nothing taken, when fewer are free.
   bool take(int64_t count, std::vector<int32_t>& pages);
+  /// Throws CheckError, and returns nothing, when a page is not taken or is named twice.
   void give_back(const std::vector<int32_t>& pages);
 
  private:
-  std::vector<int32_t> free_;
+  std::vector<int32_t> free_;  // a heap, lowest id on top
   std::vector<bool> taken_;
 };
 

@@ -15,6 +15,7 @@
 namespace comet::kv {
 
 constexpr int64_t kPageTokens = 32;
+constexpr int64_t kMaxHeadDim = 512;
 
 struct KvShape {
   int64_t num_kv_heads = 0;
@@ -26,9 +27,10 @@ struct KvFormat {
   /// Bytes of one page of one layer (a multiple of 64).
   int64_t (*page_bytes)(const KvShape& shape);
   /// Writes the step's k and v [tokens, kv_heads, head_dim] (after RoPE) to their places in `pages`
-  /// (base of this layer's pool; page p at p · page_bytes).
-  void (*append)(Context& ctx, const KvShape& shape, std::byte* pages, View<const float, 3> k,
-                 View<const float, 3> v, const Batch& batch);
+  /// (base of this layer's pool; page p at p · page_bytes). Returns how many rows overflowed the
+  /// format's scales and were saturated: a caller that logs warns of them.
+  int64_t (*append)(Context& ctx, const KvShape& shape, std::byte* pages, View<const float, 3> k,
+                    View<const float, 3> v, const Batch& batch);
   /// Causal attention of q [tokens, heads, head_dim] over the cache, scale 1/√head_dim, GQA by head
   /// groups; out [tokens, heads · head_dim].
   void (*attend)(Context& ctx, const KvShape& shape, const std::byte* pages, View<float, 2> out,

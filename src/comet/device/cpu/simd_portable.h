@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "comet/device/cpu/f16_scalar.h"
+
 namespace comet::simd {
 namespace {
 
@@ -64,20 +66,6 @@ inline F32 load_bf16(const uint16_t* p) {
   F32 r;
   memcpy(&r.v, &bits, sizeof(bits));
   return r;
-}
-inline float f16_to_f32(uint16_t half) {
-  // Exponent and mantissa moved to their FP32 places; one product with 2¹¹² repairs the bias and
-  // subnormals alike. Infinity and NaN keep an all-ones exponent.
-  const uint32_t magnitude = static_cast<uint32_t>(half & 0x7FFFU) << 13;
-  float x;
-  memcpy(&x, &magnitude, sizeof(x));
-  x *= 0x1p112F;
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof(x));
-  if ((half & 0x7C00U) == 0x7C00U) bits = 0x7F800000U | (magnitude & 0x7FFFFFU);
-  bits |= static_cast<uint32_t>(half & 0x8000U) << 16;
-  memcpy(&x, &bits, sizeof(x));
-  return x;
 }
 inline F32 load_f16(const uint16_t* p) {
   F32 r;

@@ -1,0 +1,7 @@
+#include "comet/kv/attend/attend_simd.h"
+
+namespace comet::kv {
+
+const KvKernelSet kKvKernelsPortable = kKvKernelsOfThisFile;
+
+}  // namespace comet::kv
