@@ -59,6 +59,7 @@ function(comet_umbrella_library)
   endforeach()
   add_library(comet STATIC ${objects})
   set_target_properties(comet PROPERTIES LINKER_LANGUAGE CXX)
+  target_compile_features(comet PUBLIC cxx_std_20)
   target_include_directories(comet PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/src>
                                           $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_link_libraries(comet PUBLIC fmt::fmt-header-only nlohmann_json::nlohmann_json Threads::Threads)
