@@ -1,0 +1,32 @@
+#include <immintrin.h>
+
+#include "comet/formats/dense/cpu/gemm_body.h"
+
+namespace comet::formats::dense_cpu {
+namespace {
+
+struct Avx512 {
+  using Reg = __m512;
+  static constexpr int kLanes = 16;
+  static constexpr int kTokens = 6;  // 4 × 6 sums, 6 inputs and 1 weight in 32 registers
+
+  static Reg zero() { return _mm512_setzero_ps(); }
+  static Reg load(const float* p) { return _mm512_loadu_ps(p); }
+  static void store(float* p, Reg v) { _mm512_storeu_ps(p, v); }
+  static Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }
+  static float sum(Reg v) { return _mm512_reduce_add_ps(v); }
+  static Reg half(const uint16_t* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static void bf16_pair(const uint16_t* p, Reg& even, Reg& odd) {
+    const __m512i pairs = _mm512_loadu_si512(p);
+    even = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+    odd = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(-65536)));
+  }
+};
+
+}  // namespace
+
+const GemmIsa kAvx512Isa{arrange_row<Avx512>, gemm_rows<Avx512>};
+
+}  // namespace comet::formats::dense_cpu

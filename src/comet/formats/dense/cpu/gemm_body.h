@@ -1,0 +1,242 @@
+// Body of the dense CPU kernels, included by one file per instruction set (hence the unnamed
+// namespace: no code compiled for AVX may serve a baseline caller).
+//
+// y[m, n] = Σ_k x[m, k] · w[n, k]; both operands lie along k, so vectors run along k and an output
+// is one vector of partial sums, added up at the end. Few tokens: R rows × T tokens straight from
+// memory. Many tokens: a strip of kStripRows × kStripChannels weights is converted to FP32 once and
+// multiplied with kStripTokens tokens; the vector sums wait in scratch between strips of channels,
+// which keeps the order of additions of the few-token case.
+//
+// V is the instruction set: Reg, kLanes, kTokens (T of the register block), zero, load, store, fma,
+// sum, bf16_pair, half.
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+#include "comet/formats/dense/cpu/gemm_args.h"
+
+namespace comet::formats::dense_cpu {
+namespace {
+
+constexpr int kBlockRows = 4;
+constexpr int64_t kFewTokens = 8;  // up to here weights are read in place
+
+/// Two vectors of weights from 2·kLanes stored values at element i of `row`.
+template <class V, WeightType kType>
+inline void load_pair(const void* row, int64_t i, typename V::Reg& first, typename V::Reg& second) {
+  if constexpr (kType == WeightType::kBF16) {
+    V::bf16_pair(static_cast<const uint16_t*>(row) + i, first, second);
+  } else if constexpr (kType == WeightType::kF16) {
+    first = V::half(static_cast<const uint16_t*>(row) + i);
+    second = V::half(static_cast<const uint16_t*>(row) + i + V::kLanes);
+  } else {
+    first = V::load(static_cast<const float*>(row) + i);
+    second = V::load(static_cast<const float*>(row) + i + V::kLanes);
+  }
+}
+
+template <WeightType kType>
+constexpr int64_t kTypeBytes = kType == WeightType::kF32 ? 4 : 2;
+
+inline const char* row_pointer(const GemmArgs& args, int64_t row, int64_t bytes) {
+  return static_cast<const char*>(args.weight) + row * args.k * bytes;
+}
+
+template <class V>
+void arrange_row(const GemmArgs& args, const float* x, float* out) {
+  constexpr int64_t kPair = 2 * V::kLanes;
+  memset(out, 0, sizeof(float) * static_cast<size_t>(args.x_stride));
+  if (args.type != WeightType::kBF16) {
+    memcpy(out, x, sizeof(float) * static_cast<size_t>(args.k));
+    return;
+  }
+  int64_t i = 0;
+  for (; i + kPair <= args.k; i += kPair) {
+    for (int64_t j = 0; j < V::kLanes; ++j) {
+      out[i + j] = x[i + 2 * j];
+      out[i + V::kLanes + j] = x[i + 2 * j + 1];
+    }
+  }
+  for (int64_t j = i; j < args.k; ++j) {
+    out[i + (j - i) / 2 + ((j - i) % 2 != 0 ? V::kLanes : 0)] = x[j];
+  }
+}
+
+/// R rows × T tokens over all of k, weights read in place.
+template <class V, WeightType kType, int R, int T>
+void few_tokens(const GemmArgs& args, int64_t row, int64_t token) {
+  constexpr int64_t kPair = 2 * V::kLanes;
+  constexpr int64_t kBytes = kTypeBytes<kType>;
+  typename V::Reg acc[R][T];
+  const char* w[R];
+  for (int r = 0; r < R; ++r) {
+    w[r] = row_pointer(args, row + r, kBytes);
+    for (int t = 0; t < T; ++t) acc[r][t] = V::zero();
+  }
+  const float* x = args.x + token * args.x_stride;
+  const int64_t whole = args.k / kPair * kPair;
+  for (int64_t i = 0; i < whole; i += kPair) {
+    for (int r = 0; r < R; ++r) {
+      typename V::Reg first;
+      typename V::Reg second;
+      // The rows that follow lie right behind: one block ahead in every stream.
+      __builtin_prefetch(w[r] + i * kBytes + R * args.k * kBytes);
+      load_pair<V, kType>(w[r], i, first, second);
+      for (int t = 0; t < T; ++t) {
+        const float* xt = x + t * args.x_stride + i;
+        acc[r][t] = V::fma(second, V::load(xt + V::kLanes), V::fma(first, V::load(xt), acc[r][t]));
+      }
+    }
+  }
+  if (whole < args.k) {
+    for (int r = 0; r < R; ++r) {
+      alignas(64) char padded[kPair * kBytes] = {};
+      memcpy(padded, w[r] + whole * kBytes, static_cast<size_t>((args.k - whole) * kBytes));
+      typename V::Reg first;
+      typename V::Reg second;
+      load_pair<V, kType>(padded, 0, first, second);
+      for (int t = 0; t < T; ++t) {
+        const float* xt = x + t * args.x_stride + whole;
+        acc[r][t] = V::fma(second, V::load(xt + V::kLanes), V::fma(first, V::load(xt), acc[r][t]));
+      }
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    for (int t = 0; t < T; ++t)
+      args.out[(token + t) * args.out_stride + row + r] = V::sum(acc[r][t]);
+  }
+}
+
+template <class V, WeightType kType, int R>
+void few_tokens_row(const GemmArgs& args, int64_t row) {
+  int64_t token = 0;
+  for (; token + 4 <= args.tokens; token += 4) few_tokens<V, kType, R, 4>(args, row, token);
+  for (; token + 2 <= args.tokens; token += 2) few_tokens<V, kType, R, 2>(args, row, token);
+  for (; token < args.tokens; ++token) few_tokens<V, kType, R, 1>(args, row, token);
+}
+
+/// Weights [row, row + num_rows) × [k_begin, k_begin + count) as FP32, in arranged order.
+template <class V, WeightType kType>
+void convert_strip(const GemmArgs& args, int64_t row, int64_t num_rows, int64_t k_begin,
+                   int64_t count, float* strip) {
+  constexpr int64_t kPair = 2 * V::kLanes;
+  constexpr int64_t kBytes = kTypeBytes<kType>;
+  for (int64_t r = 0; r < num_rows; ++r) {
+    const char* w = row_pointer(args, row + r, kBytes);
+    float* out = strip + r * kStripChannels;
+    for (int64_t i = 0; i < count; i += kPair) {
+      typename V::Reg first;
+      typename V::Reg second;
+      const int64_t left = args.k - (k_begin + i);
+      if (left >= kPair) {
+        load_pair<V, kType>(w, k_begin + i, first, second);
+      } else {
+        alignas(64) char padded[kPair * kBytes] = {};
+        if (left > 0) {
+          memcpy(padded, w + (k_begin + i) * kBytes, static_cast<size_t>(left * kBytes));
+        }
+        load_pair<V, kType>(padded, 0, first, second);
+      }
+      V::store(out + i, first);
+      V::store(out + i + V::kLanes, second);
+    }
+  }
+}
+
+/// sums[r][t] += strip · x over `count` channels; sums are vectors, one per output.
+template <class V, int R, int T>
+void multiply_block(const float* strip, const float* x, int64_t x_stride, int64_t count,
+                    float* sums) {
+  typename V::Reg acc[R][T];
+  for (int r = 0; r < R; ++r) {
+    for (int t = 0; t < T; ++t) acc[r][t] = V::load(sums + (r * kStripTokens + t) * kMaxLanes);
+  }
+  for (int64_t i = 0; i < count; i += V::kLanes) {
+    typename V::Reg xt[T];
+    for (int t = 0; t < T; ++t) xt[t] = V::load(x + t * x_stride + i);
+    for (int r = 0; r < R; ++r) {
+      const typename V::Reg w = V::load(strip + r * kStripChannels + i);
+      for (int t = 0; t < T; ++t) acc[r][t] = V::fma(w, xt[t], acc[r][t]);
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    for (int t = 0; t < T; ++t) V::store(sums + (r * kStripTokens + t) * kMaxLanes, acc[r][t]);
+  }
+}
+
+template <class V, int R>
+void multiply_tokens(const float* strip, const float* x, int64_t x_stride, int64_t count,
+                     int64_t num_tokens, float* sums) {
+  int64_t token = 0;
+  for (; token + V::kTokens <= num_tokens; token += V::kTokens) {
+    multiply_block<V, R, V::kTokens>(strip, x + token * x_stride, x_stride, count,
+                                     sums + token * kMaxLanes);
+  }
+  for (; token < num_tokens; ++token) {
+    multiply_block<V, R, 1>(strip, x + token * x_stride, x_stride, count, sums + token * kMaxLanes);
+  }
+}
+
+/// kStripRows rows at most, all tokens.
+template <class V, WeightType kType>
+void many_tokens(const GemmArgs& args, int64_t row, int64_t num_rows, float* scratch) {
+  float* strip = scratch;
+  float* sums = scratch + kStripRows * kStripChannels;
+  for (int64_t token = 0; token < args.tokens; token += kStripTokens) {
+    const int64_t num_tokens =
+        args.tokens - token < kStripTokens ? args.tokens - token : kStripTokens;
+    memset(sums, 0, sizeof(float) * kStripRows * kStripTokens * kMaxLanes);
+    for (int64_t k = 0; k < args.x_stride; k += kStripChannels) {
+      const int64_t count = args.x_stride - k < kStripChannels ? args.x_stride - k : kStripChannels;
+      convert_strip<V, kType>(args, row, num_rows, k, count, strip);
+      const float* x = args.x + token * args.x_stride + k;
+      int64_t r = 0;
+      for (; r + kBlockRows <= num_rows; r += kBlockRows) {
+        multiply_tokens<V, kBlockRows>(strip + r * kStripChannels, x, args.x_stride, count,
+                                       num_tokens, sums + r * kStripTokens * kMaxLanes);
+      }
+      for (; r < num_rows; ++r) {
+        multiply_tokens<V, 1>(strip + r * kStripChannels, x, args.x_stride, count, num_tokens,
+                              sums + r * kStripTokens * kMaxLanes);
+      }
+    }
+    for (int64_t t = 0; t < num_tokens; ++t) {
+      float* out = args.out + (token + t) * args.out_stride + row;
+      for (int64_t r = 0; r < num_rows; ++r) {
+        out[r] = V::sum(V::load(sums + (r * kStripTokens + t) * kMaxLanes));
+      }
+    }
+  }
+}
+
+template <class V, WeightType kType>
+void typed_rows(const GemmArgs& args, int64_t row_begin, int64_t row_end, float* scratch) {
+  int64_t row = row_begin;
+  if (args.tokens > kFewTokens) {
+    for (; row < row_end; row += kStripRows) {
+      many_tokens<V, kType>(args, row, row_end - row < kStripRows ? row_end - row : kStripRows,
+                            scratch);
+    }
+    return;
+  }
+  for (; row + kBlockRows <= row_end; row += kBlockRows) {
+    few_tokens_row<V, kType, kBlockRows>(args, row);
+  }
+  for (; row < row_end; ++row) few_tokens_row<V, kType, 1>(args, row);
+}
+
+template <class V>
+void gemm_rows(const GemmArgs& args, int64_t row_begin, int64_t row_end, float* scratch) {
+  switch (args.type) {
+    case WeightType::kBF16:
+      return typed_rows<V, WeightType::kBF16>(args, row_begin, row_end, scratch);
+    case WeightType::kF16:
+      return typed_rows<V, WeightType::kF16>(args, row_begin, row_end, scratch);
+    case WeightType::kF32:
+      return typed_rows<V, WeightType::kF32>(args, row_begin, row_end, scratch);
+  }
+}
+
+}  // namespace
+}  // namespace comet::formats::dense_cpu

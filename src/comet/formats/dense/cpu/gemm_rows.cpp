@@ -1,0 +1,125 @@
+// Kernel rows of "dense" on the CPU: arrange the inputs, split the output channels over the pool.
+#include <algorithm>
+
+#include "comet/formats/dense/cpu/gemm_args.h"
+#include "comet/formats/dense/dense.h"
+
+namespace comet::formats {
+namespace {
+
+using dense_cpu::GemmArgs;
+using dense_cpu::GemmIsa;
+using dense_cpu::WeightType;
+
+// Bytes of weights that a task of a decode step streams: long enough for the prefetcher, short
+// enough to share the work evenly.
+constexpr int64_t kTaskBytes = int64_t{256} << 10;
+
+WeightType weight_type(DType dtype) {
+  switch (dtype) {
+    case DType::kBF16:
+      return WeightType::kBF16;
+    case DType::kF16:
+      return WeightType::kF16;
+    default:
+      COMET_CHECK(dtype == DType::kF32, "dense weight of {}", dtype_name(dtype));
+      return WeightType::kF32;
+  }
+}
+
+int64_t rows_per_task(const GemmArgs& args, int64_t row_bytes, int num_threads) {
+  if (args.tokens > 8) return dense_cpu::kStripRows;
+  const int64_t even_share = args.n / (4 * int64_t{num_threads}) / 4 * 4;
+  const int64_t by_bytes = kTaskBytes / std::max<int64_t>(row_bytes, 1) / 4 * 4;
+  return std::max<int64_t>(4, std::min(by_bytes, even_share));
+}
+
+float bias_value(const Tensor& bias, int64_t i) {
+  if (bias.dtype() == DType::kBF16) return to_float(bias.data<BFloat16>()[i]);
+  if (bias.dtype() == DType::kF16) return to_float(bias.data<Float16>()[i]);
+  return bias.data<float>()[i];
+}
+
+void add_bias(const Tensor& bias, View<float, 2> out, int64_t column) {
+  for (int64_t token = 0; token < out.size(0); ++token) {
+    float* row = out.row(token) + column;
+    for (int64_t i = 0; i < bias.size(0); ++i) row[i] += bias_value(bias, i);
+  }
+}
+
+/// Input rows in the order that the kernel reads them; one copy per weight type.
+const float* arrange_inputs(Context& ctx, const GemmIsa& isa, const GemmArgs& args,
+                            const float* x) {
+  auto* arranged = ctx.arena.alloc_array<float>(args.tokens * args.x_stride);
+  ctx.pool.parallel_for(args.tokens, [&](int64_t token, int) {
+    isa.arrange(args, x + token * args.k, arranged + token * args.x_stride);
+  });
+  return arranged;
+}
+
+void run(Context& ctx, const GemmIsa& isa, const LinearWeight& weight, const Activation& x,
+         View<float, 2> out) {
+  const size_t num_parts = weight.spec.parts.size();
+  COMET_CHECK(out.size(0) == x.rows && out.size(1) == weight.spec.n() && out.strides[1] == 1,
+              "{}: output is [{}, {}]", weight.spec.name, out.size(0), out.size(1));
+  if (x.rows == 0) return;
+  const ArenaScope scope(ctx.arena);
+  auto* scratch = ctx.arena.alloc_array<float>(ctx.pool.num_threads() * dense_cpu::kScratchFloats);
+  std::array<const float*, 3> arranged{};
+  int64_t column = 0;
+  for (size_t part = 0; part < num_parts; ++part) {
+    const Tensor& w = weight.tensors[part];
+    GemmArgs args;
+    args.weight = w.raw();
+    args.type = weight_type(w.dtype());
+    args.n = w.size(0);
+    args.k = w.size(1);
+    args.x_stride = (args.k + dense_cpu::kArrangedMultiple - 1) / dense_cpu::kArrangedMultiple *
+                    dense_cpu::kArrangedMultiple;
+    args.tokens = x.rows;
+    args.out = out.data + column;
+    args.out_stride = out.strides[0];
+    const float*& inputs = arranged[static_cast<size_t>(args.type)];
+    if (inputs == nullptr) inputs = arrange_inputs(ctx, isa, args, x.parts[0].data<float>());
+    args.x = inputs;
+    const int64_t step =
+        rows_per_task(args, args.k * dtype_bytes(w.dtype()), ctx.pool.num_threads());
+    ctx.pool.parallel_for((args.n + step - 1) / step, [&](int64_t task, int thread) {
+      isa.rows(args, task * step, std::min(args.n, (task + 1) * step),
+               scratch + thread * dense_cpu::kScratchFloats);
+    });
+    if (weight.spec.has_bias) add_bias(weight.tensors[num_parts + part], out, column);
+    column += args.n;
+  }
+}
+
+template <CpuIsa kIsa>
+bool supports(const LinearWeight& /*weight*/, const Caps& caps) {
+  return caps.cpu_isa >= kIsa;
+}
+
+// Only the order counts: wider vectors first.
+template <CpuIsa kIsa>
+double cost_us(const LinearWeight& weight, const Caps& /*caps*/) {
+  return static_cast<double>(weight.bytes()) * (4 - static_cast<int>(kIsa));
+}
+
+template <const GemmIsa& kIsa>
+void run_isa(Context& ctx, const LinearWeight& weight, const Activation& x, View<float, 2> out) {
+  run(ctx, kIsa, weight, x, out);
+}
+
+}  // namespace
+
+std::span<const LinearKernel> dense_kernels() {
+  static const std::array<LinearKernel, 3> kRows{{
+      {"dense_portable", supports<CpuIsa::kPortable>, cost_us<CpuIsa::kPortable>,
+       run_isa<dense_cpu::kPortableIsa>},
+      {"dense_avx2", supports<CpuIsa::kAvx2>, cost_us<CpuIsa::kAvx2>, run_isa<dense_cpu::kAvx2Isa>},
+      {"dense_avx512", supports<CpuIsa::kAvx512>, cost_us<CpuIsa::kAvx512>,
+       run_isa<dense_cpu::kAvx512Isa>},
+  }};
+  return kRows;
+}
+
+}  // namespace comet::formats

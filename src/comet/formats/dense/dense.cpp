@@ -1,0 +1,129 @@
+#include "comet/formats/dense/dense.h"
+
+#include <algorithm>
+
+#include "comet/ops/op_table.h"
+
+namespace comet::formats {
+namespace {
+
+constexpr std::array<DType, 3> kFloatTypes{DType::kBF16, DType::kF16, DType::kF32};
+
+Result<std::shared_ptr<const FormatConfig>> parse_config(const Json& quantization_config,
+                                                         const std::string& source) {
+  if (!quantization_config.is_null()) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "{}: has a quantization_config, so its format is not dense", source);
+  }
+  return std::make_shared<const FormatConfig>();
+}
+
+Result<LinearWeight> bind(const LinearSpec& spec, const FormatConfig* /*config*/,
+                          const TensorSource& tensors) {
+  COMET_CHECK(spec.parts.size() == spec.part_rows.size() && !spec.parts.empty(), "{}", spec.name);
+  LinearWeight weight{&dense_format(), spec, {}, nullptr, nullptr};
+  for (size_t i = 0; i < spec.parts.size(); ++i) {
+    auto part = tensors.get(spec.prefix + spec.parts[i] + ".weight", kFloatTypes,
+                            Shape{spec.part_rows[i], spec.k});
+    if (!part) return part.error();
+    weight.tensors.push_back(std::move(*part));
+  }
+  for (size_t i = 0; spec.has_bias && i < spec.parts.size(); ++i) {
+    auto bias =
+        tensors.get(spec.prefix + spec.parts[i] + ".bias", kFloatTypes, Shape{spec.part_rows[i]});
+    if (!bias) return bias.error();
+    weight.tensors.push_back(std::move(*bias));
+  }
+  return weight;
+}
+
+Result<QuantizedWeight> unpack(const LinearWeight& weight) {
+  return make_error(ErrorCode::kUnsupported, "'{}' is dense: it has no integer codes",
+                    weight.spec.name);
+}
+
+Activation rows_in_arena(Context& ctx, int64_t rows, int64_t k) {
+  Activation activation;
+  activation.rows = rows;
+  activation.parts[0] = ctx.arena.alloc(DType::kF32, {rows, k});
+  return activation;
+}
+
+Activation input_from_rows(Context& ctx, const LinearWeight& weight, View<const float, 2> x) {
+  COMET_CHECK(x.size(1) == weight.spec.k && x.strides[1] == 1, "{}: input has {} channels, not {}",
+              weight.spec.name, x.size(1), weight.spec.k);
+  Activation activation = rows_in_arena(ctx, x.size(0), x.size(1));
+  float* out = activation.parts[0].data<float>();
+  for (int64_t i = 0; i < x.size(0); ++i) {
+    std::copy_n(x.row(i), x.size(1), out + i * x.size(1));
+  }
+  return activation;
+}
+
+Activation input_from_norm(Context& ctx, const LinearWeight& weight, const NormInput& input) {
+  COMET_CHECK(input.x.size(1) == weight.spec.k, "{}: input has {} channels, not {}",
+              weight.spec.name, input.x.size(1), weight.spec.k);
+  Activation activation = rows_in_arena(ctx, input.x.size(0), weight.spec.k);
+  ctx.ops.rms_norm(ctx, activation.parts[0].view<float, 2>(), input.x, input.weight, input.eps);
+  return activation;
+}
+
+Activation input_from_silu_mul(Context& ctx, const LinearWeight& weight,
+                               const SiluMulInput& input) {
+  COMET_CHECK(input.gate.size(1) == weight.spec.k, "{}: input has {} channels, not {}",
+              weight.spec.name, input.gate.size(1), weight.spec.k);
+  Activation activation = rows_in_arena(ctx, input.gate.size(0), weight.spec.k);
+  ctx.ops.silu_mul(ctx, activation.parts[0].view<float, 2>(), input.gate, input.up);
+  return activation;
+}
+
+float element(const Tensor& tensor, int64_t i) {
+  switch (tensor.dtype()) {
+    case DType::kBF16:
+      return to_float(tensor.data<BFloat16>()[i]);
+    case DType::kF16:
+      return to_float(tensor.data<Float16>()[i]);
+    default:
+      return tensor.data<float>()[i];
+  }
+}
+
+void reference_linear(const LinearWeight& weight, const Activation& x, View<float, 2> out) {
+  const int64_t k = weight.spec.k;
+  const float* rows = x.parts[0].data<float>();
+  const size_t num_parts = weight.spec.parts.size();
+  for (int64_t token = 0; token < x.rows; ++token) {
+    int64_t column = 0;
+    for (size_t part = 0; part < num_parts; ++part) {
+      for (int64_t row = 0; row < weight.spec.part_rows[part]; ++row, ++column) {
+        double sum = 0;
+        for (int64_t i = 0; i < k; ++i) {
+          sum += double{rows[token * k + i]} * double{element(weight.tensors[part], row * k + i)};
+        }
+        if (weight.spec.has_bias) sum += double{element(weight.tensors[num_parts + part], row)};
+        out(token, column) = static_cast<float>(sum);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+const WeightFormat& dense_format() {
+  static const WeightFormat kFormat{
+      .name = "dense",
+      .version = 1,
+      .parse_config = parse_config,
+      .bind = bind,
+      .pack = nullptr,
+      .unpack = unpack,
+      .input_from_rows = input_from_rows,
+      .input_from_norm = input_from_norm,
+      .input_from_silu_mul = input_from_silu_mul,
+      .reference_linear = reference_linear,
+      .kernels = dense_kernels(),
+  };
+  return kFormat;
+}
+
+}  // namespace comet::formats

@@ -1,0 +1,60 @@
+#include <algorithm>
+#include <array>
+
+#include "comet/formats/dense/dense.h"
+#include "comet/formats/format.h"
+#include "comet/formats/w4ax/w4ax.h"
+#include "comet/formats/w8a8_int/w8a8_int.h"
+
+namespace comet::formats {
+
+std::string_view granularity_name(Granularity granularity) {
+  constexpr std::array<std::string_view, 3> kNames{"channel", "group", "progressive"};
+  return kNames.at(static_cast<size_t>(granularity));
+}
+
+std::string_view act_scale_name(ActScale scale) {
+  constexpr std::array<std::string_view, 3> kNames{"S1", "S2", "S2h"};
+  return kNames.at(static_cast<size_t>(scale));
+}
+
+std::span<const WeightFormat* const> weight_formats() {
+  static const std::array<const WeightFormat*, 3> kFormats{&dense_format(), &w4ax_format(),
+                                                           &w8a8_int_format()};
+  return kFormats;
+}
+
+Result<const WeightFormat*> find_weight_format(std::string_view name) {
+  std::string known;
+  for (const WeightFormat* format : weight_formats()) {
+    if (format->name == name) return format;
+    known += (known.empty() ? "" : ", ") + std::string(format->name);
+  }
+  return make_error(ErrorCode::kUnsupported, "weight format '{}' is unknown; expected one of {}",
+                    name, known);
+}
+
+Status plan_linear(LinearWeight& weight, const Caps& caps) {
+  COMET_CHECK(weight.format != nullptr, "linear '{}' is not bound", weight.spec.name);
+  const LinearKernel* best = nullptr;
+  double best_us = 0;
+  std::string known;
+  for (const LinearKernel& kernel : weight.format->kernels) {
+    known += (known.empty() ? "" : ", ") + std::string(kernel.name);
+    if (!kernel.supports(weight, caps)) continue;
+    const double us = kernel.cost_us(weight, caps);
+    if (best == nullptr || us < best_us) {
+      best = &kernel;
+      best_us = us;
+    }
+  }
+  if (best == nullptr) {
+    return make_error(ErrorCode::kUnsupported,
+                      "'{}': no {} kernel runs on this device ({}); existing ones: {}",
+                      weight.spec.name, weight.format->name, cpu_isa_name(caps.cpu_isa), known);
+  }
+  weight.kernel = best;
+  return {};
+}
+
+}  // namespace comet::formats

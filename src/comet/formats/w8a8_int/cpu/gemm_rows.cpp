@@ -1,0 +1,103 @@
+// Kernel rows of w8a8-int on the CPU: split the output channels over the pool.
+#include <algorithm>
+#include <numeric>
+
+#include "comet/formats/w8a8_int/cpu/gemm_args.h"
+#include "comet/formats/w8a8_int/w8a8_int.h"
+
+namespace comet::formats::w8a8_int {
+namespace {
+
+using cpu::GemmArgs;
+using cpu::GemmRows;
+
+constexpr int64_t kTaskBytes = int64_t{256} << 10;
+
+int64_t rows_per_task(const GemmArgs& args, int num_threads) {
+  const int64_t even_share = args.n / (4 * int64_t{num_threads}) / 4 * 4;
+  return std::max<int64_t>(4, std::min(kTaskBytes / args.k / 4 * 4, even_share));
+}
+
+void add_bias(const Tensor& bias, View<float, 2> out, int64_t column) {
+  for (int64_t token = 0; token < out.size(0); ++token) {
+    float* row = out.row(token) + column;
+    for (int64_t i = 0; i < bias.size(0); ++i) {
+      switch (bias.dtype()) {
+        case DType::kBF16:
+          row[i] += to_float(bias.data<BFloat16>()[i]);
+          break;
+        case DType::kF16:
+          row[i] += to_float(bias.data<Float16>()[i]);
+          break;
+        default:
+          row[i] += bias.data<float>()[i];
+      }
+    }
+  }
+}
+
+const int32_t* code_sums(Context& ctx, const Activation& x) {
+  const int64_t blocks = x.parts[kBlockSums].size(1);
+  const int32_t* block_sums = x.parts[kBlockSums].data<int32_t>();
+  auto* sums = ctx.arena.alloc_array<int32_t>(x.rows);
+  for (int64_t t = 0; t < x.rows; ++t) {
+    sums[t] = std::accumulate(block_sums + t * blocks, block_sums + (t + 1) * blocks, 0);
+  }
+  return sums;
+}
+
+template <GemmRows kGemmRows>
+void run(Context& ctx, const LinearWeight& weight, const Activation& x, View<float, 2> out) {
+  const size_t num_parts = weight.spec.parts.size();
+  COMET_CHECK(out.size(0) == x.rows && out.size(1) == weight.spec.n() && out.strides[1] == 1,
+              "{}: output is [{}, {}]", weight.spec.name, out.size(0), out.size(1));
+  if (x.rows == 0) return;
+  const ArenaScope scope(ctx.arena);
+  GemmArgs args;
+  args.k = weight.spec.k;
+  args.codes = x.parts[kCodes].data<int8_t>();
+  args.k_padded = x.parts[kCodes].size(1);
+  args.x_scale = x.parts[kScales].data<float>();
+  args.x_sum = code_sums(ctx, x);
+  args.tokens = x.rows;
+  args.out_stride = out.strides[0];
+  int64_t column = 0;
+  for (size_t part = 0; part < num_parts; ++part) {
+    args.weight = weight.tensors[part].data<int8_t>();
+    args.scale = weight.tensors[num_parts + part].data<float>();
+    args.n = weight.spec.part_rows[part];
+    args.out = out.data + column;
+    const int64_t step = rows_per_task(args, ctx.pool.num_threads());
+    ctx.pool.parallel_for((args.n + step - 1) / step, [&](int64_t task, int) {
+      kGemmRows(args, task * step, std::min(args.n, (task + 1) * step));
+    });
+    if (weight.spec.has_bias) add_bias(weight.tensors[2 * num_parts + part], out, column);
+    column += args.n;
+  }
+}
+
+template <CpuIsa kIsa>
+bool supports(const LinearWeight& /*weight*/, const Caps& caps) {
+  return caps.cpu_isa >= kIsa;
+}
+
+// Only the order counts: the newer instruction set first.
+template <CpuIsa kIsa>
+double cost_us(const LinearWeight& weight, const Caps& /*caps*/) {
+  return static_cast<double>(weight.bytes()) * (4 - static_cast<int>(kIsa));
+}
+
+}  // namespace
+
+std::span<const LinearKernel> kernels() {
+  static const std::array<LinearKernel, 3> kRows{{
+      {"w8a8_int_portable", supports<CpuIsa::kPortable>, cost_us<CpuIsa::kPortable>,
+       run<cpu::gemm_rows_portable>},
+      {"w8a8_int_avx2", supports<CpuIsa::kAvx2>, cost_us<CpuIsa::kAvx2>, run<cpu::gemm_rows_avx2>},
+      {"w8a8_int_avx512vnni", supports<CpuIsa::kAvx512Vnni>, cost_us<CpuIsa::kAvx512Vnni>,
+       run<cpu::gemm_rows_avx512vnni>},
+  }};
+  return kRows;
+}
+
+}  // namespace comet::formats::w8a8_int

@@ -1,0 +1,22 @@
+// Format "w8a8-int": s8 weights with one FP32 scale per output channel, s8 activations with one
+// dynamic scale per token (docs/formats.md §1). Today it serves `--lm-head int8` of w4ax
+// checkpoints; config is null. Called through the registry.
+// tensors: the parts' weights I8 [n_i, k], then their scales F32 [n_i], then (has_bias) biases.
+#pragma once
+
+#include "comet/formats/format.h"
+
+namespace comet::formats {
+
+const WeightFormat& w8a8_int_format();
+
+namespace w8a8_int {
+
+/// Order of Activation::parts: codes I8 [rows, k_padded] with zeros behind k, scales F32 [rows, 2]
+/// (the second counts), sums of codes I32 [rows, k_padded / 128].
+enum ActivationSlot { kCodes, kScales, kBlockSums };
+
+std::span<const LinearKernel> kernels();
+
+}  // namespace w8a8_int
+}  // namespace comet::formats
