@@ -1,0 +1,96 @@
+#include "comet/text/bpe/bpe_encoder.h"
+
+#include <algorithm>
+#include <functional>
+
+#include "comet/base/check.h"
+
+namespace comet::text {
+namespace {
+
+constexpr size_t kMaxCachedWords = size_t{1} << 16;
+constexpr size_t kMaxCachedWordBytes = 64;
+
+}  // namespace
+
+void BpeEncoder::encode_word(std::string_view word, std::vector<int32_t>& out) {
+  COMET_CHECK(word.size() < kNone, "a word of {} bytes; positions have 32 bits", word.size());
+  if (word.size() > kMaxCachedWordBytes) {
+    merge_word(word, out);
+    return;
+  }
+  const size_t begin = out.size();
+  if (const auto it = cache_.find(word); it != cache_.end()) {
+    out.resize(begin + it->second.num_tokens);
+    std::copy_n(out.begin() + static_cast<ptrdiff_t>(it->second.begin), it->second.num_tokens,
+                out.begin() + static_cast<ptrdiff_t>(begin));
+    return;
+  }
+  merge_word(word, out);
+  if (cache_.size() < kMaxCachedWords) {
+    cache_.emplace(word, CachedWord{begin, out.size() - begin});
+  }
+}
+
+void BpeEncoder::merge_word(std::string_view word, std::vector<int32_t>& out) {
+  if (!model_.whole_words.empty()) {
+    const auto it = model_.whole_words.find(word);
+    if (it != model_.whole_words.end()) {
+      out.push_back(it->second);
+      return;
+    }
+  }
+  fill_symbols(word);
+  while (!candidates_.empty()) {
+    std::pop_heap(candidates_.begin(), candidates_.end(), std::greater<>());
+    const auto rank = static_cast<uint32_t>(candidates_.back() >> 32);
+    const auto left_pos = static_cast<uint32_t>(candidates_.back());
+    candidates_.pop_back();
+    const Symbol& left = symbols_[left_pos];
+    if (left.id == kAbsorbed || left.next == kNone) continue;
+    const Merge* merge = model_.merges.find(left.id, symbols_[left.next].id);
+    // A pair that one of its sides has outgrown since it was offered has another rank or none.
+    if (merge == nullptr || merge->rank != rank) continue;
+    merge_pair(left_pos, merge->merged_id);
+  }
+  if (word.empty()) return;
+  for (uint32_t pos = 0; pos != kNone; pos = symbols_[pos].next) out.push_back(symbols_[pos].id);
+}
+
+void BpeEncoder::fill_symbols(std::string_view word) {
+  const auto num_bytes = static_cast<uint32_t>(word.size());
+  symbols_.resize(num_bytes);
+  candidates_.clear();
+  for (uint32_t pos = 0; pos < num_bytes; ++pos) {
+    const int32_t id = model_.byte_ids[static_cast<uint8_t>(word[pos])];
+    symbols_[pos] = {id, pos == 0 ? kNone : pos - 1, pos + 1 == num_bytes ? kNone : pos + 1};
+  }
+  for (uint32_t pos = 0; pos + 1 < num_bytes; ++pos) {
+    const Merge* merge = model_.merges.find(symbols_[pos].id, symbols_[pos + 1].id);
+    if (merge != nullptr) candidates_.push_back(uint64_t{merge->rank} << 32 | pos);
+  }
+  std::make_heap(candidates_.begin(), candidates_.end(), std::greater<>());
+}
+
+void BpeEncoder::offer_pair(uint32_t left_pos) {
+  const Symbol& left = symbols_[left_pos];
+  const Merge* merge = model_.merges.find(left.id, symbols_[left.next].id);
+  if (merge == nullptr) return;
+  candidates_.push_back(uint64_t{merge->rank} << 32 | left_pos);
+  std::push_heap(candidates_.begin(), candidates_.end(), std::greater<>());
+}
+
+void BpeEncoder::merge_pair(uint32_t left_pos, int32_t merged_id) {
+  Symbol& left = symbols_[left_pos];
+  Symbol& right = symbols_[left.next];
+  left.id = merged_id;
+  left.next = right.next;
+  right.id = kAbsorbed;
+  if (left.next != kNone) {
+    symbols_[left.next].prev = left_pos;
+    offer_pair(left_pos);
+  }
+  if (left.prev != kNone) offer_pair(left.prev);
+}
+
+}  // namespace comet::text

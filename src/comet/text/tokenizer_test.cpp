@@ -1,0 +1,3 @@
+#include "comet/text/tokenizer.h"
+#include <gtest/gtest.h>
+TEST(Tokenizer, Placeholder) {}
