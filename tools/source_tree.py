@@ -5,7 +5,7 @@ import pathlib
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-FOLDERS = ("src", "apps", "tests", "bench", "examples")
+FOLDERS = ("src", "apps", "tests", "bench", "examples", "tools")
 SUFFIXES = {".h", ".cpp", ".cu", ".cuh"}
 
 

@@ -54,7 +54,7 @@ class Answer {
  public:
   Answer(const text::Tokenizer* tokenizer, std::vector<std::string> stops, bool print)
       : stops_(std::move(stops)), print_(print) {
-    if (tokenizer != nullptr) decoder_.emplace(*tokenizer);
+    if (tokenizer != nullptr) decoder_.emplace(*tokenizer, /*skip_special=*/true);
   }
 
   /// False once a stop string has appeared.
