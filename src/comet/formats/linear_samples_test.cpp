@@ -1,0 +1,246 @@
+#include "support/linear_samples.h"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "comet/formats/w4ax/w4ax.h"
+
+namespace comet::testing {
+namespace {
+
+using formats::ActScale;
+using formats::Granularity;
+using formats::kBlock;
+using formats::LinearSpec;
+using formats::PackedLinear;
+using formats::QuantizedWeight;
+
+int64_t padded(int64_t k) { return (k + kBlock - 1) / kBlock * kBlock; }
+
+/// A shuffle of the channels with the padding at the end of the INT4 segment.
+std::vector<int32_t> random_perm(const formats::SiteLayout& site, Rng& rng) {
+  std::vector<int32_t> channels(static_cast<size_t>(site.k));
+  std::iota(channels.begin(), channels.end(), 0);
+  for (size_t i = channels.size(); i > 1; --i) {
+    std::swap(channels[i - 1], channels[rng.next_below(i)]);
+  }
+  const int64_t padding = site.k_padded - site.k;
+  const int64_t at = std::max<int64_t>(0, site.int4_channels() - padding);
+  channels.insert(channels.begin() + std::min<int64_t>(at, site.k), static_cast<size_t>(padding),
+                  -1);
+  return channels;
+}
+
+LinearSpec spec_of(const QuantizedWeight& weight) {
+  LinearSpec spec;
+  spec.name = weight.name;
+  spec.prefix = weight.name.substr(0, weight.name.rfind('.') + 1);
+  spec.parts = weight.parts;
+  spec.part_rows = weight.part_rows;
+  spec.k = weight.site.k;
+  spec.has_bias = !weight.bias.empty();
+  return spec;
+}
+
+double weight_value(const QuantizedWeight& w, int64_t row, int64_t i) {
+  const int64_t rows = w.num_rows();
+  const double code = w.codes[static_cast<size_t>(row * w.site.k_padded + i)];
+  const auto group = static_cast<size_t>(i / kBlock * rows + row);
+  switch (w.granularity) {
+    case Granularity::kGroup:
+      return code * double{to_float(w.group_scale[group])};
+    case Granularity::kProgressive:
+      return double{w.channel_scale[static_cast<size_t>(row)]} *
+             (code * w.group_multiplier[group] + w.group_offset[group]);
+    default:
+      return code * double{w.channel_scale[static_cast<size_t>(row)]};
+  }
+}
+
+std::vector<double> weight_values(const QuantizedWeight& w) {
+  std::vector<double> values;
+  for (int64_t row = 0; row < w.num_rows(); ++row) {
+    for (int64_t i = 0; i < w.site.k_padded; ++i) values.push_back(weight_value(w, row, i));
+  }
+  return values;
+}
+
+LinearSample w4ax_sample(const W4axShape& shape, uint64_t seed) {
+  LinearSample sample;
+  const QuantizedWeight weight = random_w4ax(shape, seed);
+  TensorMap tensors;
+  sample.label = fmt::format("w4ax {} {} n=[{}] k={} int8={}{}", act_scale_name(shape.scale),
+                             granularity_name(shape.granularity), fmt::join(shape.part_rows, ","),
+                             shape.k, shape.int8_blocks, shape.has_bias ? " bias" : "");
+  sample.weight = bind_w4ax(weight, tensors);
+  sample.dequantized = weight_values(weight);
+  sample.stored_k = weight.site.k_padded;
+  sample.budget = shape.int8_blocks == weight.site.num_blocks() ? 0.02 : 0.3;
+  sample.quantized.push_back(weight);
+  return sample;
+}
+
+template <typename T>
+T rounded(float x) {
+  if constexpr (std::is_same_v<T, BFloat16>) return to_bfloat16(x);
+  if constexpr (std::is_same_v<T, Float16>) return to_float16(x);
+  if constexpr (std::is_same_v<T, float>) return x;
+}
+
+double widened(float x) { return x; }
+double widened(BFloat16 x) { return to_float(x); }
+double widened(Float16 x) { return to_float(x); }
+
+template <typename T>
+LinearSample dense_sample(const std::vector<int64_t>& part_rows, int64_t k, bool has_bias) {
+  LinearSpec spec;
+  spec.name = "layer.proj";
+  spec.prefix = "layer.";
+  spec.part_rows = part_rows;
+  spec.k = k;
+  spec.has_bias = has_bias;
+  LinearSample sample;
+  TensorMap tensors;
+  Rng rng(static_cast<uint64_t>(k), part_rows.size());
+  for (size_t i = 0; i < part_rows.size(); ++i) {
+    spec.parts.push_back(fmt::format("part{}", i));
+    std::vector<T> values;
+    for (int64_t j = 0; j < part_rows[i] * k; ++j) {
+      values.push_back(rounded<T>(rng.next_normal()));
+      sample.dequantized.push_back(widened(values.back()));
+    }
+    tensors.set("layer." + spec.parts[i] + ".weight", make_tensor(Shape{part_rows[i], k}, values));
+    std::vector<T> bias;
+    for (int64_t j = 0; j < part_rows[i]; ++j) bias.push_back(rounded<T>(rng.next_normal()));
+    tensors.set("layer." + spec.parts[i] + ".bias", make_tensor(Shape{part_rows[i]}, bias));
+  }
+  sample.label = fmt::format("dense {} n=[{}] k={}{}", dtype_name(DTypeOf<T>::value),
+                             fmt::join(part_rows, ","), k, has_bias ? " bias" : "");
+  sample.weight = *(*formats::find_weight_format("dense"))->bind(spec, nullptr, tensors);
+  sample.stored_k = k;
+  sample.exact = false;
+  return sample;
+}
+
+LinearSample w8a8_sample(const std::vector<int64_t>& part_rows, int64_t k, bool has_bias) {
+  Rng rng(static_cast<uint64_t>(k), 77);
+  QuantizedWeight weight;
+  weight.name = part_rows.size() == 1 ? "lm_head" : "layer.qk_proj";
+  weight.part_rows = part_rows;
+  for (size_t i = 0; i < part_rows.size(); ++i) {
+    weight.parts.push_back(part_rows.size() == 1 ? "lm_head" : fmt::format("part{}", i));
+  }
+  weight.site.k = k;
+  weight.site.k_padded = k;
+  for (int64_t i = 0; i < weight.num_rows() * k; ++i) {
+    weight.codes.push_back(static_cast<int8_t>(static_cast<int>(rng.next_below(256)) - 128));
+  }
+  for (int64_t i = 0; i < weight.num_rows(); ++i) {
+    weight.channel_scale.push_back(rng.next_uniform() * 0.01F);
+    if (has_bias) weight.bias.push_back(rng.next_normal());
+  }
+  LinearSample sample;
+  TensorMap tensors;
+  const formats::WeightFormat& format = **formats::find_weight_format("w8a8-int");
+  tensors.add(*format.pack(weight));
+  sample.label = fmt::format("w8a8-int n=[{}] k={}", fmt::join(part_rows, ","), k);
+  sample.weight = *format.bind(spec_of(weight), nullptr, tensors);
+  sample.dequantized = weight_values(weight);
+  sample.stored_k = k;
+  sample.budget = 0.02;
+  sample.quantized.push_back(weight);
+  return sample;
+}
+
+}  // namespace
+
+QuantizedWeight random_w4ax(const W4axShape& shape, uint64_t seed) {
+  Rng rng(seed);
+  QuantizedWeight w;
+  w.name = "model.layers.0.self_attn.qkv_proj";
+  w.part_rows = shape.part_rows;
+  for (size_t i = 0; i < shape.part_rows.size(); ++i) w.parts.push_back(fmt::format("p{}", i));
+  w.site.name = "model.layers.0.self_attn.qkv_in";
+  w.site.k = shape.k;
+  w.site.k_padded = padded(shape.k);
+  w.site.int8_blocks = shape.int8_blocks;
+  w.site.clip = shape.clip;
+  w.site.scale = shape.scale;
+  if (shape.permuted) w.site.perm = random_perm(w.site, rng);
+  w.granularity = shape.granularity;
+  const bool progressive = shape.granularity == Granularity::kProgressive;
+  const int64_t rows = w.num_rows();
+  for (int64_t i = 0; i < rows * w.site.k_padded; ++i) {
+    const int code = static_cast<int>(rng.next_below(16));
+    w.codes.push_back(static_cast<int8_t>(progressive ? code : code - 8));
+  }
+  if (shape.granularity != Granularity::kGroup) {
+    for (int64_t i = 0; i < rows; ++i) w.channel_scale.push_back(rng.next_uniform() * 0.01F);
+  }
+  for (int64_t i = 0; i < rows * w.site.num_blocks(); ++i) {
+    if (shape.granularity == Granularity::kGroup) {
+      w.group_scale.push_back(to_float16(rng.next_uniform() * 0.1F));
+    } else if (progressive) {
+      w.group_multiplier.push_back(static_cast<uint8_t>(1 + rng.next_below(16)));
+      w.group_offset.push_back(static_cast<int8_t>(static_cast<int>(rng.next_below(256)) - 128));
+    }
+  }
+  for (int64_t i = 0; shape.has_bias && i < rows; ++i) w.bias.push_back(rng.next_normal());
+  return w;
+}
+
+Json w4ax_config(const QuantizedWeight& weight, const PackedLinear& packed) {
+  return {
+      {"quant_method", "comet"},
+      {"format", "w4ax"},
+      {"version", 1},
+      {"weights",
+       {{"bits", 4}, {"granularity", granularity_name(weight.granularity)}, {"group_size", 128}}},
+      {"activations", {{"scale", act_scale_name(weight.site.scale)}, {"block_size", 128}}},
+      {"kv_cache", {{"format", "kv4"}, {"rotate", true}, {"window", {0, 0}}}},
+      {"layout", "tile128"},
+      {"lm_head", "bf16"},
+      {"sites", Json::array({packed.site})},
+      {"linears", Json::array({packed.linear})}};
+}
+
+formats::LinearWeight bind_w4ax(const QuantizedWeight& weight, TensorMap& tensors) {
+  const formats::WeightFormat& format = formats::w4ax_format();
+  const PackedLinear packed = *format.pack(weight);
+  tensors.add(packed);
+  const auto config = *format.parse_config(w4ax_config(weight, packed), "config.json");
+  return *format.bind(spec_of(weight), config.get(), tensors);
+}
+
+std::vector<LinearSample> linear_samples() {
+  std::vector<LinearSample> samples;
+  samples.push_back(dense_sample<BFloat16>({17, 3}, 65, true));
+  samples.push_back(dense_sample<BFloat16>({40}, 256, false));
+  samples.push_back(dense_sample<BFloat16>({70}, 1100, false));
+  samples.push_back(dense_sample<Float16>({5, 37}, 129, true));
+  samples.push_back(dense_sample<float>({1}, 7, false));
+  samples.push_back(dense_sample<float>({33}, 320, false));
+  samples.push_back(w8a8_sample({1}, 1, false));
+  samples.push_back(w8a8_sample({37}, 200, false));
+  samples.push_back(w8a8_sample({5, 64}, 384, true));
+  uint64_t seed = 1;
+  for (const Granularity granularity :
+       {Granularity::kChannel, Granularity::kGroup, Granularity::kProgressive}) {
+    for (const ActScale scale : {ActScale::kS1, ActScale::kS2, ActScale::kS2h}) {
+      const auto add = [&](W4axShape shape) {
+        shape.granularity = granularity;
+        shape.scale = scale;
+        samples.push_back(w4ax_sample(shape, ++seed));
+      };
+      add({.part_rows = {1}, .k = 1, .permuted = false});
+      add({.part_rows = {130, 16, 5}, .k = 300, .int8_blocks = 1, .has_bias = true});
+      add({.part_rows = {20}, .k = 384, .int8_blocks = 3});
+      // More than one chain of 8 blocks, with the segments' border inside the second.
+      add({.part_rows = {33}, .k = 2500, .int8_blocks = 8, .permuted = true});
+    }
+  }
+  return samples;
+}
+
+}  // namespace comet::testing
