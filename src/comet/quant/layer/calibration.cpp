@@ -1,0 +1,138 @@
+#include "comet/quant/layer/calibration.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+
+#include "comet/ops/embedding/embedding.h"
+
+namespace comet::quant {
+namespace {
+
+constexpr std::array kFloatDtypes{DType::kBF16, DType::kF16, DType::kF32};
+
+int64_t longest(const CalibrationSet& set) {
+  int64_t length = 0;
+  for (const auto& sample : set.samples) {
+    length = std::max(length, static_cast<int64_t>(sample.size()));
+  }
+  return length;
+}
+
+}  // namespace
+
+int64_t CalibrationSet::num_tokens() const {
+  int64_t total = 0;
+  for (const auto& sample : samples) total += static_cast<int64_t>(sample.size());
+  return total;
+}
+
+int64_t first_gate_document(int64_t num_documents) { return num_documents - num_documents / 10; }
+
+Result<CalibrationSet> cut_calibration_windows(const std::vector<std::vector<int32_t>>& documents,
+                                               int64_t num_samples, int64_t length) {
+  COMET_CHECK(num_samples > 0 && length > 0, "{} samples of {}", num_samples, length);
+  std::vector<int32_t> stream;
+  const int64_t end = first_gate_document(static_cast<int64_t>(documents.size()));
+  for (int64_t i = 0; i < end; ++i) {
+    stream.insert(stream.end(), documents[i].begin(), documents[i].end());
+  }
+  const auto total = static_cast<int64_t>(stream.size());
+  if (total < length) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "the calibration text has {} tokens (without its last tenth of documents, "
+                      "which is kept for the quality gate); one sample takes {}: give more text by "
+                      "--calib or a smaller --calib-length",
+                      total, length);
+  }
+  const int64_t count = std::min(num_samples, total / length);
+  CalibrationSet set;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t begin = count == 1 ? 0 : i * (total - length) / (count - 1);
+    set.samples.emplace_back(stream.begin() + begin, stream.begin() + begin + length);
+  }
+  return set;
+}
+
+Status check_calibration(const CalibrationSet& set, const io::ModelConfig& config) {
+  if (set.samples.empty()) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "there are no calibration samples; quantization needs at least one");
+  }
+  for (size_t i = 0; i < set.samples.size(); ++i) {
+    const auto size = static_cast<int64_t>(set.samples[i].size());
+    if (size < 1 || size > config.max_position_embeddings) {
+      return make_error(ErrorCode::kInvalidArgument,
+                        "calibration sample {} has {} tokens; expected 1 to {} (the model's "
+                        "max_position_embeddings)",
+                        i, size, config.max_position_embeddings);
+    }
+    for (const int32_t token : set.samples[i]) {
+      if (token < 0 || token >= config.vocab_size) {
+        return make_error(ErrorCode::kInvalidArgument,
+                          "calibration sample {} holds token {}; the model has {} (is this its "
+                          "tokenizer?)",
+                          i, token, config.vocab_size);
+      }
+    }
+  }
+  return {};
+}
+
+Result<Matrix> embed_samples(Context& ctx, const formats::TensorSource& tensors,
+                             const io::ModelConfig& config, const CalibrationSet& set) {
+  const std::string name = "model.embed_tokens.weight";
+  const auto table = tensors.get(name, kFloatDtypes, {config.vocab_size, config.hidden_size});
+  if (!table) return table.error();
+  Matrix hidden(set.num_tokens(), config.hidden_size);
+  int64_t begin = 0;
+  for (const auto& sample : set.samples) {
+    const auto count = static_cast<int64_t>(sample.size());
+    embedding(ctx, {hidden.row(begin), {count, hidden.cols}}, *table, sample);
+    begin += count;
+  }
+  const bool finite = std::all_of(hidden.values.begin(), hidden.values.end(),
+                                  [](float x) { return std::isfinite(x); });
+  if (!finite) {
+    return make_error(ErrorCode::kCorrupt,
+                      "tensor '{}' holds NaN or infinite values; such a model cannot be quantized",
+                      name);
+  }
+  return hidden;
+}
+
+Status run_layer(Context& ctx, const models::LlamaLayer& layer, const io::ModelConfig& config,
+                 const kv::KvFormat& kv_format, const CalibrationSet& set, Matrix& hidden,
+                 bool update) {
+  const int64_t max_length = longest(set);
+  const int64_t num_pages = (max_length + kv::kPageTokens - 1) / kv::kPageTokens;
+  auto cache = kv::KvCache::create(kv_format, {config.num_kv_heads, config.head_dim}, 1, num_pages);
+  if (!cache) return cache.error();
+  const std::vector<float> inv_freq = io::rope_inverse_frequencies(config);
+  std::vector<int32_t> positions(max_length);
+  std::iota(positions.begin(), positions.end(), 0);
+  std::vector<int32_t> pages(num_pages);
+  std::iota(pages.begin(), pages.end(), 0);
+  int64_t begin = 0;
+  for (const auto& sample : set.samples) {
+    const ArenaScope scope(ctx.arena);
+    const auto count = static_cast<int32_t>(sample.size());
+    const std::array<int32_t, 2> cu_seqlens{0, count};
+    const std::array<int32_t, 1> kv_lens{count};
+    Batch batch;
+    batch.tokens = sample;
+    batch.positions = std::span(positions).first(count);
+    batch.cu_seqlens = cu_seqlens;
+    batch.kv_lens = kv_lens;
+    batch.block_tables = {pages.data(), {1, num_pages}};
+    const Tensor rows = ctx.arena.alloc(DType::kF32, {count, hidden.cols});
+    std::copy_n(hidden.row(begin), count * hidden.cols, rows.data<float>());
+    layer.forward(ctx, batch, *cache, 0, inv_freq, rows.view<float, 2>());
+    if (update) std::copy_n(rows.data<float>(), count * hidden.cols, hidden.row(begin));
+    begin += count;
+  }
+  return {};
+}
+
+}  // namespace comet::quant

@@ -1,0 +1,43 @@
+// Calibration: token sequences, and running one layer over all of them. The activations between
+// layers are kept; a layer's own intermediate values are not. Callers: layer_quantizer,
+// quantize_model.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "comet/base/result.h"
+#include "comet/kv/kv_cache.h"
+#include "comet/models/llama.h"
+#include "comet/quant/matrix.h"
+
+namespace comet::quant {
+
+struct CalibrationSet {
+  std::vector<std::vector<int32_t>> samples;
+
+  [[nodiscard]] int64_t num_tokens() const;
+};
+
+/// Windows of `length` tokens, evenly spaced over the documents' tokens laid end to end. The last
+/// tenth of the documents is left out: the quality gate measures on it. Fewer than `num_samples`
+/// when the text is short, so that no token is used twice; an error when it is shorter than one.
+Result<CalibrationSet> cut_calibration_windows(const std::vector<std::vector<int32_t>>& documents,
+                                               int64_t num_samples, int64_t length);
+/// First document that calibration may not use, of `num_documents`.
+int64_t first_gate_document(int64_t num_documents);
+
+/// Not empty, no empty or overlong sample, ids within the vocabulary.
+Status check_calibration(const CalibrationSet& set, const io::ModelConfig& config);
+
+/// Embeddings of all samples one after another, [num_tokens, hidden]; NaN or Inf is an error.
+Result<Matrix> embed_samples(Context& ctx, const formats::TensorSource& tensors,
+                             const io::ModelConfig& config, const CalibrationSet& set);
+
+/// Runs the layer on every sample, each with an empty cache of one layer in `kv_format`; `hidden`
+/// [num_tokens, hidden] is the input, and becomes the output when `update`.
+Status run_layer(Context& ctx, const models::LlamaLayer& layer, const io::ModelConfig& config,
+                 const kv::KvFormat& kv_format, const CalibrationSet& set, Matrix& hidden,
+                 bool update);
+
+}  // namespace comet::quant

@@ -1,0 +1,65 @@
+#include "comet/quant/layer/key_smoothing.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "comet/ops/rope/rope.h"
+
+namespace comet::quant {
+namespace {
+
+/// absmax[head / heads_per_group · half + pair] over x [tokens, heads, head_dim].
+void update_absmax(View<const float, 3> x, int64_t heads_per_group, std::vector<float>& absmax) {
+  const int64_t half = x.size(2) / 2;
+  for (int64_t t = 0; t < x.size(0); ++t) {
+    for (int64_t head = 0; head < x.size(1); ++head) {
+      float* group = absmax.data() + head / heads_per_group * half;
+      for (int64_t i = 0; i < x.size(2); ++i) {
+        group[i % half] = std::max(group[i % half], std::fabs(x(t, head, i)));
+      }
+    }
+  }
+}
+
+View<float, 3> heads_of(const Tensor& x, int64_t head_dim) {
+  const View<float, 2> rows = x.view<float, 2>();
+  return {
+      rows.data, {rows.size(0), rows.size(1) / head_dim, head_dim}, {rows.strides[0], head_dim, 1}};
+}
+
+}  // namespace
+
+std::vector<float> key_scales(Context& ctx, const models::LlamaLayer& layer,
+                              const io::ModelConfig& config, const CalibrationSet& set,
+                              const Matrix& hidden) {
+  const std::vector<float> inv_freq = io::rope_inverse_frequencies(config);
+  const int64_t size = config.num_kv_heads * config.head_dim / 2;
+  std::vector<float> q_absmax(size, 0.0F);
+  std::vector<float> k_absmax(size, 0.0F);
+  std::vector<int32_t> positions;
+  int64_t begin = 0;
+  for (const auto& sample : set.samples) {
+    const ArenaScope scope(ctx.arena);
+    const auto count = static_cast<int64_t>(sample.size());
+    positions.resize(count);
+    std::iota(positions.begin(), positions.end(), 0);
+    const View<const float, 2> x{hidden.row(begin), {count, hidden.cols}};
+    const auto [q, k, v] = nn::split_parts<3>(layer.qkv, layer.qkv(ctx, layer.attn_norm(x)));
+    const View<float, 3> q_heads = heads_of(q, config.head_dim);
+    const View<float, 3> k_heads = heads_of(k, config.head_dim);
+    rope(ctx, q_heads, positions, inv_freq);
+    rope(ctx, k_heads, positions, inv_freq);
+    update_absmax(q_heads, config.num_heads / config.num_kv_heads, q_absmax);
+    update_absmax(k_heads, 1, k_absmax);
+    begin += count;
+  }
+  std::vector<float> lambda(size, 1.0F);
+  for (int64_t i = 0; i < size; ++i) {
+    if (!(q_absmax[i] > 0.0F) || !(k_absmax[i] > 0.0F)) continue;
+    lambda[i] = std::clamp(std::sqrt(k_absmax[i] / q_absmax[i]), 0x1p-10F, 0x1p10F);
+  }
+  return lambda;
+}
+
+}  // namespace comet::quant

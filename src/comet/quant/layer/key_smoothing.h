@@ -1,0 +1,18 @@
+// Key smoothing for 4-bit caches (docs/formats.md §3): λ = √(absmax k / absmax q) per KV head and
+// RoPE pair, over calibration tokens, after RoPE. k/λ and q·λ give the same attention; folded into
+// Wq and Wk by layer_weights. Callers: layer_quantizer.
+#pragma once
+
+#include <vector>
+
+#include "comet/models/llama.h"
+#include "comet/quant/layer/calibration.h"
+
+namespace comet::quant {
+
+/// λ [num_kv_heads · head_dim/2], each within 2^±10; 1 where q or k is always zero.
+std::vector<float> key_scales(Context& ctx, const models::LlamaLayer& layer,
+                              const io::ModelConfig& config, const CalibrationSet& set,
+                              const Matrix& hidden);
+
+}  // namespace comet::quant

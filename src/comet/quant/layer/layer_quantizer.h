@@ -1,0 +1,45 @@
+// Quantizes one decoder layer by FMPQ (docs/formats.md §2): statistics → equalizer → stored order →
+// rotation → clip ratios → weights. Format-free: it hands back QuantizedWeights. Callers:
+// quantize_model.
+#pragma once
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "comet/formats/quantized_weight.h"
+#include "comet/quant/layer/calibration.h"
+#include "comet/quant/layer/layer_weights.h"
+#include "comet/quant/recipe.h"
+
+namespace comet::quant {
+
+/// What the report says of one linear.
+struct LinearReport {
+  std::string name;
+  int64_t rows = 0;
+  int64_t blocks = 0;
+  int64_t int8_blocks = 0;
+  int64_t num_equalized = 0;  // channels
+  float clip = 1.0F;
+  double weight_mse = 0.0;     // mean square of decoded − float weight, in stored space
+  double output_snr_db = 0.0;  // of the linear alone, on rows kept from calibration
+};
+
+struct QuantizedLayer {
+  std::vector<float> attn_norm;  // with the equalizer folded in
+  std::vector<float> mlp_norm;
+  std::array<formats::QuantizedWeight, kNumSites> linears;  // in the order of kSites
+  std::array<LinearReport, kNumSites> reports;
+};
+
+/// INT8 blocks of each site of a layer under the options.
+Result<std::array<int64_t, kNumSites>> plan_layer_blocks(const QuantizeOptions& options,
+                                                         const io::ModelConfig& config);
+
+/// `hidden` is the layer's input over all calibration tokens; unchanged. Takes `layer` apart.
+Result<QuantizedLayer> quantize_layer(Context& ctx, const QuantizeOptions& options,
+                                      const io::ModelConfig& config, const CalibrationSet& set,
+                                      Matrix& hidden, LayerWeights layer);
+
+}  // namespace comet::quant

@@ -1,0 +1,196 @@
+#include "comet/quant/layer/layer_weights.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "comet/nn/rms_norm.h"
+#include "comet/quant/fmpq/permutation.h"
+
+namespace comet::quant {
+namespace {
+
+constexpr std::array kFloatDtypes{DType::kBF16, DType::kF16, DType::kF32};
+constexpr std::array<std::string_view, kNumSites> kSiteNames{"qkv_in", "o_in", "gate_up_in",
+                                                             "down_in"};
+constexpr size_t kUpPart = 1;
+constexpr size_t kKeyPart = 1;
+constexpr size_t kValuePart = 2;
+
+Result<std::vector<float>> load_floats(const formats::TensorSource& tensors,
+                                       const std::string& name, const Shape& shape) {
+  const auto tensor = tensors.get(name, kFloatDtypes, shape);
+  if (!tensor) return tensor.error();
+  std::vector<float> values = nn::to_float_vector(*tensor);
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (!std::isfinite(values[i])) {
+      return make_error(ErrorCode::kCorrupt,
+                        "tensor '{}': element {} is {}; a model with NaN or infinite weights "
+                        "cannot be quantized",
+                        name, i, values[i]);
+    }
+  }
+  return values;
+}
+
+Status load_linear(const formats::TensorSource& tensors, LayerWeights& layer, size_t site_idx) {
+  const formats::LinearSpec& spec = layer.specs[site_idx];
+  Matrix& weight = layer.weights[site_idx];
+  weight.rows = spec.n();
+  weight.cols = spec.k;
+  weight.values.reserve(weight.rows * weight.cols);
+  for (size_t i = 0; i < spec.parts.size(); ++i) {
+    const std::string prefix = spec.prefix + spec.parts[i];
+    auto values = load_floats(tensors, prefix + ".weight", {spec.part_rows[i], spec.k});
+    if (!values) return values.error();
+    weight.values.insert(weight.values.end(), values->begin(), values->end());
+    if (!spec.has_bias) continue;
+    auto bias = load_floats(tensors, prefix + ".bias", {spec.part_rows[i]});
+    if (!bias) return bias.error();
+    std::vector<float>& all = layer.biases[site_idx];
+    all.insert(all.end(), bias->begin(), bias->end());
+  }
+  return {};
+}
+
+/// A tensor over `count` floats that someone else owns.
+Tensor borrow(const float* values, const Shape& shape) {
+  auto* bytes = reinterpret_cast<std::byte*>(const_cast<float*>(values));
+  const size_t num_bytes = static_cast<size_t>(shape.num_elements()) * sizeof(float);
+  return {std::make_shared<Storage>(bytes, num_bytes, nullptr), 0, DType::kF32, shape};
+}
+
+void scale_row(LayerWeights& layer, Site site, int64_t row, float factor) {
+  float* w = layer.weight(site).row(row);
+  for (int64_t c = 0; c < layer.weight(site).cols; ++c) w[c] *= factor;
+  if (!layer.bias(site).empty()) layer.bias(site)[row] *= factor;
+}
+
+void scale_column(Matrix& weight, int64_t column, float factor) {
+  for (int64_t n = 0; n < weight.rows; ++n) weight.row(n)[column] *= factor;
+}
+
+}  // namespace
+
+std::string LayerWeights::site_name(Site site) const {
+  return spec(site).prefix + std::string(kSiteNames[static_cast<size_t>(site)]);
+}
+
+int64_t LayerWeights::part_begin(Site site, size_t part_idx) const {
+  int64_t begin = 0;
+  for (size_t i = 0; i < part_idx; ++i) begin += spec(site).part_rows[i];
+  return begin;
+}
+
+Result<LayerWeights> load_layer_weights(const formats::TensorSource& tensors,
+                                        const io::ModelConfig& config, int64_t layer_idx) {
+  LayerWeights layer;
+  layer.layer_idx = layer_idx;
+  layer.num_heads = config.num_heads;
+  layer.num_kv_heads = config.num_kv_heads;
+  layer.head_dim = config.head_dim;
+  const std::string prefix = fmt::format("model.layers.{}.", layer_idx);
+  auto attn_norm = load_floats(tensors, prefix + "input_layernorm.weight", {config.hidden_size});
+  if (!attn_norm) return attn_norm.error();
+  layer.attn_norm = *std::move(attn_norm);
+  auto mlp_norm =
+      load_floats(tensors, prefix + "post_attention_layernorm.weight", {config.hidden_size});
+  if (!mlp_norm) return mlp_norm.error();
+  layer.mlp_norm = *std::move(mlp_norm);
+  const std::vector<formats::LinearSpec> specs = models::llama_linear_specs(config, layer_idx);
+  COMET_CHECK(specs.size() == kNumSites, "{} linears", specs.size());
+  for (size_t i = 0; i < kNumSites; ++i) {
+    layer.specs[i] = specs[i];
+    if (const Status status = load_linear(tensors, layer, i); !status) return status.error();
+  }
+  return layer;
+}
+
+models::MemorySource borrow_tensors(const LayerWeights& layer) {
+  models::MemorySource source;
+  const std::string prefix = fmt::format("model.layers.{}.", layer.layer_idx);
+  const auto hidden = static_cast<int64_t>(layer.attn_norm.size());
+  source.put(prefix + "input_layernorm.weight", borrow(layer.attn_norm.data(), {hidden}));
+  source.put(prefix + "post_attention_layernorm.weight", borrow(layer.mlp_norm.data(), {hidden}));
+  for (const Site site : kSites) {
+    const formats::LinearSpec& spec = layer.spec(site);
+    for (size_t i = 0; i < spec.parts.size(); ++i) {
+      const int64_t begin = layer.part_begin(site, i);
+      const std::string name = spec.prefix + spec.parts[i];
+      source.put(name + ".weight",
+                 borrow(layer.weight(site).row(begin), {spec.part_rows[i], spec.k}));
+      if (!spec.has_bias) continue;
+      const std::vector<float>& bias = layer.biases[static_cast<size_t>(site)];
+      source.put(name + ".bias", borrow(bias.data() + begin, {spec.part_rows[i]}));
+    }
+  }
+  return source;
+}
+
+Result<models::LlamaLayer> bind_float_layer(const LayerWeights& layer,
+                                            const io::ModelConfig& config, const Caps& caps) {
+  const auto dense = formats::find_weight_format("dense");
+  if (!dense) return dense.error();
+  models::ModelFormat format;
+  format.weights = *dense;
+  return models::LlamaLayer::load(config, layer.layer_idx, format, borrow_tensors(layer), caps);
+}
+
+std::array<nn::Linear*, kNumSites> linears_of(models::LlamaLayer& layer) {
+  return {&layer.qkv, &layer.out_proj, &layer.gate_up, &layer.down_proj};
+}
+
+void fold_exponents(LayerWeights& layer, Site site, std::span<const int> exponents) {
+  const int64_t group_size = layer.num_heads / layer.num_kv_heads;
+  const int64_t head_dim = layer.head_dim;
+  for (int64_t c = 0; c < static_cast<int64_t>(exponents.size()); ++c) {
+    if (exponents[c] == 0) continue;
+    const float down = std::ldexp(1.0F, -exponents[c]);
+    scale_column(layer.weight(site), c, std::ldexp(1.0F, exponents[c]));
+    switch (site) {
+      case Site::kQkvIn:
+        layer.attn_norm[c] *= down;
+        break;
+      case Site::kGateUpIn:
+        layer.mlp_norm[c] *= down;
+        break;
+      case Site::kDownIn:
+        scale_row(layer, Site::kGateUpIn, layer.part_begin(Site::kGateUpIn, kUpPart) + c, down);
+        break;
+      case Site::kOIn: {
+        const int64_t head = c / head_dim;
+        const int64_t kv_head = head / group_size;
+        const int64_t first = kv_head * group_size * head_dim + c % head_dim;
+        COMET_CHECK(exponents[first] == exponents[c], "channels {} and {} share a V row", first, c);
+        if (head % group_size != 0) break;  // the V row was scaled for the group's first head
+        const int64_t v_row = kv_head * head_dim + c % head_dim;
+        scale_row(layer, Site::kQkvIn, layer.part_begin(Site::kQkvIn, kValuePart) + v_row, down);
+        break;
+      }
+    }
+  }
+}
+
+void permute_ffn_rows(LayerWeights& layer, std::span<const int32_t> order) {
+  for (size_t part = 0; part < 2; ++part) {
+    permute_rows(layer.weight(Site::kGateUpIn), layer.bias(Site::kGateUpIn),
+                 layer.part_begin(Site::kGateUpIn, part), order);
+  }
+}
+
+void fold_key_scales(LayerWeights& layer, std::span<const float> lambda) {
+  const int64_t half = layer.head_dim / 2;
+  const int64_t group_size = layer.num_heads / layer.num_kv_heads;
+  const int64_t k_begin = layer.part_begin(Site::kQkvIn, kKeyPart);
+  for (int64_t kv_head = 0; kv_head < layer.num_kv_heads; ++kv_head) {
+    for (int64_t i = 0; i < layer.head_dim; ++i) {
+      const float factor = lambda[kv_head * half + i % half];
+      scale_row(layer, Site::kQkvIn, k_begin + kv_head * layer.head_dim + i, 1.0F / factor);
+      for (int64_t g = 0; g < group_size; ++g) {
+        const int64_t head = kv_head * group_size + g;
+        scale_row(layer, Site::kQkvIn, head * layer.head_dim + i, factor);
+      }
+    }
+  }
+}
+
+}  // namespace comet::quant

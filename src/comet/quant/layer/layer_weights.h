@@ -1,0 +1,72 @@
+// One decoder layer as FP32 matrices, its four sites, and the exact foldings that move a change of
+// a site's channels into what produces them. Callers: layer_quantizer. Whatever is folded, the
+// layer computes the same function in real arithmetic (a test runs it before and after).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "comet/io/model_config.h"
+#include "comet/models/llama.h"
+#include "comet/models/load.h"
+#include "comet/quant/matrix.h"
+
+namespace comet::quant {
+
+/// The inputs that are quantized; each feeds one (fused) linear.
+enum class Site { kQkvIn, kOIn, kGateUpIn, kDownIn };
+constexpr std::array kSites{Site::kQkvIn, Site::kOIn, Site::kGateUpIn, Site::kDownIn};
+constexpr size_t kNumSites = kSites.size();
+
+struct LayerWeights {
+  int64_t layer_idx = 0;
+  int64_t num_heads = 0;
+  int64_t num_kv_heads = 0;
+  int64_t head_dim = 0;
+  std::vector<float> attn_norm;
+  std::vector<float> mlp_norm;
+  std::array<formats::LinearSpec, kNumSites> specs;
+  std::array<Matrix, kNumSites> weights;             // fused, [n, k]
+  std::array<std::vector<float>, kNumSites> biases;  // [n] or empty
+
+  Matrix& weight(Site site) { return weights[static_cast<size_t>(site)]; }
+  [[nodiscard]] const Matrix& weight(Site site) const { return weights[static_cast<size_t>(site)]; }
+  std::vector<float>& bias(Site site) { return biases[static_cast<size_t>(site)]; }
+  [[nodiscard]] const formats::LinearSpec& spec(Site site) const {
+    return specs[static_cast<size_t>(site)];
+  }
+  /// "model.layers.0.self_attn.qkv_in"
+  [[nodiscard]] std::string site_name(Site site) const;
+  /// First row of part `part_idx` of the site's fused linear.
+  [[nodiscard]] int64_t part_begin(Site site, size_t part_idx) const;
+};
+
+/// Loads and checks layer `layer_idx`; NaN or Inf is an error that names the tensor.
+Result<LayerWeights> load_layer_weights(const formats::TensorSource& tensors,
+                                        const io::ModelConfig& config, int64_t layer_idx);
+
+/// The layer's tensors under their checkpoint names, FP32, borrowing the memory of `layer`.
+models::MemorySource borrow_tensors(const LayerWeights& layer);
+
+/// The dense layer over these weights, planned; borrows `layer`.
+Result<models::LlamaLayer> bind_float_layer(const LayerWeights& layer,
+                                            const io::ModelConfig& config, const Caps& caps);
+
+/// The linears of a layer in the order of kSites.
+std::array<nn::Linear*, kNumSites> linears_of(models::LlamaLayer& layer);
+
+/// The site's input divided by 2^exponents, its columns multiplied, exactly. o_in: exponents must
+/// be equal over the query heads of a KV head.
+void fold_exponents(LayerWeights& layer, Site site, std::span<const int> exponents);
+
+/// The FFN's channels reordered: channel i becomes the old channel order[i]; gate and up rows only
+/// (down's columns follow by its site's layout).
+void permute_ffn_rows(LayerWeights& layer, std::span<const int32_t> order);
+
+/// k divided and q multiplied by lambda[kv_head · head_dim/2 + pair], both channels of the pair.
+void fold_key_scales(LayerWeights& layer, std::span<const float> lambda);
+
+}  // namespace comet::quant

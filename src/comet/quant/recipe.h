@@ -1,0 +1,41 @@
+// QuantizeOptions: everything that decides a w4ax model, and the recipes that fill it in
+// (docs/formats.md §2.6). A new method or mode is one more value here. Callers: apps, study,
+// quantize_model.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "comet/base/result.h"
+#include "comet/formats/quantized_weight.h"
+
+namespace comet::quant {
+
+struct QuantizeOptions {
+  std::string recipe;  // its name, for the report
+  formats::ActScale act_scale = formats::ActScale::kS2;
+  /// Share of the multiply-accumulates in INT8 blocks; when absent, int8_blocks at every site.
+  std::optional<double> int8_share;
+  int64_t int8_blocks = 1;
+  formats::Granularity granularity = formats::Granularity::kChannel;
+  std::string weights = "gptq";  // weight_methods()
+  double damp = 0.01;            // of gptq
+  bool equalize = true;
+  bool sort_channels = true;
+  bool search_activation_clip = true;
+  std::string kv = "kv4";
+  bool smooth_keys = true;  // √(k/q), folded
+  bool int8_lm_head = false;
+};
+
+/// auto (resolved by `target`: auto, cpu, sm80 or sm90), w4a8, fmpq, paper or naive. auto on auto
+/// is the present device: `on_cuda_before_hopper` says that it is a GPU with INT4 tensor cores.
+Result<QuantizeOptions> options_of_recipe(std::string_view name, std::string_view target,
+                                          bool on_cuda_before_hopper);
+
+/// Ranges and combinations; the error names the flag.
+Status check_options(const QuantizeOptions& options);
+
+}  // namespace comet::quant
