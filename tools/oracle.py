@@ -20,7 +20,7 @@ PROMPT_TOKENS = 40
 GREEDY_TOKENS = 24
 
 COMMON = dict(vocab_size=320, hidden_size=64, intermediate_size=176, num_hidden_layers=2, num_attention_heads=4,
-              max_position_embeddings=128, bos_token_id=1, eos_token_id=2, initializer_range=0.25)
+              max_position_embeddings=128, bos_token_id=1, eos_token_id=2, initializer_range=0.1)
 VARIANTS = {
     "llama2": dict(num_key_value_heads=4, rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=False),
     "llama3": dict(num_key_value_heads=2, rms_norm_eps=1e-5, rope_theta=500000.0, tie_word_embeddings=False),

@@ -42,16 +42,17 @@ class ThreadPool {
   void take_tasks(int thread_idx);
 
   std::vector<std::thread> workers_;
-  // The present job: written before the epoch advances, read after.
+  // The present job. Written while no task is outstanding; read by whoever holds a task of it.
   TaskFn fn_ = nullptr;
   void* data_ = nullptr;
-  int64_t num_tasks_ = 0;
   std::exception_ptr failure_;
   std::atomic<bool> failed_{false};
-  alignas(64) std::atomic<int64_t> next_task_{0};
-  alignas(64) std::atomic<uint32_t> epoch_{0};
-  alignas(64) std::atomic<int> num_running_{0};
-  bool stopping_ = false;
+  // The job's number of tasks (high half) and the next one to take (low half) in one word: a thread
+  // that comes late can only get a task of the job that is on now, or none.
+  alignas(64) std::atomic<uint64_t> tickets_{0};
+  alignas(64) std::atomic<int64_t> num_done_{0};
+  alignas(64) std::atomic<uint32_t> epoch_{0};  // jobs started: what idle workers watch
+  std::atomic<bool> stopping_{false};
 };
 
 }  // namespace comet
