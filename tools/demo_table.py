@@ -6,6 +6,7 @@ usage: tools/demo_table.py OUT MODEL
 
 import json
 import pathlib
+import statistics
 import sys
 
 ROWS = [  # title, name of the JSON files, directory under OUT (None = MODEL)
@@ -30,17 +31,21 @@ def perplexity(out, name):
     return task["token_perplexity"]
 
 
+def tokens_per_s(out, name):
+    runs = out.glob(f"{name}.speed*.json")
+    return statistics.median(result(r)["timings"]["decode_tokens_per_s"] for r in runs)
+
+
 def row(out, model, title, name, folder, base_perplexity):
     model_dir = out / folder if folder else model
     ppl = perplexity(out, name)
-    tokens_per_s = result(out / f"{name}.throughput.json")["output_tokens_per_s"]
     share = "-"
     if folder:
         report = json.loads((model_dir / "quant_report.json").read_text())
         share = f"{100 * report['int4_activation_share']:.0f} %"
     loss = "" if name == "bf16" else f"{100 * (ppl / base_perplexity - 1):+.1f} %"
     size = f"{weight_bytes(model_dir) / 1e6:.1f} MB"
-    return [title, size, f"{ppl:.2f}", loss, share, f"{tokens_per_s:.0f}"]
+    return [title, size, f"{ppl:.2f}", loss, share, f"{tokens_per_s(out, name):.0f}"]
 
 
 def print_table(rows):
