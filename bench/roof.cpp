@@ -48,4 +48,21 @@ double measure_read_gb_per_s(Context& ctx) {
   return static_cast<double>(share * num_threads) / best_s / 1e9;
 }
 
+double measure_copy_gb_per_s(Context& ctx) {
+  const Storage buffer(host_allocator(), kBufferBytes);
+  const int64_t num_threads = ctx.pool.num_threads();
+  const int64_t share = kBufferBytes / (2 * num_threads) / kTaskBytes * kTaskBytes;
+  std::byte* from = buffer.data();
+  std::byte* to = buffer.data() + num_threads * share;
+  double best_s = 1e9;
+  for (int pass = 0; pass < kPasses; ++pass) {  // the first pass maps the pages
+    const Stopwatch clock;
+    ctx.pool.parallel_for(num_threads, [&](int64_t i, int) {
+      std::memcpy(to + i * share, from + i * share, static_cast<size_t>(share));
+    });
+    if (pass > 0) best_s = std::min(best_s, clock.seconds());
+  }
+  return static_cast<double>(2 * share * num_threads) / best_s / 1e9;
+}
+
 }  // namespace comet::bench

@@ -8,5 +8,7 @@ namespace comet::bench {
 /// Best rate in GB/s (10⁹ bytes) at which all threads of ctx.pool together read a buffer far larger
 /// than the caches.
 double measure_read_gb_per_s(Context& ctx);
+/// The same for copying: bytes read plus bytes written a second.
+double measure_copy_gb_per_s(Context& ctx);
 
 }  // namespace comet::bench

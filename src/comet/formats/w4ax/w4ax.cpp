@@ -118,6 +118,12 @@ Result<LinearWeight> bind(const LinearSpec& spec, const FormatConfig* format_con
   return weight;
 }
 
+LinearTraits traits(const LinearWeight& weight) {
+  const Meta& meta = meta_of(weight);
+  return {act_scale_name(meta.site.scale), granularity_name(meta.granularity),
+          meta.site.num_blocks() - meta.site.int8_blocks, meta.site.num_blocks()};
+}
+
 }  // namespace
 
 const Meta& meta_of(const LinearWeight& weight) {
@@ -157,6 +163,7 @@ const WeightFormat& w4ax_format() {
       .input_from_silu_mul = w4ax::input_from_silu_mul,
       .reference_linear = w4ax::reference_linear,
       .kernels = w4ax::kernels(),
+      .traits = w4ax::traits,
   };
   return kFormat;
 }
