@@ -9,7 +9,6 @@ single_word, normalized) are compared with a copy of the tokenizer that has such
 """
 
 import argparse
-import json
 import pathlib
 import random
 import struct
@@ -23,16 +22,6 @@ import tokenizer_corpus
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BATCH = 20_000
-STRIPPERS = [  # content, single_word, lstrip, rstrip, normalized, special
-    ("<w>", True, False, False, False, True),
-    ("<l>", False, True, False, False, True),
-    ("<r>", False, False, True, False, False),
-    ("<lr>", False, True, True, True, False),
-    ("<lrw>", True, True, True, True, True),
-    ("the", True, False, False, True, False),
-    ("hello<", False, False, False, True, False),
-    ("naïve", False, False, False, False, False),
-]
 
 
 def compile_probe(build, folder):
@@ -40,20 +29,6 @@ def compile_probe(build, folder):
     subprocess.run(["g++", "-std=c++20", "-O2", "-DFMT_HEADER_ONLY", f"-I{ROOT}/src", str(ROOT / "tools/tokenizer_probe.cpp"), "-o", str(probe),
                     str(build / "libcomet_text.a"), str(build / "libcomet_base.a"), "-lpthread"], check=True)
     return probe
-
-
-def with_strippers(tokenizer_json):
-    """The tokenizer with the tokens of STRIPPERS added and merges ignored for whole words."""
-    spec = json.loads(tokenizer_json)
-    vocab, added = spec["model"]["vocab"], spec["added_tokens"]
-    next_id = 1 + max(list(vocab.values()) + [t["id"] for t in added])
-    for content, single_word, lstrip, rstrip, normalized, special in STRIPPERS:
-        token_id = vocab.get(content, next_id)
-        next_id += token_id == next_id
-        added.append({"id": token_id, "content": content, "single_word": single_word, "lstrip": lstrip,
-                      "rstrip": rstrip, "normalized": normalized, "special": special})
-    spec["model"]["ignore_merges"] = True
-    return json.dumps(spec)
 
 
 class Comparison:
@@ -101,12 +76,15 @@ def random_requests(rng, count, vocab_size, spiced):
             requests.append((kind, tokenizer_corpus.random_bytes(rng)))
         else:
             text = tokenizer_corpus.random_text(rng)
-            if spiced:
-                for _ in range(rng.randint(0, 4)):
-                    at = rng.randrange(len(text) + 1)
-                    text = text[:at] + rng.choice(STRIPPERS)[0] + text[at:]
+            text = tokenizer_corpus.spiced(rng, text) if spiced else text
             requests.append((kind, text.encode()))
     return requests
+
+
+def every_code_point():
+    """Each code point beside letters, digits, blanks, apostrophes and punctuation; 32 in a text."""
+    shapes = [f"a{c}1 {c}b'{c}!{c}\n" for c in map(chr, range(0x110000)) if not 0xD800 <= ord(c) <= 0xDFFF]
+    return [(2, "".join(shapes[i : i + 32]).encode()) for i in range(0, len(shapes), 32)]
 
 
 def main():
@@ -121,11 +99,12 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         probe = compile_probe(args.build, folder)
-        for label, spec in (("as it is", tokenizer_json), ("with tokens added", with_strippers(tokenizer_json))):
+        for label, spec in (("as it is", tokenizer_json), ("with tokens added", tokenizer_corpus.with_strippers(tokenizer_json))):
             comparison = Comparison(probe, spec, folder)
             rng = random.Random(args.seed)
             vocab_size = comparison.python.get_vocab_size()
             comparison.run([(kind, text.encode()) for text in tokenizer_corpus.FIXED for kind in range(4)])
+            comparison.run(every_code_point())
             comparison.run(random_requests(rng, args.random, vocab_size, label != "as it is"))
             comparison.run([(3, path.read_bytes()) for path in args.files])
             print(f"{label}: {comparison.num_compared} requests equal, {comparison.num_tokens} tokens encoded")

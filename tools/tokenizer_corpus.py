@@ -1,6 +1,7 @@
 """Random and hand-picked texts that are hard for a tokenizer, for make_tokenizer_goldens.py and
 compare_tokenizers.py. Everything is a function of the seed."""
 
+import json
 import random
 
 SPACES = [" ", "  ", "\t", "\n", "\r", "\r\n", "\n\n", "\x0b", "\x0c", "\x85", "\xa0", "\u1680",
@@ -26,6 +27,17 @@ FIXED = [
     "'s's's", "1234567890", "a1b22c333d4444", "<|begin_of_text|>Hi<|eot_id|>\n <|end_of_text|> there", "<|eot_id|><|eot_id|>",
     "x" * 300, "ab" * 150, " " * 70 + "x", "\n" * 40, "." * 100, "é" * 100, "漢" * 64, "the " * 60, "Donaudampfschifffahrtsgesellschaft" * 4,
     "def f(x):\n    if x:\n        return x**2  # comment\n\n\nprint(f(3))\n", "https://example.org/a?b=c&d=%20#frag", "a\u0301\u0302b", "\ufeffBOM",
+]
+
+STRIPPERS = [  # content, single_word, lstrip, rstrip, normalized, special
+    ("<w>", True, False, False, False, True),
+    ("<l>", False, True, False, False, True),
+    ("<r>", False, False, True, False, False),
+    ("<lr>", False, True, True, True, False),
+    ("<lrw>", True, True, True, True, True),
+    ("the", True, False, False, True, False),
+    ("hello<", False, False, False, True, False),
+    ("naïve", False, False, False, False, False),
 ]
 
 
@@ -73,6 +85,23 @@ def random_ids(rng, vocab_size, max_len=12):
     return [rng.randrange(vocab_size) for _ in range(rng.randint(1, max_len))]
 
 
-def texts(seed, count, max_parts=12):
-    rng = random.Random(seed)
-    return [random_text(rng, max_parts) for _ in range(count)]
+def spiced(rng, text):
+    """The text with the contents of a few STRIPPERS thrown in."""
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(text) + 1)
+        text = text[:at] + rng.choice(STRIPPERS)[0] + text[at:]
+    return text
+
+
+def with_strippers(tokenizer_json):
+    """The tokenizer with the tokens of STRIPPERS added and merges ignored for whole words."""
+    spec = json.loads(tokenizer_json)
+    vocab, added = spec["model"]["vocab"], spec["added_tokens"]
+    next_id = 1 + max(list(vocab.values()) + [t["id"] for t in added])
+    for content, single_word, lstrip, rstrip, normalized, special in STRIPPERS:
+        token_id = vocab.get(content, next_id)
+        next_id += token_id == next_id
+        added.append({"id": token_id, "content": content, "single_word": single_word, "lstrip": lstrip,
+                      "rstrip": rstrip, "normalized": normalized, "special": special})
+    spec["model"]["ignore_merges"] = True
+    return json.dumps(spec)

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "comet/text/unicode/printable.h"
+
 namespace comet::text {
 
 Result<Vocabulary> Vocabulary::build(std::vector<VocabularyEntry> entries,
@@ -16,12 +18,12 @@ Result<Vocabulary> Vocabulary::build(std::vector<VocabularyEntry> entries,
       return make_error(
           ErrorCode::kCorrupt,
           "{}: the tokens '{}' and '{}' both have the id {}; each token needs its own", source,
-          previous->spelling, entry.spelling, entry.id);
+          printable(previous->spelling), printable(entry.spelling), entry.id);
     }
     if (!vocabulary.ids_.emplace(entry.spelling, entry.id).second) {
       return make_error(ErrorCode::kCorrupt,
                         "{}: the token '{}' has two ids, {} and {}; it needs exactly one", source,
-                        entry.spelling, vocabulary.ids_[entry.spelling], entry.id);
+                        printable(entry.spelling), vocabulary.ids_[entry.spelling], entry.id);
     }
     // Holes end where the token before them ends.
     const auto end = static_cast<uint32_t>(vocabulary.all_bytes_.size());

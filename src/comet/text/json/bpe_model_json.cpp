@@ -2,6 +2,7 @@
 
 #include "comet/text/bpe/byte_level.h"
 #include "comet/text/json/stages.h"
+#include "comet/text/unicode/printable.h"
 
 namespace comet::text {
 namespace {
@@ -29,7 +30,7 @@ Status check_options(const JsonPlace& model) {
     if (*affix && !(*affix)->empty()) {
       return make_error(ErrorCode::kUnsupported,
                         "{}: field '{}' is '{}', but Comet supports only null", model.where, field,
-                        (*affix)->substr(0, 80));
+                        printable(**affix));
     }
   }
   return {};
@@ -40,17 +41,17 @@ Status read_vocab(const JsonPlace& vocab, std::vector<VocabularyEntry>& entries)
     return make_error(ErrorCode::kCorrupt, "{} has {} tokens, more than the limit of {}",
                       vocab.where, vocab.value->size(), kMaxVocabSize);
   }
-  const JsonObject object = vocab.object();
   entries.reserve(entries.size() + vocab.value->size());
   for (const auto& [spelling, id_value] : vocab.value->items()) {
-    const Result<std::optional<int64_t>> id = object.integer(spelling, 0, kMaxVocabSize - 1);
-    if (!id.ok()) return id.error();
-    if (!*id) {
-      return make_error(ErrorCode::kInvalidArgument, "{}: the token '{}' has the id null",
-                        vocab.where, spelling);
+    const bool is_id = id_value.is_number_unsigned() &&
+                       id_value.get<uint64_t>() < static_cast<uint64_t>(kMaxVocabSize);
+    if (!is_id) {
+      const JsonPlace place{&id_value,
+                            fmt::format("{}: field '{}'", vocab.where, printable(spelling))};
+      return place.unexpected(fmt::format("an integer from 0 to {}", kMaxVocabSize - 1));
     }
     VocabularyEntry entry;
-    entry.id = static_cast<int32_t>(**id);
+    entry.id = id_value.get<int32_t>();
     entry.spelling = spelling;
     entry.bytes = spelled_bytes(spelling).value_or(spelling);
     entries.push_back(std::move(entry));
@@ -108,16 +109,16 @@ Status read_merge(const JsonPlace& place, const Json& vocab, uint32_t rank, Merg
   for (const std::string& token : {sides->left, sides->right, sides->left + sides->right}) {
     const std::optional<int32_t> id = vocab_id(vocab, token);
     if (!id) {
-      return make_error(ErrorCode::kCorrupt,
-                        "{} merges '{}' and '{}', but the token '{}' is not in model.vocab",
-                        place.where, sides->left, sides->right, token);
+      return make_error(
+          ErrorCode::kCorrupt, "{} merges '{}' and '{}', but the token '{}' is not in model.vocab",
+          place.where, printable(sides->left), printable(sides->right), printable(token));
     }
     ids[num_found++] = *id;
   }
   if (!merges.insert(ids[0], ids[1], {rank, ids[2]})) {
     return make_error(ErrorCode::kCorrupt,
                       "{} merges '{}' and '{}' a second time; each pair may merge only once",
-                      place.where, sides->left, sides->right);
+                      place.where, printable(sides->left), printable(sides->right));
   }
   return {};
 }

@@ -1,5 +1,7 @@
 #include "comet/text/json/fields.h"
 
+#include "comet/text/unicode/printable.h"
+
 namespace comet::text {
 namespace {
 
@@ -74,7 +76,7 @@ Status JsonPlace::only_type(std::string_view field, std::string_view supported) 
   Result<std::string> type = require_string(field);
   if (!type.ok()) return type.error();
   if (*type != supported) {
-    return unsupported(*this, field, fmt::format("'{}'", type->substr(0, 200)),
+    return unsupported(*this, field, fmt::format("'{}'", printable(*type)),
                        fmt::format("'{}'", supported));
   }
   return {};

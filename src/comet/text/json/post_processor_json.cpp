@@ -1,4 +1,5 @@
 #include "comet/text/json/stages.h"
+#include "comet/text/unicode/printable.h"
 
 namespace comet::text {
 namespace {
@@ -80,7 +81,7 @@ Status read_processor(const JsonPlace& processor, bool& seen_template, Tokenizer
     return make_error(ErrorCode::kUnsupported,
                       "{}: field 'type' is '{}', but Comet supports only ByteLevel and one "
                       "TemplateProcessing",
-                      processor.where, type->substr(0, 200));
+                      processor.where, printable(*type));
   }
   seen_template = true;
   return read_template(processor, parts);

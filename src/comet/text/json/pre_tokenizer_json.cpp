@@ -1,4 +1,5 @@
 #include "comet/text/json/stages.h"
+#include "comet/text/unicode/printable.h"
 
 namespace comet::text {
 namespace {
@@ -21,7 +22,7 @@ Result<const SplitPattern*> read_split(const JsonPlace& split) {
   if (found == nullptr) {
     return make_error(ErrorCode::kUnsupported,
                       "{}: field 'Regex' is '{}', which is no pattern that Comet knows (LLaMA-3's)",
-                      pattern->where, regex->substr(0, 200));
+                      pattern->where, printable(*regex, 200));
   }
   return found;
 }

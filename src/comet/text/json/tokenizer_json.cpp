@@ -2,6 +2,7 @@
 // training, and Hugging Face's own tokenizers reset them at every call.
 #include "comet/text/bpe/byte_level.h"
 #include "comet/text/json/stages.h"
+#include "comet/text/unicode/printable.h"
 
 namespace comet::text {
 namespace {
@@ -19,7 +20,7 @@ Status check_normalizer(const JsonPlace& root) {
   if (!type.ok()) return type.error();
   return make_error(ErrorCode::kUnsupported,
                     "{}: field 'type' is '{}', but Comet supports only null (no normalizer)",
-                    normalizer->where, type->substr(0, 200));
+                    normalizer->where, printable(*type));
 }
 
 Status check_decoder(const JsonPlace& root) {

@@ -1,0 +1,87 @@
+#include "comet/text/bpe/split_pattern.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "support/tiny_tokenizer.h"
+
+namespace comet::text {
+namespace {
+
+using Words = std::vector<std::string>;
+
+const SplitPattern& llama3() {
+  const Json file = test::tiny_tokenizer_json();
+  const Json& split = file["pre_tokenizer"]["pretokenizers"][0];
+  const SplitPattern* pattern = find_split_pattern(split["pattern"]["Regex"].get<std::string>());
+  EXPECT_NE(pattern, nullptr);
+  return *pattern;
+}
+
+Words split(const std::string& text) {
+  Words words;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = llama3().word_end(text, begin);
+    EXPECT_GT(end, begin);
+    words.push_back(text.substr(begin, end - begin));
+    begin = end;
+  }
+  return words;
+}
+
+// What `tokenizers` 0.23.3 makes of each text.
+TEST(Llama3Words, Contractions) {
+  EXPECT_EQ(split("I'm"), (Words{"I", "'m"}));
+  EXPECT_EQ(split("they'LLgo"), (Words{"they", "'LL", "go"}));
+  EXPECT_EQ(split("'s's"), (Words{"'s", "'s"}));
+  EXPECT_EQ(split("'rev"), (Words{"'re", "v"}));
+  EXPECT_EQ(split("'K"), (Words{"'K"}));
+  EXPECT_EQ(split("'\u017Ft"), (Words{"'\u017F", "t"}));  // long s folds to s
+  EXPECT_EQ(split("'\uFB06z"), (Words{"'\uFB06z"}));      // the ligature st does not
+  EXPECT_EQ(split("'l l"), (Words{"'l", " l"}));
+  EXPECT_EQ(split("'"), (Words{"'"}));
+  EXPECT_EQ(split("'r"), (Words{"'r"}));
+}
+
+TEST(Llama3Words, LettersTakeOneCharacterBefore) {
+  EXPECT_EQ(split("Hello world"), (Words{"Hello", " world"}));
+  EXPECT_EQ(split("(a)"), (Words{"(a", ")"}));
+  EXPECT_EQ(split("((a"), (Words{"((", "a"}));
+  EXPECT_EQ(split("\ta\nb"), (Words{"\ta", "\n", "b"}));
+  EXPECT_EQ(split("a\u0301b"), (Words{"a", "\u0301b"}));
+  EXPECT_EQ(split("\u200Bx"), (Words{"\u200Bx"}));
+  EXPECT_EQ(split("7a"), (Words{"7", "a"}));
+}
+
+TEST(Llama3Words, NumbersComeInThrees) {
+  EXPECT_EQ(split("1234567"), (Words{"123", "456", "7"}));
+  EXPECT_EQ(split(" 12"), (Words{" ", "12"}));
+  EXPECT_EQ(split("\u0661\u0662\u0663\u0664"), (Words{"\u0661\u0662\u0663", "\u0664"}));
+}
+
+TEST(Llama3Words, PunctuationTakesABlankBeforeAndLineBreaksBehind) {
+  EXPECT_EQ(split("a ...b"), (Words{"a", " ...", "b"}));
+  EXPECT_EQ(split("!!\n\n a"), (Words{"!!\n\n", " a"}));
+  EXPECT_EQ(split("\t!"), (Words{"\t", "!"}));
+  EXPECT_EQ(split(std::string("x\x1C\x1D y")), (Words{"x", "\x1C\x1D", " y"}));
+}
+
+TEST(Llama3Words, WhiteSpace) {
+  EXPECT_EQ(split("  \n\n  x"), (Words{"  \n\n", " ", " x"}));
+  EXPECT_EQ(split("a   "), (Words{"a", "   "}));
+  EXPECT_EQ(split("   1"), (Words{"  ", " ", "1"}));
+  EXPECT_EQ(split("\r\n\r\n"), (Words{"\r\n\r\n"}));
+  EXPECT_EQ(split("\u00A0\u00A0x"), (Words{"\u00A0", "\u00A0x"}));
+  EXPECT_EQ(split("\u2028\u2028"), (Words{"\u2028\u2028"}));
+}
+
+TEST(SplitPattern, OnlyExactExpressionsAreKnown) {
+  EXPECT_EQ(find_split_pattern(""), nullptr);
+  EXPECT_EQ(find_split_pattern(R"(\s+)"), nullptr);
+  EXPECT_EQ(find_split_pattern(std::string(llama3().regex) + " "), nullptr);
+}
+
+}  // namespace
+}  // namespace comet::text
