@@ -1,0 +1,246 @@
+// comet quantize MODEL -o OUT: a dense checkpoint becomes a W4AxKV4 one.
+#include <cstdio>
+#include <filesystem>
+#include <optional>
+
+#include "apps/comet/command.h"
+#include "comet/base/log.h"
+#include "comet/base/progress.h"
+#include "comet/io/file.h"
+#include "comet/quant/quantize_model.h"
+#include "comet/study/perplexity.h"
+
+namespace comet::cli {
+namespace {
+
+constexpr size_t kMaxTextBytes = size_t{1} << 30;
+constexpr int64_t kDefaultLength = 512;
+
+struct Options {
+  std::string model;
+  std::string out;
+  std::string format = "w4ax";
+  std::string recipe = "auto";
+  std::string target = "auto";
+  std::string calib;
+  int64_t calib_samples = 32;
+  std::optional<int64_t> calib_length;
+  bool force = false;
+  // Overrides of the recipe.
+  std::optional<std::string> weights, w4, act_scale, kv, lm_head, equalize, kv_smooth;
+  std::optional<double> damp, int8_share;
+  std::optional<int64_t> int8_blocks;
+  // Known, and not there yet: anything but these values is refused.
+  std::string kv_rotate = "off";
+  std::string kv_window = "0,0";
+  std::string int8_rule = "fixed";
+  std::string smooth = "off";
+  bool resume = false;
+};
+
+Error not_yet(const std::string& flag, std::string_view instead) {
+  return make_error(ErrorCode::kUnsupported, "{}: this version of Comet cannot do it; {}", flag,
+                    instead);
+}
+
+Status refuse_unsupported(const Options& options) {
+  if (options.format != "w4ax") return not_yet("--format " + options.format, "it writes w4ax");
+  if (options.kv == "kv8") return not_yet("--kv kv8", "it writes kv16 and kv4");
+  if (options.kv_rotate != "off") return not_yet("--kv-rotate on", "leave it off");
+  if (options.kv_window != "0,0") {
+    return not_yet("--kv-window " + options.kv_window, "leave it at 0,0");
+  }
+  if (options.int8_rule != "fixed") {
+    return not_yet("--int8-rule " + options.int8_rule, "use --int8-rule fixed");
+  }
+  if (options.smooth != "off") {
+    return not_yet("--smooth " + options.smooth, "w4ax has its equalizer instead (--equalize)");
+  }
+  if (options.resume) return not_yet("--resume", "run without it: an unfinished OUT is replaced");
+  return {};
+}
+
+Result<quant::QuantizeOptions> quantize_options(const Options& options) {
+  auto chosen = quant::options_of_recipe(options.recipe, options.target, false);
+  if (!chosen) return chosen.error();
+  if (options.weights) chosen->weights = *options.weights;
+  if (options.damp) chosen->damp = *options.damp;
+  if (options.kv) chosen->kv = *options.kv;
+  if (options.lm_head) chosen->int8_lm_head = *options.lm_head == "int8";
+  if (options.equalize) chosen->equalize = *options.equalize == "on";
+  if (options.kv_smooth) chosen->smooth_keys = *options.kv_smooth == "on";
+  if (options.int8_share) chosen->int8_share = options.int8_share;
+  if (options.int8_blocks) {
+    chosen->int8_share.reset();
+    chosen->int8_blocks = *options.int8_blocks;
+  }
+  for (const auto granularity : {formats::Granularity::kChannel, formats::Granularity::kGroup,
+                                 formats::Granularity::kProgressive}) {
+    if (options.w4 == formats::granularity_name(granularity)) chosen->granularity = granularity;
+  }
+  for (const auto scale :
+       {formats::ActScale::kS1, formats::ActScale::kS2, formats::ActScale::kS2h}) {
+    if (options.act_scale == formats::act_scale_name(scale)) chosen->act_scale = scale;
+  }
+  if (const Status status = quant::check_options(*chosen); !status) return status.error();
+  return *std::move(chosen);
+}
+
+/// The packaged text: beside an installed binary, else of the source tree.
+Result<std::string> packaged_calibration() {
+  std::error_code code;
+  const auto binary = std::filesystem::read_symlink("/proc/self/exe", code);
+  const auto installed = binary.parent_path().parent_path() / "share/comet/calibration.txt";
+  if (!code && std::filesystem::exists(installed, code)) return installed.string();
+  const std::string source = COMET_SOURCE_DIR "/models/demo/calibration.txt";
+  if (std::filesystem::exists(source, code)) return source;
+  return make_error(ErrorCode::kNotFound,
+                    "the packaged calibration text is missing ({}); give one by --calib FILE",
+                    installed.string());
+}
+
+Result<quant::CalibrationSet> calibration_set(const Options& options,
+                                              const io::ModelConfig& config) {
+  std::string path = options.calib;
+  if (path.empty()) {
+    auto packaged = packaged_calibration();
+    if (!packaged) return packaged.error();
+    path = *packaged;
+    log_info(
+        "calibrating on the packaged text {}; a text of your own kind (--calib FILE) is better",
+        path);
+  }
+  const int64_t length =
+      options.calib_length.value_or(std::min(kDefaultLength, config.max_position_embeddings));
+  if (length > config.max_position_embeddings) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--calib-length {}: the model's context is {} tokens", length,
+                      config.max_position_embeddings);
+  }
+  const auto text = io::read_file(path, kMaxTextBytes);
+  if (!text) return text.error();
+  const auto tokenizer = open_tokenizer(options.model);
+  if (!tokenizer) return tokenizer.error();
+  std::vector<std::vector<int32_t>> documents;
+  for (const study::Document& document : study::split_documents(*text)) {
+    documents.push_back(tokenizer->encode(document.scored, {true, false}));
+  }
+  auto set = quant::cut_calibration_windows(documents, options.calib_samples, length);
+  if (!set) return Error{set.error().code, path + ": " + set.error().message};
+  if (static_cast<int64_t>(set->samples.size()) < options.calib_samples) {
+    log_warning("{}: gives only {} samples of {} tokens, not {}", path, set->samples.size(), length,
+                options.calib_samples);
+  }
+  return set;
+}
+
+std::string describe(const quant::QuantizeOptions& o) {
+  const std::string int8 = o.int8_share ? fmt::format("INT8 share {}", *o.int8_share)
+                                        : fmt::format("{} INT8 blocks a site", o.int8_blocks);
+  return fmt::format("{}, activations {} with {}, weights {} by {}", o.recipe,
+                     formats::act_scale_name(o.act_scale), int8,
+                     formats::granularity_name(o.granularity), o.weights);
+}
+
+void print_report(const quant::QuantReport& report, const std::string& out) {
+  const quant::LinearReport* worst = nullptr;
+  for (const quant::LinearReport& linear : report.linears) {
+    if (worst == nullptr || linear.output_snr_db < worst->output_snr_db) worst = &linear;
+  }
+  fmt::print("{}: {} of tensors in {:.1f} s\n", out, bytes_text(report.size_bytes), report.seconds);
+  fmt::print("4-bit activations {:.1f} % of multiply-accumulates, {:.1f} % of blocks\n",
+             report.int4_activation_share() * 100, report.int4_block_share() * 100);
+  if (worst != nullptr) {
+    fmt::print("lowest output SNR {:.1f} dB at {}\n", worst->output_snr_db, worst->name);
+  }
+}
+
+Status run_quantize(const Globals& globals, const Options& options) {
+  if (const Status status = refuse_unsupported(options); !status) return status;
+  const auto chosen = quantize_options(options);
+  if (!chosen) return chosen.error();
+  auto runtime = make_runtime(globals);
+  if (!runtime) return runtime.error();
+  Context& ctx = (*runtime)->context();
+  const auto checkpoint = io::Checkpoint::open(options.model);
+  if (!checkpoint) return checkpoint.error();
+  const auto config = io::parse_model_config(checkpoint->config(), checkpoint->config_path());
+  if (!config) return config.error();
+  if (prints_text(globals)) fmt::print("recipe {}, cache {}\n", describe(*chosen), chosen->kv);
+  const auto set = calibration_set(options, *config);
+  if (!set) return set.error();
+  const quant::QuantizeForecast wanted = quant::forecast(*checkpoint, *config, *chosen, *set);
+  log_info("{} samples, {} tokens; at most {} of memory and {} of disk", set->samples.size(),
+           set->num_tokens(), bytes_text(wanted.peak_memory_bytes),
+           bytes_text(wanted.output_bytes));
+  Progress progress("quantizing", config->num_layers, "layers", globals.quiet);
+  const quant::QuantizeRequest request{*chosen, options.out, options.force,
+                                       [&](int64_t) { progress.advance(1); }};
+  const auto report = quant::quantize_model(ctx, *checkpoint, request, *set);
+  if (!report) return report.error();
+  if (prints_text(globals)) print_report(*report, options.out);
+  return write_json_result(globals, "quantize", quant::report_json(*report));
+}
+
+void add_method_options(CLI::App& command, Options& options) {
+  command
+      .add_option(
+          "--recipe", options.recipe,
+          "auto (w4a8 on a CPU), w4a8, fmpq, paper or naive; the flags below override parts")
+      ->check(CLI::IsMember({"auto", "w4a8", "fmpq", "paper", "naive"}));
+  command.add_option("--target", options.target, "Device that auto chooses for")
+      ->check(CLI::IsMember({"auto", "cpu", "sm80", "sm90"}));
+  command.add_option("--weights", options.weights, "How weights are rounded")
+      ->check(CLI::IsMember({"rtn", "clip", "gptq"}));
+  command.add_option("--damp", options.damp, "Damping of gptq's Hessian (default 0.01)");
+  command.add_option("--w4", options.w4, "Span of a weight scale")
+      ->check(CLI::IsMember({"channel", "group", "progressive"}));
+  command.add_option("--act-scale", options.act_scale, "Span of an activation scale")
+      ->check(CLI::IsMember({"S1", "S2", "S2h"}));
+  auto* share = command.add_option("--int8-share", options.int8_share,
+                                   "Share of multiply-accumulates with 8-bit activations, 0 to 1");
+  command.add_option("--int8-blocks", options.int8_blocks, "8-bit blocks of 128 channels per site")
+      ->excludes(share);
+  command.add_option("--int8-rule", options.int8_rule, "How 8-bit blocks are spread over sites")
+      ->check(CLI::IsMember({"fixed", "kl", "error"}));
+  command.add_option("--equalize", options.equalize, "Fold activation outliers into weights")
+      ->check(CLI::IsMember({"on", "off"}));
+  command.add_option("--smooth", options.smooth, "SmoothQuant strength (other formats)");
+  command.add_option("--lm-head", options.lm_head, "Type of the output head")
+      ->check(CLI::IsMember({"bf16", "int8"}));
+  command.add_option("--kv", options.kv, "Cache format (default kv4)")
+      ->check(CLI::IsMember({"kv16", "kv8", "kv4"}));
+  command.add_option("--kv-smooth", options.kv_smooth, "Fold sqrt(k/q) into the projections")
+      ->check(CLI::IsMember({"on", "off"}));
+  command.add_option("--kv-rotate", options.kv_rotate, "Rotate keys and values")
+      ->check(CLI::IsMember({"on", "off"}));
+  command.add_option("--kv-window", options.kv_window, "First and last tokens kept in BF16: s,r");
+}
+
+}  // namespace
+
+void add_quantize(CLI::App& app, const Globals& globals, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App& command = *app.add_subcommand("quantize", "Make a 4-bit model");
+  command.add_option("MODEL", options->model, "Model folder")->required();
+  command.add_option("-o,--out", options->out, "Folder to make")->required();
+  command.add_option("--format", options->format, "Format to write")
+      ->check(CLI::IsMember({"w4ax", "w4a16", "w8a8-int", "w8a8-fp8"}));
+  add_method_options(command, *options);
+  command.add_option("--calib", options->calib,
+                     "Calibration text; documents end with a line <|endoftext|>");
+  command.add_option("--calib-samples", options->calib_samples, "Windows of calibration text")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  command
+      .add_option("--calib-length", options->calib_length,
+                  "Tokens of a window (default: 512 or the context)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+  command.add_flag("--force", options->force, "Replace OUT");
+  command.add_flag("--resume", options->resume, "Continue an interrupted run");
+  command.callback([&globals, &action, options] {
+    action = [&globals, options] { return run_quantize(globals, *options); };
+  });
+}
+
+}  // namespace comet::cli

@@ -1,0 +1,36 @@
+// OutputFolder: a model folder that appears whole or not at all. Everything is written into
+// OUT.partial; publish() renames it to OUT. Callers: quantize_model and other writers of models.
+#pragma once
+
+#include <string>
+
+#include "comet/base/result.h"
+
+namespace comet::quant {
+
+class OutputFolder {
+ public:
+  /// Makes OUT.partial (a stale one is removed). An existing OUT is an error, unless `force` and it
+  /// is empty or holds a model's config.json; OUT may not be `source` (the model being read).
+  static Result<OutputFolder> create(const std::string& out, const std::string& source, bool force);
+  OutputFolder(OutputFolder&& other) noexcept;
+  OutputFolder& operator=(OutputFolder&&) = delete;
+  /// Removes OUT.partial unless it was published.
+  ~OutputFolder();
+
+  /// Where to write: OUT.partial.
+  [[nodiscard]] const std::string& path() const { return partial_; }
+  /// Copies the regular file `source`/`name` when there is one.
+  Status copy_if_present(const std::string& source, const std::string& name) const;
+  /// Puts OUT.partial in the place of OUT: the old OUT is renamed away, then deleted.
+  Status publish();
+
+ private:
+  OutputFolder(std::string out, std::string partial)
+      : out_(std::move(out)), partial_(std::move(partial)) {}
+
+  std::string out_;
+  std::string partial_;
+};
+
+}  // namespace comet::quant
