@@ -22,6 +22,7 @@ struct GemmArgs {
 };
 
 constexpr int64_t kArrangedMultiple = 32;  // zero-padded channels of an arranged row
+constexpr int64_t kFewTokens = 8;          // up to here weights are read in place
 // Blocking of the many-token product: a strip of weights as FP32 and its vector sums stay in L2.
 constexpr int64_t kStripRows = 32;
 constexpr int64_t kStripChannels = 1024;

@@ -20,7 +20,6 @@ namespace comet::formats::dense_cpu {
 namespace {
 
 constexpr int kBlockRows = 4;
-constexpr int64_t kFewTokens = 8;  // up to here weights are read in place
 
 /// Two vectors of weights from 2·kLanes stored values at element i of `row`.
 template <class V, WeightType kType>

@@ -11,9 +11,9 @@ using dense_cpu::GemmArgs;
 using dense_cpu::GemmIsa;
 using dense_cpu::WeightType;
 
-// Bytes of weights that a task of a decode step streams: long enough for the prefetcher, short
-// enough to share the work evenly.
-constexpr int64_t kTaskBytes = int64_t{256} << 10;
+// A decode step's task is a run of neighbouring rows: long, because the first rows of a task are
+// not prefetched, but several per thread, to even out.
+constexpr int64_t kTasksPerThread = 4;
 
 WeightType weight_type(DType dtype) {
   switch (dtype) {
@@ -27,11 +27,9 @@ WeightType weight_type(DType dtype) {
   }
 }
 
-int64_t rows_per_task(const GemmArgs& args, int64_t row_bytes, int num_threads) {
-  if (args.tokens > 8) return dense_cpu::kStripRows;
-  const int64_t even_share = args.n / (4 * int64_t{num_threads}) / 4 * 4;
-  const int64_t by_bytes = kTaskBytes / std::max<int64_t>(row_bytes, 1) / 4 * 4;
-  return std::max<int64_t>(4, std::min(by_bytes, even_share));
+int64_t rows_per_task(const GemmArgs& args, int num_threads) {
+  if (args.tokens > dense_cpu::kFewTokens) return dense_cpu::kStripRows;
+  return std::max<int64_t>(4, args.n / (kTasksPerThread * num_threads) / 4 * 4);
 }
 
 float bias_value(const Tensor& bias, int64_t i) {
@@ -82,8 +80,7 @@ void run(Context& ctx, const GemmIsa& isa, const LinearWeight& weight, const Act
     const float*& inputs = arranged[static_cast<size_t>(args.type)];
     if (inputs == nullptr) inputs = arrange_inputs(ctx, isa, args, x.parts[0].data<float>());
     args.x = inputs;
-    const int64_t step =
-        rows_per_task(args, args.k * dtype_bytes(w.dtype()), ctx.pool.num_threads());
+    const int64_t step = rows_per_task(args, ctx.pool.num_threads());
     ctx.pool.parallel_for((args.n + step - 1) / step, [&](int64_t task, int thread) {
       isa.rows(args, task * step, std::min(args.n, (task + 1) * step),
                scratch + thread * dense_cpu::kScratchFloats);

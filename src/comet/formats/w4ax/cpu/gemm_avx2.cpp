@@ -12,17 +12,67 @@ struct Avx2 {
   static constexpr int64_t kPanelBlockTokens = 4;  // 2 vectors of rows × 4 tokens of int16 sums
   static constexpr int64_t kPrefetchBytes = 8192;
 
-  static float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+  struct Ints {
+    __m256i low, high;
+  };
+  struct Floats {
+    __m256 low, high;
+  };
 
-  static void half_to_float16(const uint16_t* half, float* out) {
-    for (int i = 0; i < 16; i += 8) {
-      _mm256_storeu_ps(
-          out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(half + i))));
-    }
+  static Ints load(const int32_t* p) { return {load256(p), load256(p + 8)}; }
+  static Floats load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+  static void store(int32_t* p, Ints v) {
+    store256(p, v.low);
+    store256(p + 8, v.high);
+  }
+  static void store(float* p, Floats v) {
+    _mm256_storeu_ps(p, v.low);
+    _mm256_storeu_ps(p + 8, v.high);
+  }
+  static Ints splat(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+  static Floats splat(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+  static Ints add(Ints a, Ints b) {
+    return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)};
+  }
+  static Ints sub(Ints a, Ints b) {
+    return {_mm256_sub_epi32(a.low, b.low), _mm256_sub_epi32(a.high, b.high)};
+  }
+  static Ints mul(Ints a, Ints b) {
+    return {_mm256_mullo_epi32(a.low, b.low), _mm256_mullo_epi32(a.high, b.high)};
+  }
+  static Floats add(Floats a, Floats b) {
+    return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)};
+  }
+  static Floats mul(Floats a, Floats b) {
+    return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)};
+  }
+  static Floats fma(Floats a, Floats b, Floats c) {
+    return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)};
+  }
+  static Floats to_float(Ints v) { return {_mm256_cvtepi32_ps(v.low), _mm256_cvtepi32_ps(v.high)}; }
+  static Floats as_floats(Ints v) {
+    return {_mm256_castsi256_ps(v.low), _mm256_castsi256_ps(v.high)};
+  }
+  static Ints as_ints(Floats v) {
+    return {_mm256_castps_si256(v.low), _mm256_castps_si256(v.high)};
+  }
+  static Floats from_halves(const uint16_t* p) {
+    const auto* halves = reinterpret_cast<const __m128i*>(p);
+    return {_mm256_cvtph_ps(_mm_loadu_si128(halves)), _mm256_cvtph_ps(_mm_loadu_si128(halves + 1))};
+  }
+  static Ints from_bytes(const uint8_t* p) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))};
+  }
+  static Ints from_bytes(const int8_t* p) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8))};
   }
 
-  static __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-  static void store(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
+  static __m256i load256(const void* p) {
+    return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+  }
+  static void store256(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
 
   static __m256i low_nibbles(__m256i line, __m256i mask) {
     return _mm256_and_si256(_mm256_xor_si256(line, mask), _mm256_set1_epi8(15));
@@ -34,7 +84,7 @@ struct Avx2 {
 
   template <int T>
   static void block_sums(const uint8_t* unit, uint8_t mask_byte, const int8_t* const* x,
-                         int32_t (*sums)[16]) {
+                         Ints* sums) {
     const __m256i mask = _mm256_set1_epi8(static_cast<char>(mask_byte));
     __m256i pair[T][4];
 #pragma GCC unroll 4
@@ -63,8 +113,7 @@ struct Avx2 {
       const __m256 b = _mm256_castsi256_ps(high);
       const __m256i even = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88));
       const __m256i odd = _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xDD));
-      store(sums[t], _mm256_permute4x64_epi64(even, 0xD8));
-      store(sums[t] + 8, _mm256_permute4x64_epi64(odd, 0xD8));
+      sums[t] = {_mm256_permute4x64_epi64(even, 0xD8), _mm256_permute4x64_epi64(odd, 0xD8)};
     }
   }
 
@@ -76,14 +125,14 @@ struct Avx2 {
     for (int part = 0; part < 4; ++part) {
       const int half = part / 2;
       const int side = part % 2;  // which 32 bytes of the line
-      const __m256i w = load(line + half * (kTileBytes / 2) + 32 * side);
+      const __m256i w = load256(line + half * (kTileBytes / 2) + 32 * side);
       const __m256i low = low_nibbles(w, mask);
       const __m256i high = high_nibbles(w, mask);
 #pragma GCC unroll 4
       for (int t = 0; t < T; ++t) {
         const int8_t* xt = x[t] + half * 128 + 32 * side;
-        const __m256i both = _mm256_add_epi16(_mm256_maddubs_epi16(low, load(xt)),
-                                              _mm256_maddubs_epi16(high, load(xt + 64)));
+        const __m256i both = _mm256_add_epi16(_mm256_maddubs_epi16(low, load256(xt)),
+                                              _mm256_maddubs_epi16(high, load256(xt + 64)));
         sum[t] = part == 0 ? both : _mm256_add_epi16(sum[t], both);
       }
     }
@@ -104,17 +153,17 @@ struct Avx2 {
     }
     const __m256i mask = _mm256_set1_epi8(static_cast<char>(mask_byte));
     for (int w = 0; w < 8; ++w) {
-      const __m256 a = _mm256_castsi256_ps(load(words[w]));      // rows 0, 8, 1, 9 | 2, 10, 3, 11
-      const __m256 b = _mm256_castsi256_ps(load(words[w] + 4));  // rows 4, 12, …
+      const __m256 a = _mm256_castsi256_ps(load256(words[w]));  // rows 0, 8, 1, 9 | 2, 10, 3, 11
+      const __m256 b = _mm256_castsi256_ps(load256(words[w] + 4));  // rows 4, 12, …
       const __m256i first =
           _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88)), 0xD8);
       const __m256i second =
           _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xDD)), 0xD8);
       uint8_t* out = panel + (w % 2 * 4 + w / 2) * 64;  // word 2t + (r >> 1)
-      store(out, low_nibbles(first, mask));
-      store(out + 32, low_nibbles(second, mask));
-      store(out + 512, high_nibbles(first, mask));
-      store(out + 544, high_nibbles(second, mask));
+      store256(out, low_nibbles(first, mask));
+      store256(out + 32, low_nibbles(second, mask));
+      store256(out + 512, high_nibbles(first, mask));
+      store256(out + 544, high_nibbles(second, mask));
     }
   }
 
@@ -127,8 +176,8 @@ struct Avx2 {
       __m256i acc[2][T];
 #pragma GCC unroll 8
       for (int quad = 0; quad < 8; ++quad) {
-        const __m256i w0 = load(panel + (begin + quad) * 64);
-        const __m256i w1 = load(panel + (begin + quad) * 64 + 32);
+        const __m256i w0 = load256(panel + (begin + quad) * 64);
+        const __m256i w1 = load256(panel + (begin + quad) * 64 + 32);
 #pragma GCC unroll 4
         for (int t = 0; t < T; ++t) {
           int32_t word;
@@ -142,8 +191,8 @@ struct Avx2 {
       }
 #pragma GCC unroll 4
       for (int t = 0; t < T; ++t) {
-        store(sums[t], _mm256_add_epi32(load(sums[t]), widen(acc[0][t])));
-        store(sums[t] + 8, _mm256_add_epi32(load(sums[t] + 8), widen(acc[1][t])));
+        store256(sums[t], _mm256_add_epi32(load256(sums[t]), widen(acc[0][t])));
+        store256(sums[t] + 8, _mm256_add_epi32(load256(sums[t] + 8), widen(acc[1][t])));
       }
     }
   }

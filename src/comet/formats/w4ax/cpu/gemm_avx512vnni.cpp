@@ -12,11 +12,32 @@ struct Avx512Vnni {
   static constexpr int64_t kPanelBlockTokens = 12;  // 2 × 12 sums and 2 weights in 32 registers
   static constexpr int64_t kPrefetchBytes = 8192;
 
-  static float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+  using Ints = __m512i;
+  using Floats = __m512;
 
-  static void half_to_float16(const uint16_t* half, float* out) {
-    _mm512_storeu_ps(out,
-                     _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(half))));
+  static Ints load(const int32_t* p) { return _mm512_loadu_si512(p); }
+  static Floats load(const float* p) { return _mm512_loadu_ps(p); }
+  static void store(int32_t* p, Ints v) { _mm512_storeu_si512(p, v); }
+  static void store(float* p, Floats v) { _mm512_storeu_ps(p, v); }
+  static Ints splat(int32_t x) { return _mm512_set1_epi32(x); }
+  static Floats splat(float x) { return _mm512_set1_ps(x); }
+  static Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
+  static Ints sub(Ints a, Ints b) { return _mm512_sub_epi32(a, b); }
+  static Ints mul(Ints a, Ints b) { return _mm512_mullo_epi32(a, b); }
+  static Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+  static Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+  static Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+  static Floats to_float(Ints v) { return _mm512_cvtepi32_ps(v); }
+  static Floats as_floats(Ints v) { return _mm512_castsi512_ps(v); }
+  static Ints as_ints(Floats v) { return _mm512_castps_si512(v); }
+  static Floats from_halves(const uint16_t* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static Ints from_bytes(const uint8_t* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static Ints from_bytes(const int8_t* p) {
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
 
   static __m512i low_nibbles(__m512i line, __m512i mask) {
@@ -38,7 +59,7 @@ struct Avx512Vnni {
 
   template <int T>
   static void block_sums(const uint8_t* unit, uint8_t mask_byte, const int8_t* const* x,
-                         int32_t (*sums)[16]) {
+                         Ints* sums) {
     const __m512i mask = _mm512_set1_epi8(static_cast<char>(mask_byte));
     const __m512i order = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
     __m512i pair[T][4];
@@ -73,7 +94,7 @@ struct Avx512Vnni {
       // Lane 4p + …: rows 2p, 2p + 8, 2p + 1, 2p + 9.
       const __m512i all =
           merge_lanes(merge_lanes(pair[t][0], pair[t][1]), merge_lanes(pair[t][2], pair[t][3]));
-      _mm512_storeu_si512(sums[t], _mm512_permutexvar_epi32(order, all));
+      sums[t] = _mm512_permutexvar_epi32(order, all);
     }
   }
 
@@ -140,20 +161,12 @@ struct Avx512Vnni {
 
   static void panel_sums(const uint8_t* panel, int64_t unit_stride, int64_t quads, const int8_t* x,
                          int64_t x_stride, int64_t count, int32_t (*sums)[kPanelBlockTokens][16]) {
-    if (count == kPanelBlockTokens) {
-      return panel_sums_of<kPanelBlockTokens>(panel, unit_stride, quads, x, x_stride, sums);
-    }
-    int64_t t = 0;
-    const auto part = [&](auto tokens) {
-      constexpr int kTokens = decltype(tokens)::value;
-      for (; t + kTokens <= count; t += kTokens) {
-        panel_sums_of<kTokens>(panel, unit_stride, quads, x + t * x_stride, x_stride,
-                               reinterpret_cast<int32_t(*)[kPanelBlockTokens][16]>(sums[0][t]));
-      }
-    };
-    part(Constant<int, 6>{});
-    part(Constant<int, 3>{});
-    part(Constant<int, 1>{});
+    using Sums = decltype(&panel_sums_of<1>);
+    static constexpr Sums kSums[] = {panel_sums_of<1>,  panel_sums_of<2>,  panel_sums_of<3>,
+                                     panel_sums_of<4>,  panel_sums_of<5>,  panel_sums_of<6>,
+                                     panel_sums_of<7>,  panel_sums_of<8>,  panel_sums_of<9>,
+                                     panel_sums_of<10>, panel_sums_of<11>, panel_sums_of<12>};
+    kSums[count - 1](panel, unit_stride, quads, x, x_stride, sums);
   }
 };
 

@@ -6,17 +6,19 @@
 // (prefill): up to 8 blocks of a tile are decoded once into a byte panel, which then meets all
 // tokens.
 //
-// Isa gives: kPrefetchBytes, fma, half_to_float16, xor-mask decoding in
-//   block_sums<T>(tile, unit, mask, x[T], sums[T][16])          Σ u·q of 16 rows over a block
-//   decode_unit(half, mask, panel)                              64 channels × 16 rows → [16][16][4]
-//   panel_sums(panel, quads, x, x_stride, count, sums[T][16])   Σ u·q over 4·quads channels
-// with kPanelBlockTokens = the most tokens of panel_sums.
+// Beside the vectors of gemm_epilogue.h, Isa gives
+//   block_sums<T>(unit, mask, x[T], sums[T])       Σ u·q of 16 rows over a block
+//   decode_unit(unit, mask, panel)                 64 channels × 16 rows → [16 quads][16 rows][4]
+//   panel_sums(panel, unit_stride, quads, x, x_stride, count, sums)   Σ u·q over 4·quads channels
+// with kPanelUnits and kPanelBlockTokens = the most units and tokens of panel_sums.
 #pragma once
 
 #include "comet/formats/w4ax/cpu/gemm_epilogue.h"
 
 namespace comet::formats::w4ax::cpu {
 namespace {
+
+constexpr int64_t kLineBytes = 64;
 
 /// What turns a stored nibble into u: s4 is shifted by 8, progressive codes are unsigned already.
 template <Weights kWeights>
@@ -30,14 +32,22 @@ void few_tokens_of(const GemmArgs& args, int64_t tile, int64_t unit_begin, int64
   const uint8_t* packed = args.packed + tile * args.blocks * kTileBytes;
   for (int64_t block = 0; block < args.blocks; ++block, packed += kTileBytes) {
     const int8_t* x[T];
-    for (int t = 0; t < T; ++t) x[t] = args.expanded + ((token + t) * args.blocks + block) * 256;
+    int32_t code_sum[T];
+    float x_scale[T];
+    for (int t = 0; t < T; ++t) {
+      x[t] = args.expanded + ((token + t) * args.blocks + block) * 256;
+      code_sum[t] = args.block_sums[(token + t) * args.blocks + block];
+      x_scale[t] = kChains ? block_scale(args, token + t, block) : 0.0F;
+    }
     for (int64_t unit = unit_begin; unit < unit_end; ++unit) {
-      alignas(64) int32_t sums[T][16];
+      typename Isa::Ints sums[T];
       Isa::template block_sums<T>(packed + unit * kUnitBytes, kNibbleMask<kWeights>, x, sums);
+      const auto scales =
+          BlockScales<Isa, kWeights>::load(args, tile * kTileRows + unit * kUnitRows, block);
       for (int t = 0; t < T; ++t) {
-        add_blocks<Isa, kWeights, kChains>(args, tile * kTileRows + unit * kUnitRows, token + t,
-                                           block, 1, sums[t], totals[t][unit]);
-        close_blocks<kChains>(args, token + t, block + 1, totals[t][unit]);
+        add_blocks<Isa, kWeights, kChains>(scales, code_sum[t], x_scale[t], sums[t],
+                                           totals[t][unit]);
+        close_blocks<Isa, kChains>(args, token + t, block + 1, totals[t][unit]);
       }
     }
   }
@@ -76,28 +86,63 @@ void decode_panel(const GemmArgs& args, int64_t tile, int64_t begin, int64_t end
   }
 }
 
-/// One panel times `count` tokens.
+/// Brings the weights of the panel after this one into the cache, a few lines per call, while the
+/// present panel is multiplied.
+struct NextPanel {
+  const uint8_t* at;
+  int64_t lines_per_call;
+
+  void fetch_some() {
+    for (int64_t i = 0; i < lines_per_call; ++i) __builtin_prefetch(at + i * kLineBytes, 0, 2);
+    at += lines_per_call * kLineBytes;
+  }
+};
+
+/// One block (or, kWhole, all of them) of two units of a panel times at most kPanelBlockTokens.
+template <class Isa, Weights kWeights, bool kChains>
+void multiply_units(const GemmArgs& args, int64_t stored_row, int64_t token, int64_t num,
+                    int64_t block, int64_t step, const uint8_t* panel, Totals* totals) {
+  const int64_t k = args.blocks * kBlockChannels;
+  alignas(64) int32_t sums[Isa::kPanelUnits][Isa::kPanelBlockTokens][16];
+  Isa::panel_sums(panel, kUnitPanelBytes, step * kBlockChannels / 4,
+                  args.codes + token * k + block * kBlockChannels, k, num, sums);
+  BlockScales<Isa, kWeights> scales[Isa::kPanelUnits];
+  for (int64_t u = 0; u < Isa::kPanelUnits; ++u) {
+    scales[u] = BlockScales<Isa, kWeights>::load(args, stored_row + u * kUnitRows, block);
+  }
+  for (int64_t i = 0; i < num; ++i) {
+    const int32_t* block_sums = args.block_sums + (token + i) * args.blocks + block;
+    int32_t code_sum = block_sums[0];
+    for (int64_t b = 1; b < step; ++b) code_sum += block_sums[b];
+    const float x_scale = kChains ? block_scale(args, token + i, block) : 0.0F;
+    for (int64_t u = 0; u < Isa::kPanelUnits; ++u) {
+      add_blocks<Isa, kWeights, kChains>(scales[u], code_sum, x_scale, Isa::load(sums[u][i]),
+                                         totals[i * kUnits + u]);
+    }
+  }
+}
+
+/// One panel times `count` tokens, in groups of equal size.
 template <class Isa, Weights kWeights, bool kChains>
 void multiply_panel(const GemmArgs& args, int64_t tile, int64_t token, int64_t count, int64_t begin,
                     int64_t end, const uint8_t* panel, Totals* totals) {
   constexpr bool kWhole = kWeights == Weights::kChannel && !kChains;
   const int64_t step = kWhole ? end - begin : 1;
-  const int64_t k = args.blocks * kBlockChannels;
+  const int64_t groups = (count + Isa::kPanelBlockTokens - 1) / Isa::kPanelBlockTokens;
+  const int64_t group = (count + groups - 1) / groups;
+  const int64_t calls = kUnits / Isa::kPanelUnits * groups;
+  const int64_t lines = (end - begin) * kTileBytes / kLineBytes;
+  NextPanel next{args.packed + (tile * args.blocks + end) * kTileBytes,
+                 (lines + calls - 1) / calls};
   for (int64_t unit = 0; unit < kUnits; unit += Isa::kPanelUnits) {
-    for (int64_t t = 0; t < count; t += Isa::kPanelBlockTokens) {
-      const int64_t num = count - t < Isa::kPanelBlockTokens ? count - t : Isa::kPanelBlockTokens;
+    for (int64_t t = 0; t < count; t += group) {
+      const int64_t num = count - t < group ? count - t : group;
+      next.fetch_some();
       for (int64_t block = begin; block < end; block += step) {
-        alignas(64) int32_t sums[Isa::kPanelUnits][Isa::kPanelBlockTokens][16];
-        Isa::panel_sums(panel + unit * kUnitPanelBytes + (block - begin) * kBlockPanelBytes,
-                        kUnitPanelBytes, step * kBlockChannels / 4,
-                        args.codes + (token + t) * k + block * kBlockChannels, k, num, sums);
-        for (int64_t u = 0; u < Isa::kPanelUnits; ++u) {
-          for (int64_t i = 0; i < num; ++i) {
-            add_blocks<Isa, kWeights, kChains>(args, tile * kTileRows + (unit + u) * kUnitRows,
-                                               token + t + i, block, step, sums[u][i],
-                                               totals[(t + i) * kUnits + unit + u]);
-          }
-        }
+        multiply_units<Isa, kWeights, kChains>(
+            args, tile * kTileRows + unit * kUnitRows, token + t, num, block, step,
+            panel + unit * kUnitPanelBytes + (block - begin) * kBlockPanelBytes,
+            totals + t * kUnits + unit);
       }
     }
   }
@@ -114,7 +159,7 @@ void many_tokens_of(const GemmArgs& args, int64_t tile, int64_t token, int64_t c
     multiply_panel<Isa, kWeights, kChains>(args, tile, token, count, begin, end, scratch.panel,
                                            totals);
     for (int64_t i = 0; i < count * kUnits; ++i) {
-      close_blocks<kChains>(args, token + i / kUnits, end, totals[i]);
+      close_blocks<Isa, kChains>(args, token + i / kUnits, end, totals[i]);
     }
     begin = end;
   }

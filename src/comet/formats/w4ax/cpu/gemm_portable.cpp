@@ -9,10 +9,75 @@ struct Portable {
   static constexpr int64_t kPanelUnits = 1;
   static constexpr int64_t kPanelBlockTokens = 4;
 
-  static float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+  struct Ints {
+    int32_t lane[16];
+  };
+  struct Floats {
+    float lane[16];
+  };
 
-  static void half_to_float16(const uint16_t* half, float* out) {
-    for (int i = 0; i < 16; ++i) out[i] = to_float(Float16{half[i]});
+  template <typename Out, typename Lane>
+  static Out each(Lane&& lane) {
+    Out out;
+    for (int i = 0; i < 16; ++i) out.lane[i] = lane(i);
+    return out;
+  }
+  static Ints load(const int32_t* p) {
+    return each<Ints>([=](int i) { return p[i]; });
+  }
+  static Floats load(const float* p) {
+    return each<Floats>([=](int i) { return p[i]; });
+  }
+  static void store(int32_t* p, const Ints& v) { memcpy(p, v.lane, sizeof(v)); }
+  static void store(float* p, const Floats& v) { memcpy(p, v.lane, sizeof(v)); }
+  static Ints splat(int32_t x) {
+    return each<Ints>([=](int) { return x; });
+  }
+  static Floats splat(float x) {
+    return each<Floats>([=](int) { return x; });
+  }
+  // Integer sums wrap: group_offset of a hostile file could overflow int32.
+  static int32_t wrap(uint32_t x) { return static_cast<int32_t>(x); }
+  static Ints add(const Ints& a, const Ints& b) {
+    return each<Ints>([&](int i) { return wrap(uint32_t(a.lane[i]) + uint32_t(b.lane[i])); });
+  }
+  static Ints sub(const Ints& a, const Ints& b) {
+    return each<Ints>([&](int i) { return wrap(uint32_t(a.lane[i]) - uint32_t(b.lane[i])); });
+  }
+  static Ints mul(const Ints& a, const Ints& b) {
+    return each<Ints>([&](int i) { return wrap(uint32_t(a.lane[i]) * uint32_t(b.lane[i])); });
+  }
+  static Floats add(const Floats& a, const Floats& b) {
+    return each<Floats>([&](int i) { return a.lane[i] + b.lane[i]; });
+  }
+  static Floats mul(const Floats& a, const Floats& b) {
+    return each<Floats>([&](int i) { return a.lane[i] * b.lane[i]; });
+  }
+  static Floats fma(const Floats& a, const Floats& b, const Floats& c) {
+    return each<Floats>([&](int i) { return __builtin_fmaf(a.lane[i], b.lane[i], c.lane[i]); });
+  }
+  static Floats to_float(const Ints& v) {
+    return each<Floats>([&](int i) { return static_cast<float>(v.lane[i]); });
+  }
+  static Floats as_floats(const Ints& v) {
+    Floats out;
+    memcpy(&out, &v, sizeof(out));
+    return out;
+  }
+  static Ints as_ints(const Floats& v) {
+    Ints out;
+    memcpy(&out, &v, sizeof(out));
+    return out;
+  }
+  static Floats from_halves(const uint16_t* p) {
+    return each<Floats>([=](int i) { return to_float_half(p[i]); });
+  }
+  static float to_float_half(uint16_t bits) { return comet::to_float(Float16{bits}); }
+  static Ints from_bytes(const uint8_t* p) {
+    return each<Ints>([=](int i) { return int32_t{p[i]}; });
+  }
+  static Ints from_bytes(const int8_t* p) {
+    return each<Ints>([=](int i) { return int32_t{p[i]}; });
   }
 
   /// Σ u·q of the line of rows (g, g + 8): 64 bytes, low nibbles × x, high nibbles × (x + 64).
@@ -28,14 +93,14 @@ struct Portable {
   }
 
   template <int T>
-  static void block_sums(const uint8_t* unit, uint8_t mask, const int8_t* const* x,
-                         int32_t (*sums)[16]) {
+  static void block_sums(const uint8_t* unit, uint8_t mask, const int8_t* const* x, Ints* sums) {
     for (int t = 0; t < T; ++t) {
+      int32_t* row = sums[t].lane;
       for (int g = 0; g < 8; ++g) {
-        sums[t][g] = 0;
-        sums[t][g + 8] = 0;
-        line_sums(unit + 64 * g, mask, x[t], sums[t][g], sums[t][g + 8]);
-        line_sums(unit + kTileBytes / 2 + 64 * g, mask, x[t] + 128, sums[t][g], sums[t][g + 8]);
+        row[g] = 0;
+        row[g + 8] = 0;
+        line_sums(unit + 64 * g, mask, x[t], row[g], row[g + 8]);
+        line_sums(unit + kTileBytes / 2 + 64 * g, mask, x[t] + 128, row[g], row[g + 8]);
       }
     }
   }

@@ -64,7 +64,9 @@ const float* bias_as_float(Context& ctx, const Tensor& bias) {
   return values;
 }
 
-/// Decode: tasks of whole tiles where there are enough of them, else of fewer units.
+constexpr int64_t kTasksPerThread = 4;
+
+/// Decode: runs of whole tiles where there are enough of them, else of fewer units.
 void run_few_tokens(Context& ctx, const GemmIsa& isa, GemmArgs args, const Destination& to) {
   const int64_t k = args.blocks * cpu::kBlockChannels;
   auto* expanded = ctx.arena.alloc_array<int8_t>(args.tokens * k * 2);
@@ -72,16 +74,23 @@ void run_few_tokens(Context& ctx, const GemmIsa& isa, GemmArgs args, const Desti
     isa.expand_codes(args.codes + t * k, args.blocks, expanded + t * k * 2);
   }
   args.expanded = expanded;
-  const int64_t num_tiles = args.stored_rows / cpu::kTileRows;
-  int64_t units = cpu::kUnits;
-  while (units > 1 && num_tiles * (cpu::kUnits / units) < 8 * ctx.pool.num_threads()) units /= 2;
-  const int64_t tasks_per_tile = cpu::kUnits / units;
-  ctx.pool.parallel_for(num_tiles * tasks_per_tile, [&](int64_t task, int) {
-    const int64_t tile = task / tasks_per_tile;
-    const int64_t unit = task % tasks_per_tile * units;
-    alignas(64) float y[cpu::kFewTokens * cpu::kTileRows];
-    isa.few_tokens(args, tile, unit, unit + units, 0, args.tokens, {}, y);
-    to.store(tile, unit * cpu::kUnitRows, (unit + units) * cpu::kUnitRows, 0, args.tokens, y);
+  // A task is a run of neighbouring units: long, because every task's first lines are not
+  // prefetched, but several per thread, to even out.
+  const int64_t num_units = args.stored_rows / cpu::kUnitRows;
+  const int64_t even_share = num_units / (kTasksPerThread * ctx.pool.num_threads());
+  const int64_t step = even_share < cpu::kUnits ? std::max<int64_t>(even_share, 1)
+                                                : even_share / cpu::kUnits * cpu::kUnits;
+  ctx.pool.parallel_for((num_units + step - 1) / step, [&](int64_t task, int) {
+    const int64_t end = std::min(num_units, (task + 1) * step);
+    for (int64_t unit = task * step; unit < end;) {
+      const int64_t tile = unit / cpu::kUnits;
+      const int64_t first = unit % cpu::kUnits;
+      const int64_t last = std::min(cpu::kUnits, first + end - unit);
+      alignas(64) float y[cpu::kFewTokens * cpu::kTileRows];
+      isa.few_tokens(args, tile, first, last, 0, args.tokens, {}, y);
+      to.store(tile, first * cpu::kUnitRows, last * cpu::kUnitRows, 0, args.tokens, y);
+      unit += last - first;
+    }
   });
 }
 

@@ -11,11 +11,12 @@ namespace {
 using cpu::GemmArgs;
 using cpu::GemmRows;
 
-constexpr int64_t kTaskBytes = int64_t{256} << 10;
+// A task is a run of neighbouring rows: long, because the first rows of a task are not prefetched,
+// but several per thread, to even out.
+constexpr int64_t kTasksPerThread = 4;
 
 int64_t rows_per_task(const GemmArgs& args, int num_threads) {
-  const int64_t even_share = args.n / (4 * int64_t{num_threads}) / 4 * 4;
-  return std::max<int64_t>(4, std::min(kTaskBytes / args.k / 4 * 4, even_share));
+  return std::max<int64_t>(4, args.n / (kTasksPerThread * num_threads) / 4 * 4);
 }
 
 void add_bias(const Tensor& bias, View<float, 2> out, int64_t column) {
