@@ -7,7 +7,8 @@
 
 namespace comet::text {
 
-Result<Tokenizer> Tokenizer::from_json(std::string_view json_bytes, std::string source_name) {
+Result<Tokenizer> Tokenizer::from_json(std::string_view json_bytes,
+                                       const std::string& source_name) {
   Result<TokenizerParts> parts = read_tokenizer_json(json_bytes, source_name);
   if (!parts.ok()) return parts.error();
   return Tokenizer(std::make_shared<const TokenizerParts>(std::move(parts).value()));

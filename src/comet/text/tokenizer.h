@@ -27,7 +27,7 @@ class Tokenizer {
   /// `json_bytes`: the content of a tokenizer.json; `source_name`: the file, which opens every
   /// error. kUnsupported names the field that asks for what Comet does not have; kCorrupt and
   /// kInvalidArgument name the field that is wrong.
-  static Result<Tokenizer> from_json(std::string_view json_bytes, std::string source_name);
+  static Result<Tokenizer> from_json(std::string_view json_bytes, const std::string& source_name);
 
   /// Any bytes shorter than 4 GiB; what is not UTF-8 counts as U+FFFD (see replace_invalid_utf8).
   [[nodiscard]] std::vector<int32_t> encode(std::string_view text,
