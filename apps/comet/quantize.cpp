@@ -45,7 +45,6 @@ Error not_yet(const std::string& flag, std::string_view instead) {
 
 Status refuse_unsupported(const Options& options) {
   if (options.format != "w4ax") return not_yet("--format " + options.format, "it writes w4ax");
-  if (options.kv == "kv8") return not_yet("--kv kv8", "it writes kv16 and kv4");
   if (options.kv_rotate != "off") return not_yet("--kv-rotate on", "leave it off");
   if (options.kv_window != "0,0") {
     return not_yet("--kv-window " + options.kv_window, "leave it at 0,0");

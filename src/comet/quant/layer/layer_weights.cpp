@@ -69,6 +69,36 @@ void scale_column(Matrix& weight, int64_t column, float factor) {
   for (int64_t n = 0; n < weight.rows; ++n) weight.row(n)[column] *= factor;
 }
 
+/// The first of the o_in channels that read the same V row as channel c.
+int64_t first_sharing_channel(const LayerWeights& layer, int64_t c) {
+  const int64_t group_size = layer.num_heads / layer.num_kv_heads;
+  const int64_t kv_head = c / layer.head_dim / group_size;
+  return kv_head * group_size * layer.head_dim + c % layer.head_dim;
+}
+
+/// What produces channel c of the site, times `factor`.
+void scale_source(LayerWeights& layer, Site site, int64_t c, float factor) {
+  switch (site) {
+    case Site::kQkvIn:
+      layer.attn_norm[c] *= factor;
+      return;
+    case Site::kGateUpIn:
+      layer.mlp_norm[c] *= factor;
+      return;
+    case Site::kDownIn:
+      scale_row(layer, Site::kGateUpIn, layer.part_begin(Site::kGateUpIn, kUpPart) + c, factor);
+      return;
+    case Site::kOIn: {
+      if (first_sharing_channel(layer, c) != c) return;  // scaled for the group's first head
+      const int64_t group_size = layer.num_heads / layer.num_kv_heads;
+      const int64_t kv_head = c / layer.head_dim / group_size;
+      const int64_t v_row = kv_head * layer.head_dim + c % layer.head_dim;
+      scale_row(layer, Site::kQkvIn, layer.part_begin(Site::kQkvIn, kValuePart) + v_row, factor);
+      return;
+    }
+  }
+}
+
 }  // namespace
 
 std::string LayerWeights::site_name(Site site) const {
@@ -140,33 +170,14 @@ std::array<nn::Linear*, kNumSites> linears_of(models::LlamaLayer& layer) {
 }
 
 void fold_exponents(LayerWeights& layer, Site site, std::span<const int> exponents) {
-  const int64_t group_size = layer.num_heads / layer.num_kv_heads;
-  const int64_t head_dim = layer.head_dim;
   for (int64_t c = 0; c < static_cast<int64_t>(exponents.size()); ++c) {
-    if (exponents[c] == 0) continue;
-    const float down = std::ldexp(1.0F, -exponents[c]);
-    scale_column(layer.weight(site), c, std::ldexp(1.0F, exponents[c]));
-    switch (site) {
-      case Site::kQkvIn:
-        layer.attn_norm[c] *= down;
-        break;
-      case Site::kGateUpIn:
-        layer.mlp_norm[c] *= down;
-        break;
-      case Site::kDownIn:
-        scale_row(layer, Site::kGateUpIn, layer.part_begin(Site::kGateUpIn, kUpPart) + c, down);
-        break;
-      case Site::kOIn: {
-        const int64_t head = c / head_dim;
-        const int64_t kv_head = head / group_size;
-        const int64_t first = kv_head * group_size * head_dim + c % head_dim;
-        COMET_CHECK(exponents[first] == exponents[c], "channels {} and {} share a V row", first, c);
-        if (head % group_size != 0) break;  // the V row was scaled for the group's first head
-        const int64_t v_row = kv_head * head_dim + c % head_dim;
-        scale_row(layer, Site::kQkvIn, layer.part_begin(Site::kQkvIn, kValuePart) + v_row, down);
-        break;
-      }
+    if (site == Site::kOIn) {
+      const int64_t first = first_sharing_channel(layer, c);
+      COMET_CHECK(exponents[first] == exponents[c], "channels {} and {} share a V row", first, c);
     }
+    if (exponents[c] == 0) continue;
+    scale_column(layer.weight(site), c, std::ldexp(1.0F, exponents[c]));
+    scale_source(layer, site, c, std::ldexp(1.0F, -exponents[c]));
   }
 }
 

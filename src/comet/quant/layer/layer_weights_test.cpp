@@ -1,0 +1,153 @@
+#include "comet/quant/layer/layer_weights.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <numeric>
+
+#include "comet/quant/fmpq/permutation.h"
+#include "comet/quant/layer/calibration.h"
+#include "comet/quant/layer/key_smoothing.h"
+#include "support/tiny_llama.h"
+
+namespace comet::quant {
+namespace {
+
+class LayerWeightsTest : public ::testing::TestWithParam<bool> {
+ protected:
+  LayerWeightsTest()
+      : config_(testing::tiny_model_config(GetParam())),
+        runtime_(Runtime::cpu(detect_cpu_isa(), 2)),
+        set_(testing::random_samples(3, 20, 1)) {
+    source_ = testing::memory_source(testing::tiny_tensors(config_));
+  }
+
+  Matrix output_of(const LayerWeights& layer) {
+    Matrix hidden = embed_samples(runtime_->context(), source_, config_, set_).value();
+    const models::LlamaLayer bound =
+        bind_float_layer(layer, config_, runtime_->context().caps).value();
+    run_layer(runtime_->context(), bound, config_, kv::kv32_format(), set_, hidden, true).value();
+    return hidden;
+  }
+
+  void expect_same_function(const LayerWeights& changed, const LayerWeights& original) {
+    const Matrix got = output_of(changed);
+    const Matrix want = output_of(original);
+    float largest = 0.0F;
+    for (const float x : want.values) largest = std::max(largest, std::fabs(x));
+    for (size_t i = 0; i < got.values.size(); ++i) {
+      ASSERT_NEAR(got.values[i], want.values[i], 1e-5F * largest) << i;
+    }
+  }
+
+  io::ModelConfig config_;
+  std::unique_ptr<Runtime> runtime_;
+  CalibrationSet set_;
+  models::MemorySource source_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Biases, LayerWeightsTest, ::testing::Bool());
+
+TEST_P(LayerWeightsTest, FoldedExponentsKeepTheFunction) {
+  const LayerWeights original = load_layer_weights(source_, config_, 1).value();
+  LayerWeights layer = original;
+  for (const Site site : kSites) {
+    std::vector<int> exponents(layer.spec(site).k);
+    for (size_t c = 0; c < exponents.size(); ++c) exponents[c] = static_cast<int>(c * 7 % 5);
+    if (site == Site::kOIn) {  // query heads 2j and 2j + 1 share KV head j
+      for (size_t c = 0; c < exponents.size(); ++c) {
+        exponents[c] = static_cast<int>((c / 64 * 32 + c % 32) % 4);
+      }
+    }
+    fold_exponents(layer, site, exponents);
+    EXPECT_NE(layer.weight(site).values, original.weight(site).values);
+  }
+  expect_same_function(layer, original);
+}
+
+TEST_P(LayerWeightsTest, OneExponentPerSharedValueRow) {
+  LayerWeights layer = load_layer_weights(source_, config_, 0).value();
+  std::vector<int> exponents(256, 0);
+  exponents[0] = 1;  // head 0 only; head 1 reads the same V row
+  EXPECT_THROW(fold_exponents(layer, Site::kOIn, exponents), CheckError);
+}
+
+TEST_P(LayerWeightsTest, PermutedFfnKeepsTheFunction) {
+  const LayerWeights original = load_layer_weights(source_, config_, 0).value();
+  LayerWeights layer = original;
+  std::vector<int32_t> order(config_.intermediate_size);
+  std::iota(order.rbegin(), order.rend(), 0);
+  std::swap(order[3], order[200]);
+  permute_ffn_rows(layer, order);
+  Matrix& down = layer.weight(Site::kDownIn);
+  for (int64_t n = 0; n < down.rows; ++n) {
+    for (int64_t c = 0; c < down.cols; ++c) {
+      down.row(n)[c] = original.weight(Site::kDownIn).row(n)[order[c]];
+    }
+  }
+  expect_same_function(layer, original);
+}
+
+TEST_P(LayerWeightsTest, SmoothedKeysKeepTheFunctionAndBalance) {
+  const LayerWeights original = load_layer_weights(source_, config_, 0).value();
+  LayerWeights layer = original;
+  const Matrix hidden = embed_samples(runtime_->context(), source_, config_, set_).value();
+  const auto scales = [&](const LayerWeights& of) {
+    const models::LlamaLayer bound =
+        bind_float_layer(of, config_, runtime_->context().caps).value();
+    return key_scales(runtime_->context(), bound, config_, set_, hidden);
+  };
+  std::vector<float> uneven(config_.num_kv_heads * config_.head_dim / 2);
+  for (size_t i = 0; i < uneven.size(); ++i) uneven[i] = 0.3F + 0.1F * static_cast<float>(i % 9);
+  fold_key_scales(layer, uneven);
+  expect_same_function(layer, original);
+  fold_key_scales(layer, scales(layer));
+  expect_same_function(layer, original);
+  for (const float lambda : scales(layer)) EXPECT_NEAR(lambda, 1.0F, 1e-4F);
+}
+
+TEST_P(LayerWeightsTest, NonFiniteWeightNamesTheTensor) {
+  auto tensors = testing::tiny_tensors(config_);
+  for (auto& [name, tensor] : tensors) {
+    if (name == "model.layers.1.mlp.up_proj.weight") {
+      tensor.data<BFloat16>()[77] = to_bfloat16(std::numeric_limits<float>::quiet_NaN());
+    }
+  }
+  const auto layer = load_layer_weights(testing::memory_source(tensors), config_, 1);
+  ASSERT_FALSE(layer.ok());
+  EXPECT_NE(layer.error().message.find("model.layers.1.mlp.up_proj.weight"), std::string::npos);
+  EXPECT_NE(layer.error().message.find("77"), std::string::npos);
+}
+
+TEST(Calibration, WindowsAreEvenlySpacedAndLeaveTheLastTenth) {
+  std::vector<std::vector<int32_t>> documents(20);
+  int32_t next = 0;
+  for (auto& document : documents) {
+    for (int i = 0; i < 10; ++i) document.push_back(next++);
+  }
+  const auto set = cut_calibration_windows(documents, 4, 30);  // of 180 tokens
+  ASSERT_TRUE(set.ok());
+  ASSERT_EQ(set->samples.size(), 4U);
+  EXPECT_EQ(set->samples[0].front(), 0);
+  EXPECT_EQ(set->samples[1].front(), 50);
+  EXPECT_EQ(set->samples[3].back(), 179);
+  EXPECT_EQ(cut_calibration_windows(documents, 100, 30)->samples.size(), 6U);
+  EXPECT_EQ(cut_calibration_windows(documents, 1, 180)->samples.size(), 1U);
+  const auto short_text = cut_calibration_windows(documents, 1, 181);
+  ASSERT_FALSE(short_text.ok());
+  EXPECT_NE(short_text.error().message.find("180 tokens"), std::string::npos);
+  EXPECT_FALSE(cut_calibration_windows({}, 1, 1).ok());
+}
+
+TEST(Calibration, BadSamplesAreErrors) {
+  const io::ModelConfig config = testing::tiny_model_config(false);
+  EXPECT_TRUE(check_calibration({{{1, 2, 3}}}, config).ok());
+  EXPECT_FALSE(check_calibration({}, config).ok());
+  EXPECT_FALSE(check_calibration({{{1}, {}}}, config).ok());
+  EXPECT_FALSE(check_calibration({{{1, 160}}}, config).ok());
+  EXPECT_FALSE(check_calibration({{{-1}}}, config).ok());
+  EXPECT_FALSE(check_calibration({{std::vector<int32_t>(65, 1)}}, config).ok());
+}
+
+}  // namespace
+}  // namespace comet::quant

@@ -1,0 +1,228 @@
+#include "comet/quant/quantize_model.h"
+#include "support/temporary_folder.h"
+#include "support/tiny_llama.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <limits>
+#include <numeric>
+#include <set>
+
+namespace comet::quant {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string read_bytes(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+std::set<std::string> files_of(const std::string& directory) {
+  std::set<std::string> names;
+  for (const auto& entry : fs::directory_iterator(directory)) {
+    names.insert(entry.path().filename().string());
+  }
+  return names;
+}
+
+class QuantizeModelTest : public ::testing::Test {
+ protected:
+  void write_model(bool biases) {
+    testing::write_tiny_checkpoint(folder_.file("model"), biases,
+                                   testing::tiny_tensors(testing::tiny_model_config(biases)));
+  }
+  static QuantizeOptions recipe(std::string_view name) {
+    return options_of_recipe(name, "auto", false).value();
+  }
+  Result<QuantReport> quantize(const QuantizeOptions& options, const std::string& out,
+                               int num_threads = 1, bool force = false) {
+    auto runtime = Runtime::cpu(detect_cpu_isa(), num_threads);
+    const auto checkpoint = io::Checkpoint::open(folder_.file("model"));
+    if (!checkpoint) return checkpoint.error();
+    return quantize_model(runtime->context(), *checkpoint, {options, folder_.file(out), force, {}},
+                          set_);
+  }
+  /// Logits of the last token of one calibration sample.
+  std::vector<float> logits_of(const std::string& name) {
+    auto runtime = Runtime::cpu(detect_cpu_isa(), 1);
+    Context& ctx = runtime->context();
+    const auto checkpoint = io::Checkpoint::open(folder_.file(name)).value();
+    const auto model = models::load_model(checkpoint, ctx.caps, "").value();
+    const std::vector<int32_t>& tokens = set_.samples[0];
+    const auto count = static_cast<int32_t>(tokens.size());
+    auto cache = kv::KvCache::create(*model->format().kv, model->kv_shape(), 2, 2).value();
+    std::vector<int32_t> positions(count);
+    std::iota(positions.begin(), positions.end(), 0);
+    const std::array<int32_t, 2> cu_seqlens{0, count};
+    const std::array<int32_t, 1> kv_lens{count};
+    std::array<int32_t, 2> pages{0, 1};
+    const std::array<int32_t, 1> sample_rows{count - 1};
+    Batch batch;
+    batch.tokens = tokens;
+    batch.positions = positions;
+    batch.cu_seqlens = cu_seqlens;
+    batch.kv_lens = kv_lens;
+    batch.block_tables = {pages.data(), {1, 2}};
+    batch.sample_rows = sample_rows;
+    const ArenaScope scope(ctx.arena);
+    const Tensor logits = model->forward(ctx, batch, cache);
+    return {logits.data<float>(), logits.data<float>() + logits.num_elements()};
+  }
+  double relative_error(const std::string& name) {
+    const std::vector<float> want = logits_of("model");
+    const std::vector<float> got = logits_of(name);
+    double error = 0.0;
+    double signal = 0.0;
+    for (size_t i = 0; i < want.size(); ++i) {
+      error += std::pow(static_cast<double>(got[i]) - want[i], 2);
+      signal += static_cast<double>(want[i]) * want[i];
+    }
+    return std::sqrt(error / signal);
+  }
+
+  testing::TemporaryFolder folder_;
+  CalibrationSet set_ = testing::random_samples(6, 40, 2);
+};
+
+TEST_F(QuantizeModelTest, EveryRecipeLoadsAndComesClose) {
+  for (const bool biases : {false, true}) {
+    write_model(biases);
+    for (const std::string name : {"w4a8", "fmpq", "paper", "naive"}) {
+      const auto report = quantize(recipe(name), name, 1, true);
+      ASSERT_TRUE(report.ok()) << report.error().message;
+      EXPECT_EQ(files_of(folder_.file(name)),
+                (std::set<std::string>{"config.json", "model.safetensors", "quant_report.json",
+                                       "tokenizer.json"}));
+      EXPECT_LT(relative_error(name), name == "naive" ? 0.8 : 0.4) << name;
+      EXPECT_EQ(report->linears.size(), 8U);
+      EXPECT_GT(report->linears[3].output_snr_db, 10.0);
+    }
+    EXPECT_LT(relative_error("w4a8"), relative_error("naive"));
+  }
+}
+
+TEST_F(QuantizeModelTest, EveryGranularityWithInt8Head) {
+  write_model(false);
+  for (const auto granularity : {formats::Granularity::kChannel, formats::Granularity::kGroup,
+                                 formats::Granularity::kProgressive}) {
+    QuantizeOptions options = recipe("fmpq");
+    options.granularity = granularity;
+    options.int8_lm_head = true;
+    const auto report = quantize(options, "out", 1, true);
+    ASSERT_TRUE(report.ok()) << report.error().message;
+    EXPECT_LT(relative_error("out"), 0.4) << formats::granularity_name(granularity);
+  }
+}
+
+TEST_F(QuantizeModelTest, SameBytesForAnyThreadsAndAgain) {
+  write_model(true);
+  for (const std::string name : {"fmpq", "w4a8"}) {
+    ASSERT_TRUE(quantize(recipe(name), "one", 1, true).ok());
+    ASSERT_TRUE(quantize(recipe(name), "two", 2, true).ok());
+    ASSERT_TRUE(quantize(recipe(name), "again", 2, true).ok());
+    for (const std::string& file : files_of(folder_.file("one"))) {
+      const std::string bytes = read_bytes(folder_.file("one/" + file));
+      EXPECT_EQ(bytes, read_bytes(folder_.file("two/" + file))) << file;
+      EXPECT_EQ(bytes, read_bytes(folder_.file("again/" + file))) << file;
+    }
+  }
+}
+
+TEST_F(QuantizeModelTest, ReportAndManifest) {
+  write_model(false);
+  QuantizeOptions options = recipe("fmpq");
+  ASSERT_TRUE(quantize(options, "out").ok());
+  const Json report = Json::parse(read_bytes(folder_.file("out/quant_report.json")));
+  EXPECT_EQ(report["format"], "w4ax");
+  EXPECT_EQ(report["kv"], "kv4");
+  EXPECT_EQ(report["act_scale"], "S2h");
+  EXPECT_EQ(report["w4"], "channel");
+  EXPECT_EQ(report["weights"], "gptq");
+  // Blocks 2, 2, 2, 3 with one INT8 block each; rows 512, 192, 600, 192.
+  EXPECT_DOUBLE_EQ(report["int4_block_share"], 5.0 / 9.0);
+  EXPECT_DOUBLE_EQ(report["int4_activation_share"],
+                   (512.0 + 192.0 + 600.0 + 2 * 192.0) / (2 * (512.0 + 192.0 + 600.0) + 3 * 192.0));
+  EXPECT_EQ(report["layers"].size(), 8U);
+  EXPECT_EQ(report["layers"][3]["name"], "model.layers.0.mlp.down_proj");
+  EXPECT_TRUE(report["perplexity"]["before"].is_null());
+  const Json config = Json::parse(read_bytes(folder_.file("out/config.json")));
+  EXPECT_EQ(config["hidden_size"], 192);
+  EXPECT_EQ(config["quantization_config"]["sites"].size(), 8U);
+  EXPECT_EQ(config["quantization_config"]["linears"].size(), 8U);
+  EXPECT_EQ(config["quantization_config"]["activations"]["scale"], "S2h");
+}
+
+TEST_F(QuantizeModelTest, RefusesToOverwriteAndReplacesWhole) {
+  write_model(false);
+  ASSERT_TRUE(quantize(recipe("naive"), "out").ok());
+  const std::string before = read_bytes(folder_.file("out/model.safetensors"));
+  const auto refused = quantize(recipe("w4a8"), "out");
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().message.find("--force"), std::string::npos);
+  EXPECT_EQ(read_bytes(folder_.file("out/model.safetensors")), before);
+
+  fs::create_directories(folder_.file("out.partial"));
+  std::ofstream(folder_.file("out.partial/stale")) << "x";
+  ASSERT_TRUE(quantize(recipe("w4a8"), "out/", 1, true).ok());
+  EXPECT_NE(read_bytes(folder_.file("out/model.safetensors")), before);
+  EXPECT_FALSE(fs::exists(folder_.file("out.partial")));
+  EXPECT_FALSE(fs::exists(folder_.file("out.old")));
+  EXPECT_FALSE(fs::exists(folder_.file("out/stale")));
+
+  EXPECT_FALSE(quantize(recipe("w4a8"), "model", 1, true).ok());  // the source itself
+  fs::create_directories(folder_.file("home/precious"));
+  EXPECT_FALSE(quantize(recipe("w4a8"), "home", 1, true).ok());  // no model folder
+  EXPECT_TRUE(fs::exists(folder_.file("home/precious")));
+}
+
+TEST_F(QuantizeModelTest, NonFiniteWeightLeavesNothing) {
+  auto tensors = testing::tiny_tensors(testing::tiny_model_config(false));
+  for (auto& [name, tensor] : tensors) {
+    if (name == "model.layers.1.self_attn.o_proj.weight") {
+      tensor.data<BFloat16>()[3] = to_bfloat16(std::numeric_limits<float>::infinity());
+    }
+  }
+  testing::write_tiny_checkpoint(folder_.file("model"), false, tensors);
+  const auto report = quantize(recipe("w4a8"), "out");
+  ASSERT_FALSE(report.ok());
+  EXPECT_NE(report.error().message.find("model.layers.1.self_attn.o_proj.weight"),
+            std::string::npos);
+  EXPECT_EQ(files_of(folder_.file(".")), std::set<std::string>{"model"});
+}
+
+TEST_F(QuantizeModelTest, BadRequestsAreErrors) {
+  write_model(false);
+  QuantizeOptions options = recipe("fmpq");
+  options.int8_share = 1.5;
+  EXPECT_FALSE(quantize(options, "out").ok());
+  options = recipe("fmpq");
+  options.int8_blocks = 3;  // qkv_in has two
+  EXPECT_FALSE(quantize(options, "out").ok());
+  options = recipe("fmpq");
+  options.weights = "magic";
+  EXPECT_FALSE(quantize(options, "out").ok());
+  EXPECT_FALSE(options_of_recipe("best", "auto", false).ok());
+  ASSERT_TRUE(quantize(recipe("naive"), "out").ok());
+  set_.samples.clear();
+  EXPECT_FALSE(quantize(recipe("w4a8"), "other").ok());
+  set_ = testing::random_samples(2, 10, 1);
+  fs::rename(folder_.file("out"), folder_.file("model2"));
+  fs::remove_all(folder_.file("model"));
+  fs::rename(folder_.file("model2"), folder_.file("model"));
+  const auto twice = quantize(recipe("w4a8"), "out");
+  ASSERT_FALSE(twice.ok());
+  EXPECT_NE(twice.error().message.find("quantized already"), std::string::npos);
+}
+
+TEST(Recipes, AutoFollowsTheTarget) {
+  EXPECT_EQ(options_of_recipe("auto", "auto", false)->recipe, "w4a8");
+  EXPECT_EQ(options_of_recipe("auto", "auto", true)->recipe, "fmpq");
+  EXPECT_EQ(options_of_recipe("auto", "sm80", false)->recipe, "fmpq");
+  EXPECT_EQ(options_of_recipe("auto", "sm90", true)->recipe, "w4a8");
+  EXPECT_EQ(options_of_recipe("naive", "sm90", true)->weights, "rtn");
+}
+
+}  // namespace
+}  // namespace comet::quant
