@@ -60,10 +60,11 @@ TEST(PagePool, WrongReturnsThrowAndChangeNothing) {
 
 TEST(KvFormats, AreFoundByName) {
   EXPECT_EQ((*find_kv_format("kv16"))->name, "kv16");
+  EXPECT_EQ((*find_kv_format("kv8"))->name, "kv8");
   EXPECT_EQ((*find_kv_format("kv4"))->name, "kv4");
   const auto unknown = find_kv_format("kv32");
   ASSERT_FALSE(unknown.ok());
-  EXPECT_NE(unknown.error().message.find("kv16, kv4"), std::string::npos);
+  EXPECT_NE(unknown.error().message.find("kv16, kv8, kv4"), std::string::npos);
 }
 
 TEST(KvCache, CountsItsBytesAndRefusesBadShapes) {

@@ -1,6 +1,7 @@
 // KvFormat: how keys and values lie in a page of the cache, as a record of functions. A page holds
 // kPageTokens tokens of one layer, K and V of all KV heads; to the page pool and the scheduler it
-// is opaque bytes. Formats: kv16 (BF16), kv4 (docs/formats.md §3); kv32 (FP32) is for tests only.
+// is opaque bytes. Formats: kv16 (BF16), kv8, kv4 (docs/formats.md §3); kv32 (FP32) is for tests
+// only.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +42,7 @@ struct KvFormat {
                  const Batch& batch, int64_t seq_idx);
 };
 
-/// Formats a user can name (kv16, kv4).
+/// Formats a user can name (kv16, kv8, kv4).
 std::span<const KvFormat* const> kv_formats();
 Result<const KvFormat*> find_kv_format(std::string_view name);
 /// FP32 cache for tests against transformers; not in kv_formats().

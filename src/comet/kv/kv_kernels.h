@@ -42,6 +42,7 @@ struct KvKernels {
 
 struct KvKernelSet {
   KvKernels kv16;
+  KvKernels kv8;
   KvKernels kv4;
   KvKernels kv32;
 };

@@ -2,9 +2,9 @@
 // header per kernel is compiled once per instruction set (<x>_portable.cpp, _avx2.cpp,
 // _avx512.cpp). Everything is in an anonymous namespace: no two of those files share a symbol.
 // Names: kLanes, splat, load/store(_partial), load_bf16, load_f16, store_bf16, load_nibbles,
-// store_u8, add, sub, mul, div, fma, min, max, select_less, pow2, reduce_*, swap_lanes,
-// negate_lanes, and below: exp, round_even. Arithmetic that docs/formats.md fixes must not use fma:
-// the portable one rounds twice.
+// store_u8, load_s8, store_s8, add, sub, mul, div, fma, min, max, select_less, pow2, reduce_*,
+// swap_lanes, negate_lanes, and below: exp, round_even. Arithmetic that docs/formats.md fixes must
+// not use fma: the portable one rounds twice.
 #pragma once
 
 #if defined(__AVX512F__)

@@ -73,6 +73,14 @@ inline void load_nibbles(const uint8_t* p, F32& low, F32& high) {
 inline void store_u8(uint8_t* p, F32 a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
 }
+inline F32 load_s8(const int8_t* p) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))};
+}
+/// kLanes whole numbers in [−128, 127] as bytes.
+inline void store_s8(int8_t* p, F32 a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
+}
 
 /// Lane i gets lane i ^ kStride.
 template <int kStride>

@@ -93,6 +93,15 @@ inline void load_nibbles(const uint8_t* p, F32& low, F32& high) {
 inline void store_u8(uint8_t* p, F32 a) {
   for (int i = 0; i < kLanes; ++i) p[i] = static_cast<uint8_t>(static_cast<int32_t>(a.v[i]));
 }
+inline F32 load_s8(const int8_t* p) {
+  F32 r;
+  for (int i = 0; i < kLanes; ++i) r.v[i] = static_cast<float>(p[i]);
+  return r;
+}
+/// kLanes whole numbers in [−128, 127] as bytes.
+inline void store_s8(int8_t* p, F32 a) {
+  for (int i = 0; i < kLanes; ++i) p[i] = static_cast<int8_t>(static_cast<int32_t>(a.v[i]));
+}
 
 /// Lane i gets lane i ^ kStride.
 template <int kStride>

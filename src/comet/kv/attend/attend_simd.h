@@ -6,6 +6,7 @@
 #include "comet/kv/kv16/kv16_simd.h"
 #include "comet/kv/kv32/kv32_simd.h"
 #include "comet/kv/kv4/kv4_simd.h"
+#include "comet/kv/kv8/kv8_simd.h"
 
 namespace comet::kv {
 namespace {
@@ -26,8 +27,10 @@ constexpr KvKernels kernels_of() {
   return {.encode_row = Rows::encode_row, .decode_rows = Rows::decode_rows, .attend = attend<Rows>};
 }
 
-constexpr KvKernelSet kKvKernelsOfThisFile = {
-    .kv16 = kernels_of<Kv16Rows>(), .kv4 = kernels_of<Kv4Rows>(), .kv32 = kernels_of<Kv32Rows>()};
+constexpr KvKernelSet kKvKernelsOfThisFile = {.kv16 = kernels_of<Kv16Rows>(),
+                                              .kv8 = kernels_of<Kv8Rows>(),
+                                              .kv4 = kernels_of<Kv4Rows>(),
+                                              .kv32 = kernels_of<Kv32Rows>()};
 
 }  // namespace
 }  // namespace comet::kv

@@ -2,13 +2,15 @@
 
 #include "comet/kv/kv16/kv16.h"
 #include "comet/kv/kv4/kv4.h"
+#include "comet/kv/kv8/kv8.h"
 #include "comet/kv/ragged_case.h"
 
 namespace comet::kv {
 namespace {
 
 const std::vector<const KvFormat*>& all_formats() {
-  static const std::vector<const KvFormat*> formats{&kv32_format(), &kv16_format(), &kv4_format()};
+  static const std::vector<const KvFormat*> formats{&kv32_format(), &kv16_format(), &kv8_format(),
+                                                    &kv4_format()};
   return formats;
 }
 
