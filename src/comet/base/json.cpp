@@ -57,7 +57,7 @@ Result<std::optional<int64_t>> JsonObject::integer(std::string_view field, int64
       value->get<int64_t>() > high) {
     return make_error(ErrorCode::kInvalidArgument,
                       "{}: field '{}' is {}; expected an integer from {} to {}", source_, field,
-                      value->dump().substr(0, 80), low, high);
+                      value->dump(-1, ' ', true).substr(0, 80), low, high);
   }
   return std::optional<int64_t>(value->get<int64_t>());
 }
@@ -69,7 +69,7 @@ Result<std::optional<double>> JsonObject::number(std::string_view field, double 
   if (!value->is_number() || !(value->get<double>() >= low && value->get<double>() <= high)) {
     return make_error(ErrorCode::kInvalidArgument,
                       "{}: field '{}' is {}; expected a number from {} to {}", source_, field,
-                      value->dump().substr(0, 80), low, high);
+                      value->dump(-1, ' ', true).substr(0, 80), low, high);
   }
   return std::optional<double>(value->get<double>());
 }
@@ -79,7 +79,7 @@ Result<std::optional<bool>> JsonObject::boolean(std::string_view field) const {
   if (value == nullptr) return std::optional<bool>{};
   if (!value->is_boolean()) {
     return make_error(ErrorCode::kInvalidArgument, "{}: field '{}' is {}; expected true or false",
-                      source_, field, value->dump().substr(0, 80));
+                      source_, field, value->dump(-1, ' ', true).substr(0, 80));
   }
   return std::optional<bool>(value->get<bool>());
 }
@@ -89,7 +89,7 @@ Result<std::optional<std::string>> JsonObject::string(std::string_view field) co
   if (value == nullptr) return std::optional<std::string>{};
   if (!value->is_string()) {
     return make_error(ErrorCode::kInvalidArgument, "{}: field '{}' is {}; expected a string",
-                      source_, field, value->dump().substr(0, 80));
+                      source_, field, value->dump(-1, ' ', true).substr(0, 80));
   }
   return std::optional<std::string>(value->get<std::string>());
 }

@@ -43,13 +43,13 @@ class [[nodiscard]] Result {
     require();
     return std::get<T>(state_);
   }
-  T&& value() && {
+  T value() && {  // by value: a loop over f().value() must not dangle
     require();
     return std::get<T>(std::move(state_));
   }
   T& operator*() & { return value(); }
   const T& operator*() const& { return value(); }
-  T&& operator*() && { return std::move(*this).value(); }
+  T operator*() && { return std::move(*this).value(); }
   T* operator->() { return &value(); }
   const T* operator->() const { return &value(); }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "comet/base/log.h"
 #include "comet/io/file.h"
 
 namespace comet::engine {
@@ -105,6 +106,10 @@ bool Engine::step() {
 
   const ArenaScope scope(ctx_.arena);
   const Tensor logits = model_.forward(ctx_, batch_, cache_);
+  if (cache_.num_saturated_rows() > num_saturated_rows_) {
+    num_saturated_rows_ = cache_.num_saturated_rows();
+    log_warning("{} rows of the cache exceeded FP16 and were saturated", num_saturated_rows_);
+  }
   for (const StepPlan::Chunk& chunk : plan.chunks) {
     sequences_[chunk.seq_idx]->state.num_computed += chunk.num_tokens;
   }

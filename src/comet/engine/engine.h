@@ -73,6 +73,7 @@ class Engine {
   kv::PagePool pages_;
   std::vector<std::unique_ptr<Sequence>> sequences_;  // in order of arrival
   int64_t next_id_ = 0;
+  int64_t num_saturated_rows_ = 0;  // warned about so far
 
   // The batch of the present step; buffers are kept from step to step.
   std::vector<SequenceState> states_;
