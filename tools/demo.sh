@@ -10,6 +10,7 @@ readonly HELDOUT=$MODEL/heldout.txt
 readonly OUT=build/demo
 readonly NUM_EVAL_TOKENS=16384
 readonly RECIPES=(fmpq w4a8 naive)
+readonly PROMPT="The history of astronomy began"
 
 step() { printf '\n== %s\n' "$*"; }
 
@@ -20,11 +21,12 @@ quantize() {  # recipe
 }
 
 measure() {  # name model: perplexity, and the decode speed of one request, three times
+  step "measuring $1: $NUM_EVAL_TOKENS held-out tokens, then three short generations"
   "$COMET" eval "$2" --tasks "text:$HELDOUT" --num-tokens "$NUM_EVAL_TOKENS" \
     --json "$OUT/$1.eval.json" >/dev/null
   local run
   for run in 1 2 3; do
-    "$COMET" generate "$2" -p "The history of astronomy began" -n 256 --temperature 0 --ignore-eos \
+    "$COMET" generate "$2" -p "$PROMPT" -n 256 --temperature 0 --ignore-eos \
       --json "$OUT/$1.speed$run.json" --quiet >/dev/null
   done
 }
@@ -37,19 +39,25 @@ main() {
     step "quantizing to W4AxKV4, recipe $recipe (32 x 512 calibration tokens)"
     quantize "$recipe"
   done
-  step "measuring BF16 and ${#RECIPES[@]} quantized models ($NUM_EVAL_TOKENS held-out tokens each)"
   measure bf16 "$MODEL"
   for recipe in "${RECIPES[@]}"; do measure "$recipe" "$OUT/$recipe"; done
   echo
   python3 tools/demo_table.py "$OUT" "$MODEL"
-  step "the 4-bit model writes"
-  "$COMET" generate "$OUT/w4a8" -p "The history of astronomy began" -n 60 --temperature 0.7 --seed 7
-  cat <<TEXT
+  step "the 4-bit model (w4a8) continues a text"
+  printf '%s' "$PROMPT"
+  "$COMET" generate "$OUT/w4a8" -p "$PROMPT" -n 60 --temperature 0.7 --seed 7 --log-level warning
+  say_next
+}
 
-== next
-  build/bin/comet chat $OUT/w4a8         talk to it
-  build/bin/comet serve $OUT/w4a8        serve it to any OpenAI client
-  build/bin/comet quantize YOUR_MODEL -o OUT --format w4ax
+say_next() {
+  step "next"
+  if "$COMET" --help | grep -qE "^ +serve "; then
+    echo "  $COMET serve $OUT/w4a8                            serve it to any OpenAI client"
+  fi
+  cat <<TEXT
+  $COMET generate $OUT/w4a8 -p "Once upon a time"   let it write
+  $COMET info $OUT/w4a8                             what it is made of, and what runs it
+  $COMET quantize MODEL -o OUT --format w4ax              a model of yours
 TEXT
 }
 
