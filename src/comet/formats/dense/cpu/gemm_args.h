@@ -15,20 +15,24 @@ struct GemmArgs {
   int64_t n = 0;
   int64_t k = 0;
   const float* x = nullptr;  // [tokens, x_stride], in the order `arrange` makes
-  int64_t x_stride = 0;      // k rounded up to a multiple of kArrangedMultiple
+  int64_t k_arranged = 0;    // k rounded up to a multiple of kArrangedMultiple
+  int64_t x_stride = 0;      // k_arranged + kStridePadding
   int64_t tokens = 0;
   float* out = nullptr;  // first column of the part
   int64_t out_stride = 0;
 };
 
 constexpr int64_t kArrangedMultiple = 32;  // zero-padded channels of an arranged row
-constexpr int64_t kFewTokens = 8;          // up to here weights are read in place
+// One cache line more per row: rows of a power of two would all fall into the same few cache sets.
+constexpr int64_t kStridePadding = 16;
+constexpr int64_t kFewTokens = 32;  // up to here weights are read in place
 // Blocking of the many-token product: a strip of weights as FP32 and its vector sums stay in L2.
 constexpr int64_t kStripRows = 32;
 constexpr int64_t kStripChannels = 1024;
 constexpr int64_t kStripTokens = 96;
 constexpr int64_t kMaxLanes = 16;
-constexpr int64_t kScratchFloats = kStripRows * (kStripChannels + kStripTokens * kMaxLanes);
+constexpr int64_t kStripStride = kStripChannels + kStridePadding;
+constexpr int64_t kScratchFloats = kStripRows * (kStripStride + kStripTokens * kMaxLanes);
 
 /// One instruction set. Sums of an output are taken in an order that depends on neither the number
 /// of tokens nor that of threads: one vector of partial sums along k, then a fixed tree.

@@ -123,7 +123,7 @@ void convert_strip(const GemmArgs& args, int64_t row, int64_t num_rows, int64_t 
   constexpr int64_t kBytes = kTypeBytes<kType>;
   for (int64_t r = 0; r < num_rows; ++r) {
     const char* w = row_pointer(args, row + r, kBytes);
-    float* out = strip + r * kStripChannels;
+    float* out = strip + r * kStripStride;
     for (int64_t i = 0; i < count; i += kPair) {
       typename V::Reg first;
       typename V::Reg second;
@@ -155,7 +155,7 @@ void multiply_block(const float* strip, const float* x, int64_t x_stride, int64_
     typename V::Reg xt[T];
     for (int t = 0; t < T; ++t) xt[t] = V::load(x + t * x_stride + i);
     for (int r = 0; r < R; ++r) {
-      const typename V::Reg w = V::load(strip + r * kStripChannels + i);
+      const typename V::Reg w = V::load(strip + r * kStripStride + i);
       for (int t = 0; t < T; ++t) acc[r][t] = V::fma(w, xt[t], acc[r][t]);
     }
   }
@@ -164,16 +164,29 @@ void multiply_block(const float* strip, const float* x, int64_t x_stride, int64_
   }
 }
 
+/// multiply_block<V, R, T> of `num` tokens, T = num.
+template <class V, int R, int T = V::kTokens>
+void multiply_group(int64_t num, const float* strip, const float* x, int64_t x_stride,
+                    int64_t count, float* sums) {
+  if constexpr (T == 1) {
+    multiply_block<V, R, 1>(strip, x, x_stride, count, sums);
+  } else if (num == T) {
+    multiply_block<V, R, T>(strip, x, x_stride, count, sums);
+  } else {
+    multiply_group<V, R, T - 1>(num, strip, x, x_stride, count, sums);
+  }
+}
+
+/// All tokens, in groups of about equal size.
 template <class V, int R>
 void multiply_tokens(const float* strip, const float* x, int64_t x_stride, int64_t count,
                      int64_t num_tokens, float* sums) {
-  int64_t token = 0;
-  for (; token + V::kTokens <= num_tokens; token += V::kTokens) {
-    multiply_block<V, R, V::kTokens>(strip, x + token * x_stride, x_stride, count,
-                                     sums + token * kMaxLanes);
-  }
-  for (; token < num_tokens; ++token) {
-    multiply_block<V, R, 1>(strip, x + token * x_stride, x_stride, count, sums + token * kMaxLanes);
+  const int64_t groups = (num_tokens + V::kTokens - 1) / V::kTokens;
+  const int64_t group = (num_tokens + groups - 1) / groups;
+  for (int64_t token = 0; token < num_tokens; token += group) {
+    const int64_t num = num_tokens - token < group ? num_tokens - token : group;
+    multiply_group<V, R>(num, strip, x + token * x_stride, x_stride, count,
+                         sums + token * kMaxLanes);
   }
 }
 
@@ -181,22 +194,23 @@ void multiply_tokens(const float* strip, const float* x, int64_t x_stride, int64
 template <class V, WeightType kType>
 void many_tokens(const GemmArgs& args, int64_t row, int64_t num_rows, float* scratch) {
   float* strip = scratch;
-  float* sums = scratch + kStripRows * kStripChannels;
+  float* sums = scratch + kStripRows * kStripStride;
   for (int64_t token = 0; token < args.tokens; token += kStripTokens) {
     const int64_t num_tokens =
         args.tokens - token < kStripTokens ? args.tokens - token : kStripTokens;
     memset(sums, 0, sizeof(float) * kStripRows * kStripTokens * kMaxLanes);
-    for (int64_t k = 0; k < args.x_stride; k += kStripChannels) {
-      const int64_t count = args.x_stride - k < kStripChannels ? args.x_stride - k : kStripChannels;
+    for (int64_t k = 0; k < args.k_arranged; k += kStripChannels) {
+      const int64_t left = args.k_arranged - k;
+      const int64_t count = left < kStripChannels ? left : kStripChannels;
       convert_strip<V, kType>(args, row, num_rows, k, count, strip);
       const float* x = args.x + token * args.x_stride + k;
       int64_t r = 0;
       for (; r + kBlockRows <= num_rows; r += kBlockRows) {
-        multiply_tokens<V, kBlockRows>(strip + r * kStripChannels, x, args.x_stride, count,
+        multiply_tokens<V, kBlockRows>(strip + r * kStripStride, x, args.x_stride, count,
                                        num_tokens, sums + r * kStripTokens * kMaxLanes);
       }
       for (; r < num_rows; ++r) {
-        multiply_tokens<V, 1>(strip + r * kStripChannels, x, args.x_stride, count, num_tokens,
+        multiply_tokens<V, 1>(strip + r * kStripStride, x, args.x_stride, count, num_tokens,
                               sums + r * kStripTokens * kMaxLanes);
       }
     }

@@ -72,8 +72,9 @@ void run(Context& ctx, const GemmIsa& isa, const LinearWeight& weight, const Act
     args.type = weight_type(w.dtype());
     args.n = w.size(0);
     args.k = w.size(1);
-    args.x_stride = (args.k + dense_cpu::kArrangedMultiple - 1) / dense_cpu::kArrangedMultiple *
-                    dense_cpu::kArrangedMultiple;
+    args.k_arranged = (args.k + dense_cpu::kArrangedMultiple - 1) / dense_cpu::kArrangedMultiple *
+                      dense_cpu::kArrangedMultiple;
+    args.x_stride = args.k_arranged + dense_cpu::kStridePadding;
     args.tokens = x.rows;
     args.out = out.data + column;
     args.out_stride = out.strides[0];

@@ -31,8 +31,9 @@ constexpr int64_t kUnits = 8;  // of 16 rows, in a tile
 constexpr int64_t kUnitRows = 16;
 constexpr int64_t kUnitBytes = 512;  // of one half (64 channels)
 constexpr int64_t kChainBlocks = 8;
-constexpr int64_t kFewTokens = 4;     // up to here weights are decoded in registers
-constexpr int64_t kPanelTokens = 96;  // tokens that share one decoded panel
+constexpr int64_t kDecodeTokens = 16;  // up to here weights are decoded in registers, …
+constexpr int64_t kFewTokens = 4;      // … for this many tokens at a time
+constexpr int64_t kPanelTokens = 96;   // tokens that share one decoded panel
 
 /// Per-thread scratch of the kernels.
 struct Scratch {

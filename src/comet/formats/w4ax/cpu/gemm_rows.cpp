@@ -80,6 +80,8 @@ void run_few_tokens(Context& ctx, const GemmIsa& isa, GemmArgs args, const Desti
   const int64_t even_share = num_units / (kTasksPerThread * ctx.pool.num_threads());
   const int64_t step = even_share < cpu::kUnits ? std::max<int64_t>(even_share, 1)
                                                 : even_share / cpu::kUnits * cpu::kUnits;
+  const int64_t groups = (args.tokens + cpu::kFewTokens - 1) / cpu::kFewTokens;
+  const int64_t group = (args.tokens + groups - 1) / groups;
   ctx.pool.parallel_for((num_units + step - 1) / step, [&](int64_t task, int) {
     const int64_t end = std::min(num_units, (task + 1) * step);
     for (int64_t unit = task * step; unit < end;) {
@@ -87,8 +89,11 @@ void run_few_tokens(Context& ctx, const GemmIsa& isa, GemmArgs args, const Desti
       const int64_t first = unit % cpu::kUnits;
       const int64_t last = std::min(cpu::kUnits, first + end - unit);
       alignas(64) float y[cpu::kFewTokens * cpu::kTileRows];
-      isa.few_tokens(args, tile, first, last, 0, args.tokens, {}, y);
-      to.store(tile, first * cpu::kUnitRows, last * cpu::kUnitRows, 0, args.tokens, y);
+      for (int64_t token = 0; token < args.tokens; token += group) {
+        const int64_t count = std::min(group, args.tokens - token);
+        isa.few_tokens(args, tile, first, last, token, count, {}, y);
+        to.store(tile, first * cpu::kUnitRows, last * cpu::kUnitRows, token, count, y);
+      }
       unit += last - first;
     }
   });
@@ -123,7 +128,7 @@ void run(Context& ctx, const LinearWeight& weight, const Activation& x, View<flo
   const ArenaScope scope(ctx.arena);
   const GemmArgs args = gemm_args(weight, meta, x);
   const Destination to{meta, out, bias_as_float(ctx, weight.tensors[kBias])};
-  if (x.rows <= cpu::kFewTokens) {
+  if (x.rows <= cpu::kDecodeTokens) {
     run_few_tokens(ctx, kIsa, args, to);
   } else {
     run_many_tokens(ctx, kIsa, args, to);
