@@ -1,0 +1,224 @@
+#!/usr/bin/env python3
+"""The binary from outside: the main job on the bundled model, its JSON, and what bad input does to it.
+
+usage: cli_test.py BINARY SOURCE_DIR [unittest arguments]
+"""
+import filecmp
+import json
+import os
+import pathlib
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+BINARY, SOURCE = sys.argv[1], pathlib.Path(sys.argv[2])
+DEMO = SOURCE / "models/demo"
+HELDOUT = f"text:{DEMO}/heldout.txt"
+CALIBRATION = ["--calib-samples", "4", "--calib-length", "128"]
+
+
+def comet(*arguments, env=None, timeout=120):
+    return subprocess.run([BINARY, *map(str, arguments)], capture_output=True, text=True, timeout=timeout,
+                          env={**os.environ, **(env or {})})
+
+
+def result_of(process):
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="comet-e2e-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def quantize(self, out, *arguments, env=None, model=DEMO):
+        return comet("quantize", model, "-o", out, "--format", "w4ax", *CALIBRATION, *arguments, env=env)
+
+    def copy_demo(self, name="model"):
+        copy = self.folder / name
+        shutil.copytree(DEMO, copy)
+        return copy
+
+    def assert_fails(self, process, *parts, code=None):
+        """Exit code 1 or 2, one line on stderr that holds `parts`, and no crash."""
+        self.assertIn(process.returncode, (1, 2) if code is None else (code,), process.stderr)
+        errors = [line for line in process.stderr.splitlines() if "error" in line]
+        self.assertEqual(len(errors), 1, process.stderr)
+        for part in parts:
+            self.assertIn(part, process.stderr)
+
+
+class MainJob(Case):
+    def test_quantizes_evaluates_and_writes(self):
+        out = self.folder / "out"
+        report = result_of(self.quantize(out, "--recipe", "fmpq", "--json", "-"))
+        self.assertEqual(report["command"], "quantize")
+        self.assertEqual(json.loads((out / "quant_report.json").read_text())["format"], "w4ax")
+        info = result_of(comet("info", out, "--json", "-"))["result"]
+        # One INT8 block at every site of this model is 28.1 % of the multiply-accumulates.
+        self.assertAlmostEqual(info["int4_activation_share"], 1 - 0.281, places=3)
+        self.assertAlmostEqual(info["int4_block_share"], 1 - 0.235, places=3)
+        self.assertEqual((info["format"], info["kv"], info["act_scale"]), ("w4ax", "kv4", "S2h"))
+        perplexity = {}
+        for model in (DEMO, out):
+            tasks = result_of(comet("eval", model, "--tasks", HELDOUT, "--num-tokens", 2048, "--json", "-"))
+            perplexity[model] = tasks["result"]["tasks"][HELDOUT]["token_perplexity"]
+        self.assertLess(perplexity[out] / perplexity[DEMO], 1.6)
+        self.assertGreater(perplexity[out] / perplexity[DEMO], 1.0)
+        written = result_of(comet("generate", out, "-p", "The history of", "-n", 12, "--temperature", 0,
+                                  "--ignore-eos", "--json", "-"))
+        self.assertEqual(len(written["result"]["tokens"]), 12)
+        self.assertEqual(written["result"]["finish_reason"], "length")
+        for field in ("comet_version", "git_commit", "machine", "started_at", "seed"):
+            self.assertIn(field, written)
+
+    def test_files_do_not_depend_on_threads_or_repetition(self):
+        outs = [self.folder / name for name in ("one", "two", "again")]
+        for out, threads in zip(outs, (1, 2, 2)):
+            self.assertEqual(self.quantize(out, "--threads", threads).returncode, 0)
+        for out in outs[1:]:
+            names = sorted(path.name for path in out.iterdir())
+            self.assertEqual(names, sorted(path.name for path in outs[0].iterdir()))
+            _, different, errors = filecmp.cmpfiles(outs[0], out, names, shallow=False)
+            self.assertEqual((different, errors), ([], []))
+
+    def test_instruction_sets_write_the_same_text(self):
+        out = self.folder / "out"
+        self.assertEqual(self.quantize(out).returncode, 0)
+        tokens = set()
+        for isa in ("portable", "avx2", "avx512", "avx512vnni"):
+            process = comet("generate", out, "-p", "Water is", "-n", 8, "--temperature", 0, "--json", "-",
+                            env={"COMET_CPU": isa})
+            if "this machine has at most" in process.stderr:
+                continue
+            tokens.add(tuple(result_of(process)["result"]["tokens"]))
+        self.assertEqual(len(tokens), 1)
+
+    def test_text_goes_to_stdout_and_a_stop_text_ends_it(self):
+        full = comet("generate", DEMO, "-p", "Water is", "-n", 24, "--temperature", 0)
+        self.assertEqual(full.returncode, 0, full.stderr)
+        stop = full.stdout[10:14]
+        cut = comet("generate", DEMO, "-p", "Water is", "-n", 24, "--temperature", 0, "--stop", stop)
+        self.assertEqual(cut.stdout.rstrip("\n"), full.stdout[: full.stdout.index(stop)])
+
+
+class KilledQuantize(Case):
+    def test_leaves_no_output_and_the_next_run_works(self):
+        out = self.folder / "out"
+        command = [BINARY, "quantize", str(DEMO), "-o", str(out), "--format", "w4ax", "--calib-samples", "8",
+                   "--calib-length", "256", "--quiet"]
+        for delay in (0.05, 0.3, 0.7, 1.2):
+            process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            time.sleep(delay)
+            process.send_signal(signal.SIGKILL)
+            if process.wait() == 0:
+                break
+            self.assertFalse(out.exists())
+        self.assertEqual(self.quantize(out, "--force").returncode, 0)
+        self.assertTrue((out / "config.json").exists())
+        self.assertFalse((self.folder / "out.partial").exists())
+
+
+class BadInput(Case):
+    def test_usage(self):
+        for arguments in ([], ["quantise"], ["eval"], ["eval", DEMO, "--tasks", "gsm9k"], ["generate", DEMO],
+                          ["generate", DEMO, "-p", "x", "--temperature", "-1"], ["info"],
+                          ["quantize", DEMO, "-o", self.folder / "o", "--format", "w4ax", "--int8-share", "1.5"],
+                          ["info", DEMO, "--device", "tpu"], ["bench", "throughput", "--synthetic", "llama9"]):
+            process = comet(*arguments)
+            self.assertEqual(process.returncode, 2, (arguments, process.stderr))
+            self.assertTrue(process.stderr)
+
+    def test_missing_and_broken_folders(self):
+        self.assert_fails(comet("info", self.folder / "none"), "none")
+        (self.folder / "empty").mkdir()
+        self.assert_fails(comet("info", self.folder / "empty"), "config.json")
+
+    def test_broken_models(self):
+        def with_config(**changes):
+            def change(model):
+                config = json.loads((model / "config.json").read_text())
+                config.update(changes)
+                (model / "config.json").write_text(json.dumps(config))
+            return change
+
+        def truncate(model):
+            with open(model / "model.safetensors", "r+b") as file:
+                file.truncate(1_000_000)
+
+        def huge_header(model):
+            (model / "model.safetensors").write_bytes(struct.pack("<Q", 10**9) + b"{" * 100)
+
+        def without_tokenizer(model):
+            (model / "tokenizer.json").unlink()
+
+        cases = [(truncate, "model.safetensors"), (huge_header, "model.safetensors"),
+                 (without_tokenizer, "tokenizer.json"), (with_config(num_attention_heads=0), "num_attention_heads"),
+                 (with_config(num_hidden_layers=10**9), "num_hidden_layers"), (with_config(hidden_act="gelu"), "hidden_act"),
+                 (with_config(hidden_size=512), "model.embed_tokens.weight"),
+                 (with_config(architectures=["GPT9ForCausalLM"]), "architectures")]
+        for i, (change, part) in enumerate(cases):
+            model = self.copy_demo(f"model{i}")
+            change(model)
+            self.assert_fails(comet("generate", model, "-p", "x"), part)
+            self.assert_fails(self.quantize(self.folder / "out", model=model), part)
+            self.assertFalse((self.folder / "out").exists())
+
+    def test_nan_weights_name_the_tensor(self):
+        model = self.copy_demo()
+        data = bytearray((model / "model.safetensors").read_bytes())
+        header_bytes = struct.unpack("<Q", data[:8])[0]
+        name = "model.layers.3.mlp.down_proj.weight"
+        begin = json.loads(data[8:8 + header_bytes])[name]["data_offsets"][0]
+        data[8 + header_bytes + begin:8 + header_bytes + begin + 2] = b"\xc0\x7f"
+        (model / "model.safetensors").write_bytes(data)
+        self.assert_fails(self.quantize(self.folder / "out", model=model), name)
+        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["model"])
+        self.assert_fails(comet("generate", model, "-p", "Water", "-n", "4"), "NaN")
+
+    def test_calibration_texts(self):
+        text = self.folder / "calib.txt"
+        for content in ("", "short", "<|endoftext|>\n" * 5):
+            text.write_text(content)
+            self.assert_fails(self.quantize(self.folder / "out", "--calib", text), "calib.txt")
+        self.assert_fails(self.quantize(self.folder / "out", "--calib", self.folder), str(self.folder))
+
+    def test_existing_output_stays(self):
+        out = self.folder / "out"
+        out.mkdir()
+        (out / "precious.txt").write_text("x")
+        self.assert_fails(self.quantize(out), "--force")
+        self.assertEqual((out / "precious.txt").read_text(), "x")
+
+    def test_prompt_beyond_the_context_gives_both_lengths(self):
+        self.assert_fails(comet("generate", DEMO, "-p", "word " * 3000), "3003", "1024")
+
+    def test_unknown_version_and_layout_say_what_to_do(self):
+        out = self.folder / "out"
+        self.assertEqual(self.quantize(out).returncode, 0)
+        original = json.loads((out / "config.json").read_text())
+        for field, value in (("version", 9), ("layout", "tile64"), ("format", "w3ax")):
+            config = json.loads(json.dumps(original))
+            config["quantization_config"][field] = value
+            (out / "config.json").write_text(json.dumps(config))
+            self.assert_fails(comet("info", out), str(value))
+
+    @unittest.skipUnless(os.geteuid() == 0, "mounting a small disk needs root")
+    def test_full_disk(self):
+        disk = self.folder / "disk"
+        disk.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], capture_output=True).returncode:
+            self.skipTest("mount is not allowed here")
+        self.addCleanup(subprocess.run, ["umount", str(disk)])
+        self.assert_fails(self.quantize(disk / "out"), "disk")
+        self.assertEqual(list(disk.iterdir()), [])
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]])
