@@ -122,7 +122,8 @@ QuantizeForecast forecast(const io::Checkpoint& checkpoint, const io::ModelConfi
     layer_weights += rows * k_padded;
     // Nibbles, at most two bytes of scales per group, a channel scale, a permutation.
     layer_packed_bytes += rows * k_padded / 2 + rows * k_padded / 64 + rows * 4 + k_padded * 4;
-    if (options.weights == "gptq") hessian_bytes += k_padded * k_padded * 8;
+    // Sum and, per chunk of 2,048 tokens, inputs.
+    if (options.weights == "gptq") hessian_bytes += k_padded * (k_padded * 8 + 2048 * 4);
     widest = std::max(widest, k_padded);
   }
   int64_t other_bytes = 0;

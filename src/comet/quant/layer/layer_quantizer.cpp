@@ -144,13 +144,13 @@ Status lay_out(Stage& s) {
 }
 
 Status accumulate_hessians(Stage& s) {
-  for (size_t i = 0; i < kNumSites; ++i) {
-    s.hessians[i] = SymmetricMatrix(s.layouts[i].k_padded);
-  }
-  return observe(s, [&](size_t i, View<const float, 2> rows) {
-    add_to_hessian(s.ctx, s.layouts[i], rows, s.hessians[i]);
+  std::vector<HessianAccumulator> accumulators(s.layouts.begin(), s.layouts.end());
+  const Status observed = observe(s, [&](size_t i, View<const float, 2> rows) {
+    accumulators[i].add(s.ctx, rows);
     return Status();
   });
+  for (size_t i = 0; i < kNumSites; ++i) s.hessians[i] = accumulators[i].finish(s.ctx);
+  return observed;
 }
 
 /// Mean square of every stored channel of quantized rows.

@@ -63,7 +63,8 @@ Result<FeedbackFactor> factor_hessian(ThreadPool& pool, const SymmetricMatrix& h
     lower = SymmetricMatrix(k);
     for (int64_t i = 0; i < k; ++i) {
       const int64_t from = factor.order[k - 1 - i];
-      for (int64_t j = 0; j <= i; ++j) lower.at(i, j) = hessian.at(from, factor.order[k - 1 - j]);
+      for (int64_t j = 0; j <= i; ++j)
+        lower.at(i, j) = hessian.entry(from, factor.order[k - 1 - j]);
       lower.at(i, i) += damp * mean;
     }
     done = cholesky(pool, lower);

@@ -1,28 +1,51 @@
 #include "comet/quant/weights/hessian.h"
 
-#include "comet/base/check.h"
+#include <algorithm>
+
 #include "comet/quant/fmpq/activation_rows.h"
 #include "comet/quant/matrix_product.h"
 
 namespace comet::quant {
+namespace {
 
-void add_to_hessian(Context& ctx, const formats::SiteLayout& layout, View<const float, 2> rows,
-                    SymmetricMatrix& hessian) {
-  COMET_CHECK(hessian.n == layout.k_padded, "{}: Hessian of {}", layout.name, hessian.n);
-  const Matrix x = quantized_rows(ctx.pool, layout, stored_rows(ctx.pool, layout, rows));
-  Matrix transposed(x.cols, x.rows);
-  ctx.pool.parallel_for(x.cols, [&](int64_t c, int) {
-    for (int64_t t = 0; t < x.rows; ++t) transposed.row(c)[t] = x.row(t)[c];
+constexpr int64_t kChunkTokens = 2048;
+
+}  // namespace
+
+HessianAccumulator::HessianAccumulator(const formats::SiteLayout& layout)
+    : layout_(layout), sum_(layout.k_padded), pending_(layout.k_padded, kChunkTokens) {}
+
+void HessianAccumulator::add(Context& ctx, View<const float, 2> rows) {
+  const Matrix x = quantized_rows(ctx.pool, layout_, stored_rows(ctx.pool, layout_, rows));
+  for (int64_t begin = 0; begin < x.rows;) {
+    const int64_t count = std::min(x.rows - begin, kChunkTokens - num_pending_);
+    ctx.pool.parallel_for(x.cols, [&](int64_t c, int) {
+      float* column = pending_.row(c) + num_pending_;
+      for (int64_t t = 0; t < count; ++t) column[t] = x.row(begin + t)[c];
+    });
+    begin += count;
+    num_pending_ += count;
+    if (num_pending_ == kChunkTokens) flush(ctx);
+  }
+}
+
+void HessianAccumulator::flush(Context& ctx) {
+  if (num_pending_ == 0) return;
+  // What is left of an older chunk behind the last token must not count.
+  for (int64_t c = 0; c < pending_.rows; ++c) {
+    std::fill(pending_.row(c) + num_pending_, pending_.row(c) + kChunkTokens, 0.0F);
+  }
+  const Matrix product = matrix_product(ctx, pending_, pending_);
+  ctx.pool.parallel_for(sum_.n, [&](int64_t i, int) {
+    const float* sums = product.row(i);
+    for (int64_t j = 0; j <= i; ++j) sum_.at(i, j) += sums[j];
   });
-  const Matrix product = matrix_product(ctx, transposed, transposed);
-  ctx.pool.parallel_for(hessian.n, [&](int64_t i, int) {
-    for (int64_t j = 0; j <= i; ++j) {
-      // Both triangles from one product: exactly symmetric whatever the kernel's order of sums.
-      const double sum = hessian.at(i, j) + product.row(i)[j];
-      hessian.at(i, j) = sum;
-      hessian.at(j, i) = sum;
-    }
-  });
+  num_pending_ = 0;
+}
+
+SymmetricMatrix HessianAccumulator::finish(Context& ctx) {
+  flush(ctx);
+  return std::move(sum_);
 }
 
 }  // namespace comet::quant

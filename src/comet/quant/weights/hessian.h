@@ -1,15 +1,30 @@
 // Σ x·xᵀ over a site's quantized input rows in stored order: what GPTQ minimizes against. Callers:
-// layer_quantizer. FP32 products of a chunk, FP64 sums of chunks; independent of threads.
+// layer_quantizer. FP32 products of up to 2,048 tokens, FP64 sums of those; independent of threads
+// and of how rows are handed over.
 #pragma once
 
 #include "comet/formats/quantized_weight.h"
 #include "comet/ops/context.h"
+#include "comet/quant/matrix.h"
 #include "comet/quant/weights/cholesky.h"
 
 namespace comet::quant {
 
-/// hessian += Σ over `rows` [n, k] (the model's order) of their quantized stored form.
-void add_to_hessian(Context& ctx, const formats::SiteLayout& layout, View<const float, 2> rows,
-                    SymmetricMatrix& hessian);
+class HessianAccumulator {
+ public:
+  explicit HessianAccumulator(const formats::SiteLayout& layout);
+  /// rows [n, k] in the model's order; their quantized stored form is what counts.
+  void add(Context& ctx, View<const float, 2> rows);
+  /// The sum so far; nothing may be added after it.
+  SymmetricMatrix finish(Context& ctx);
+
+ private:
+  void flush(Context& ctx);
+
+  formats::SiteLayout layout_;
+  SymmetricMatrix sum_;
+  Matrix pending_;  // [k_padded, kChunkTokens]: quantized rows as columns
+  int64_t num_pending_ = 0;
+};
 
 }  // namespace comet::quant

@@ -3,7 +3,9 @@
 #include <cmath>
 
 #include "comet/base/rng.h"
+#include "comet/quant/fmpq/activation_rows.h"
 #include "comet/quant/weights/gptq.h"
+#include "comet/quant/weights/hessian.h"
 #include "comet/quant/weights/weight_methods.h"
 
 namespace comet::quant {
@@ -241,6 +243,27 @@ TEST(Gptq, SingularHessiansAreDamped) {
   const auto result = factor_hessian(pool, broken, 0.01, "the site");
   ASSERT_FALSE(result.ok());
   EXPECT_NE(result.error().message.find("the site"), std::string::npos);
+}
+
+TEST(Hessian, IsTheSumOverQuantizedRowsHoweverTheyCome) {
+  auto runtime = Runtime::cpu(detect_cpu_isa(), 2);
+  Context& ctx = runtime->context();
+  const formats::SiteLayout layout{"site", 128, 128, 0, 0.9F, formats::ActScale::kS2h, {}};
+  const Matrix rows = random_matrix(2100, 128, 21);  // more than one chunk
+  HessianAccumulator whole(layout);
+  HessianAccumulator pieces(layout);
+  whole.add(ctx, rows.view());
+  for (int64_t t = 0; t < rows.rows; t += 300) pieces.add(ctx, {rows.row(t), {300, 128}});
+  const SymmetricMatrix sum = whole.finish(ctx);
+  EXPECT_EQ(sum.values, pieces.finish(ctx).values);
+  const Matrix x = quantized_rows(ctx.pool, layout, stored_rows(ctx.pool, layout, rows.view()));
+  for (int64_t i = 0; i < 128; ++i) {
+    for (int64_t j = 0; j <= i; ++j) {
+      double want = 0.0;
+      for (int64_t t = 0; t < x.rows; ++t) want += static_cast<double>(x.row(t)[i]) * x.row(t)[j];
+      EXPECT_NEAR(sum.at(i, j), want, 0.02);
+    }
+  }
 }
 
 TEST(Cholesky, ReproducesTheMatrix) {
