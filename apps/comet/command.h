@@ -34,6 +34,7 @@ void add_info(CLI::App& app, const Globals& globals, Action& action);
 void add_quantize(CLI::App& app, const Globals& globals, Action& action);
 void add_generate(CLI::App& app, const Globals& globals, Action& action);
 void add_eval(CLI::App& app, const Globals& globals, Action& action);
+void add_compare(CLI::App& app, const Globals& globals, Action& action);
 void add_bench(CLI::App& app, const Globals& globals, Action& action);
 
 /// The device's runtime as the global options and COMET_CPU ask for it.

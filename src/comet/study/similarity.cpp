@@ -1,0 +1,160 @@
+#include "comet/study/similarity.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "comet/engine/engine.h"
+
+namespace comet::study {
+namespace {
+
+double log_sum_exp(std::span<const float> logits) {
+  const float max = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - max);
+  return max + std::log(sum);
+}
+
+int64_t argmax(std::span<const float> logits) {
+  return std::max_element(logits.begin(), logits.end()) - logits.begin();
+}
+
+Result<std::vector<int32_t>> continue_greedily(engine::Engine& engine,
+                                               const std::vector<int32_t>& prompt,
+                                               const SimilarityOptions& options) {
+  std::vector<int32_t> tokens;
+  bool failed = false;
+  engine::Request request;
+  request.prompt = prompt;
+  request.max_tokens = options.max_tokens;
+  request.stop_tokens = options.stop_tokens;
+  request.on_token = [&](const engine::TokenEvent& event) {
+    if (event.token >= 0) tokens.push_back(event.token);
+    failed = failed || event.finish == engine::FinishReason::kError;
+    return true;
+  };
+  auto id = engine.submit(std::move(request));
+  if (!id) return id.error();
+  while (engine.step()) {}
+  if (failed) return make_error(ErrorCode::kCorrupt, "the model's activations became NaN");
+  return tokens;
+}
+
+struct PromptScore {
+  double kl_sum = 0;
+  int64_t num_agree = 0;
+};
+
+/// Both models read prompt and continuation; the rows that predict the continuation are compared.
+PromptScore score_continuation(Scorer& base, Scorer& candidate, const std::vector<int32_t>& prompt,
+                               const std::vector<int32_t>& continuation) {
+  std::vector<int32_t> tokens = prompt;
+  tokens.insert(tokens.end(), continuation.begin(), continuation.end() - 1);
+  const auto first_row = static_cast<int64_t>(prompt.size()) - 1;
+  std::vector<std::vector<float>> base_rows(continuation.size());
+  base.for_each_row(tokens, first_row, [&](int64_t i, std::span<const float> logits) {
+    base_rows[i - first_row].assign(logits.begin(), logits.end());
+  });
+  std::vector<double> kl(continuation.size());
+  std::vector<int8_t> agree(continuation.size());
+  candidate.for_each_row(tokens, first_row, [&](int64_t i, std::span<const float> logits) {
+    const std::vector<float>& expected = base_rows[i - first_row];
+    kl[i - first_row] = kl_divergence(expected, logits);
+    agree[i - first_row] = argmax(expected) == argmax(logits) ? 1 : 0;
+  });
+  PromptScore score;
+  for (const double value : kl) score.kl_sum += value;
+  for (const int8_t value : agree) score.num_agree += value;
+  return score;
+}
+
+int64_t first_divergence(const std::vector<int32_t>& a, const std::vector<int32_t>& b) {
+  const auto [at, other] = std::mismatch(a.begin(), a.end(), b.begin(), b.end());
+  return at - a.begin();
+}
+
+/// Standard error of a mean over all tokens, prompts being the independent units.
+double ratio_stderr(const std::vector<PromptScore>& scores, const std::vector<int64_t>& lengths,
+                    double mean, int64_t num_tokens) {
+  if (scores.size() < 2) return 0;
+  double sum = 0;
+  for (size_t i = 0; i < scores.size(); ++i) {
+    const double residual = scores[i].kl_sum - mean * static_cast<double>(lengths[i]);
+    sum += residual * residual;
+  }
+  const auto n = static_cast<double>(scores.size());
+  return std::sqrt(sum * n / (n - 1)) / static_cast<double>(num_tokens);
+}
+
+}  // namespace
+
+double kl_divergence(std::span<const float> base_logits, std::span<const float> candidate_logits) {
+  const double base_norm = log_sum_exp(base_logits);
+  const double candidate_norm = log_sum_exp(candidate_logits);
+  double sum = 0;
+  for (size_t i = 0; i < base_logits.size(); ++i) {
+    const double log_p = base_logits[i] - base_norm;
+    sum += std::exp(log_p) * (log_p - (candidate_logits[i] - candidate_norm));
+  }
+  return std::max(sum, 0.0);  // rounding alone can take it below
+}
+
+Result<Similarity> compare_models(Context& ctx, const models::LlamaModel& base,
+                                  const models::LlamaModel& candidate,
+                                  const std::vector<std::vector<int32_t>>& prompts,
+                                  const SimilarityOptions& options,
+                                  const std::function<void()>& on_prompt) {
+  if (base.config().vocab_size != candidate.config().vocab_size) {
+    return make_error(
+        ErrorCode::kInvalidArgument,
+        "the models' vocabularies have {} and {} tokens; compare needs one vocabulary",
+        base.config().vocab_size, candidate.config().vocab_size);
+  }
+  if (prompts.empty()) return make_error(ErrorCode::kInvalidArgument, "there is no prompt");
+  size_t longest = 0;
+  for (const auto& prompt : prompts) longest = std::max(longest, prompt.size());
+  const int64_t context =
+      std::min(base.config().max_position_embeddings, candidate.config().max_position_embeddings);
+  const int64_t room = std::min(context, static_cast<int64_t>(longest) + options.max_tokens);
+  engine::EngineOptions engine_options;
+  engine_options.limits.max_seqs = 1;
+  engine_options.max_model_len = room;
+  auto base_engine = engine::Engine::create(ctx, base, engine_options);
+  if (!base_engine) return base_engine.error();
+  auto candidate_engine = engine::Engine::create(ctx, candidate, engine_options);
+  if (!candidate_engine) return candidate_engine.error();
+  auto base_scorer = Scorer::create(ctx, base, room);
+  if (!base_scorer) return base_scorer.error();
+  auto candidate_scorer = Scorer::create(ctx, candidate, room);
+  if (!candidate_scorer) return candidate_scorer.error();
+
+  Similarity result;
+  std::vector<PromptScore> scores;
+  std::vector<int64_t> lengths;
+  int64_t num_agree = 0;
+  for (const std::vector<int32_t>& prompt : prompts) {
+    const auto expected = continue_greedily(**base_engine, prompt, options);
+    if (!expected) return expected.error();
+    const auto given = continue_greedily(**candidate_engine, prompt, options);
+    if (!given) return given.error();
+    result.exact_match += *expected == *given ? 1 : 0;
+    result.first_divergence_mean += static_cast<double>(first_divergence(*expected, *given));
+    scores.push_back(score_continuation(**base_scorer, **candidate_scorer, prompt, *expected));
+    lengths.push_back(static_cast<int64_t>(expected->size()));
+    result.kl_mean += scores.back().kl_sum;
+    num_agree += scores.back().num_agree;
+    result.num_tokens += lengths.back();
+    on_prompt();
+  }
+  result.num_prompts = static_cast<int64_t>(prompts.size());
+  const auto num_prompts = static_cast<double>(result.num_prompts);
+  const auto num_tokens = static_cast<double>(result.num_tokens);
+  result.exact_match /= num_prompts;
+  result.first_divergence_mean /= num_prompts;
+  result.kl_mean /= num_tokens;
+  result.kl_stderr = ratio_stderr(scores, lengths, result.kl_mean, result.num_tokens);
+  result.top1_agreement = static_cast<double>(num_agree) / num_tokens;
+  return result;
+}
+
+}  // namespace comet::study
