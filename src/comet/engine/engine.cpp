@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "comet/base/log.h"
 #include "comet/io/file.h"
@@ -34,17 +35,19 @@ Result<std::unique_ptr<Engine>> Engine::create(Context& ctx, const models::Llama
     budget = static_cast<int64_t>(*available / 4);
   }
   const int64_t wanted = pages_for(fitted.max_model_len) * fitted.limits.max_seqs;
-  const int64_t num_pages = std::min(budget / page_bytes, wanted);
+  // A BF16 window of the cache takes a slot per sequence, whatever its length.
+  const int64_t window_bytes = model.window_bytes_per_slot() * fitted.limits.max_seqs;
+  const int64_t num_pages = std::min((budget - window_bytes) / page_bytes, wanted);
   if (num_pages < 1 || (!auto_len && num_pages < pages_for(fitted.max_model_len))) {
     return make_error(ErrorCode::kResourceExhausted,
                       "--kv-memory: {} bytes hold {} tokens of cache; one sequence of "
                       "{} tokens needs {} bytes",
-                      budget, num_pages * kv::kPageTokens, fitted.max_model_len,
-                      pages_for(fitted.max_model_len) * page_bytes);
+                      budget, std::max<int64_t>(0, num_pages) * kv::kPageTokens,
+                      fitted.max_model_len,
+                      window_bytes + pages_for(fitted.max_model_len) * page_bytes);
   }
   fitted.max_model_len = std::min(fitted.max_model_len, num_pages * kv::kPageTokens);
-  auto cache =
-      kv::KvCache::create(*model.format().kv, model.kv_shape(), config.num_layers, num_pages);
+  auto cache = model.make_cache(num_pages, fitted.limits.max_seqs);
   if (!cache) return cache.error();
   return std::unique_ptr<Engine>(new Engine(ctx, model, fitted, *std::move(cache)));
 }
@@ -56,7 +59,10 @@ Engine::Engine(Context& ctx, const models::LlamaModel& model, const EngineOption
       options_(options),
       max_model_len_(options.max_model_len),
       cache_(std::move(cache)),
-      pages_(cache_.num_pages()) {}
+      pages_(cache_.num_pages()),
+      free_slots_(options.limits.max_seqs) {
+  std::iota(free_slots_.rbegin(), free_slots_.rend(), 0);
+}
 
 Result<int64_t> Engine::submit(Request request) {
   const auto length = static_cast<int64_t>(request.prompt.size());
@@ -100,6 +106,9 @@ bool Engine::step() {
   for (const int64_t seq_idx : plan.admit) {
     Sequence& seq = *sequences_[seq_idx];
     COMET_CHECK(pages_.take(seq.state.pages_needed, seq.pages), "the plan exceeds the free pages");
+    COMET_CHECK(!free_slots_.empty(), "the plan exceeds {} sequences", options_.limits.max_seqs);
+    seq.slot = free_slots_.back();
+    free_slots_.pop_back();
     seq.state.admitted = true;
   }
   fill_batch(plan);
@@ -122,7 +131,9 @@ bool Engine::step() {
 }
 
 void Engine::fill_batch(const StepPlan& plan) {
-  for (auto* list : {&tokens_, &positions_, &cu_seqlens_, &kv_lens_, &sample_rows_}) list->clear();
+  for (auto* list : {&tokens_, &positions_, &cu_seqlens_, &kv_lens_, &sample_rows_, &seq_slots_}) {
+    list->clear();
+  }
   sampled_.clear();
   cu_seqlens_.push_back(0);
   int64_t max_pages = 1;
@@ -135,6 +146,7 @@ void Engine::fill_batch(const StepPlan& plan) {
     }
     cu_seqlens_.push_back(static_cast<int32_t>(tokens_.size()));
     kv_lens_.push_back(static_cast<int32_t>(begin + chunk.num_tokens));
+    seq_slots_.push_back(seq.slot);
     if (begin + chunk.num_tokens == seq.state.num_known) {
       sample_rows_.push_back(static_cast<int32_t>(tokens_.size()) - 1);
       sampled_.push_back(&seq);
@@ -152,7 +164,8 @@ void Engine::fill_batch(const StepPlan& plan) {
             cu_seqlens_,
             kv_lens_,
             {block_tables_.data(), {static_cast<int64_t>(plan.chunks.size()), max_pages}},
-            sample_rows_};
+            sample_rows_,
+            seq_slots_};
 }
 
 void Engine::publish(Sequence& seq, std::span<float> logits) {
@@ -175,6 +188,7 @@ void Engine::publish(Sequence& seq, std::span<float> logits) {
 void Engine::finish(Sequence& seq, int32_t token, FinishReason reason) {
   pages_.give_back(seq.pages);
   seq.pages.clear();
+  free_slots_.push_back(seq.slot);
   seq.finished = true;
   if (seq.request.on_token) seq.request.on_token({seq.id, token, reason});
 }

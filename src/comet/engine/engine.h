@@ -56,6 +56,7 @@ class Engine {
     Request request;
     std::vector<int32_t> tokens;  // prompt and output
     std::vector<int32_t> pages;
+    int32_t slot = -1;  // of the cache's window, while admitted
     SequenceState state;
     bool finished = false;
   };
@@ -71,13 +72,15 @@ class Engine {
   int64_t max_model_len_;
   kv::KvCache cache_;
   kv::PagePool pages_;
+  std::vector<int32_t> free_slots_;
   std::vector<std::unique_ptr<Sequence>> sequences_;  // in order of arrival
   int64_t next_id_ = 0;
   int64_t num_saturated_rows_ = 0;  // warned about so far
 
   // The batch of the present step; buffers are kept from step to step.
   std::vector<SequenceState> states_;
-  std::vector<int32_t> tokens_, positions_, cu_seqlens_, kv_lens_, sample_rows_, block_tables_;
+  std::vector<int32_t> tokens_, positions_, cu_seqlens_, kv_lens_, sample_rows_, seq_slots_,
+      block_tables_;
   std::vector<Sequence*> sampled_;
   Batch batch_;
 };

@@ -6,7 +6,7 @@
 
 namespace comet::kv {
 
-static_assert(kTileTokens == kPageTokens);
+static_assert(kTileTokens == kPageTokens && kMaxRowValues == kMaxHeadDim);
 
 namespace {
 
@@ -15,13 +15,12 @@ uint8_t* page_at(const std::byte* pages, const PageLayout& layout, int64_t page_
   return base + page_idx * layout.page_bytes();
 }
 
-/// The sequence that row token_idx of the batch belongs to (sequences may be empty).
+}  // namespace
+
 int64_t sequence_of(const Batch& batch, int64_t token_idx) {
   const auto it = std::upper_bound(batch.cu_seqlens.begin(), batch.cu_seqlens.end(), token_idx);
   return it - batch.cu_seqlens.begin() - 1;
 }
-
-}  // namespace
 
 const KvKernelSet& kv_kernels(CpuIsa isa) {
   if (isa == CpuIsa::kPortable) return kKvKernelsPortable;
@@ -42,7 +41,7 @@ int64_t append_rows(Context& ctx, const KvKernels& kernels, const PageLayout& la
   // A coded element costs about four plain ones.
   parallel_rows(ctx, batch.num_tokens(), 8 * num_heads * head_dim, [&](int64_t token_idx) {
     const int64_t seq_idx = sequence_of(batch, token_idx);
-    const int64_t position = batch.kv_lens[seq_idx] - (batch.cu_seqlens[seq_idx + 1] - token_idx);
+    const int64_t position = position_of(batch, seq_idx, token_idx);
     uint8_t* page = page_at(pages, layout, batch.block_tables(seq_idx, position / kPageTokens));
     const int64_t slot_idx = position % kPageTokens;
     int64_t saturated = 0;

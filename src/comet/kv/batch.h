@@ -16,6 +16,9 @@ struct Batch {
   std::span<const int32_t> kv_lens;     // [num_seqs] tokens in the cache once this step is appended
   View<const int32_t, 2> block_tables;  // [num_seqs, max_pages] page ids in sequence order
   std::span<const int32_t> sample_rows;  // rows of tokens whose logits are wanted, ascending
+  /// [num_seqs] where a cache with a BF16 window keeps it: below the cache's num_slots, no two
+  /// alike in a step, the same for all steps of a sequence. May be empty for caches without one.
+  std::span<const int32_t> seq_slots = {};
 
   [[nodiscard]] int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
   [[nodiscard]] int64_t num_seqs() const { return static_cast<int64_t>(kv_lens.size()); }

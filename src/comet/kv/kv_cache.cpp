@@ -1,6 +1,9 @@
 #include "comet/kv/kv_cache.h"
 
+#include <bit>
 #include <new>
+
+#include "comet/ops/hadamard/hadamard.h"
 
 namespace comet::kv {
 namespace {
@@ -35,8 +38,26 @@ void check_batch(const Batch& batch, int64_t num_pages) {
 
 }  // namespace
 
+Status check_kv_options(const KvOptions& options, int64_t head_dim, int64_t max_tokens) {
+  const int64_t first = options.window_first;
+  const int64_t recent = options.window_recent;
+  if (first < 0 || recent < 0 || first > max_tokens || recent > max_tokens - first) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "kv_cache.window is [{}, {}]; expected two counts of tokens, at most {} "
+                      "together",
+                      first, recent, max_tokens);
+  }
+  if (options.rotate && !std::has_single_bit(static_cast<uint64_t>(head_dim))) {
+    return make_error(ErrorCode::kUnsupported,
+                      "kv_cache.rotate is true, but head_dim is {}; only a power of two can be "
+                      "rotated: quantize with --kv-rotate off",
+                      head_dim);
+  }
+  return {};
+}
+
 Result<KvCache> KvCache::create(const KvFormat& format, const KvShape& shape, int64_t num_layers,
-                                int64_t num_pages) {
+                                int64_t num_pages, const KvOptions& options, int64_t num_slots) {
   if (shape.num_kv_heads < 1 || shape.num_kv_heads > kMaxKvHeads || shape.head_dim < 2 ||
       shape.head_dim > kMaxHeadDim || shape.head_dim % 2 != 0) {
     return make_error(ErrorCode::kUnsupported,
@@ -48,9 +69,12 @@ Result<KvCache> KvCache::create(const KvFormat& format, const KvShape& shape, in
     return make_error(ErrorCode::kInvalidArgument, "KV cache {}: {} layers of {} pages",
                       format.name, num_layers, num_pages);
   }
+  const Status valid = check_kv_options(options, shape.head_dim, INT32_MAX);
+  if (!valid) return valid.error();
   KvCache cache;
   cache.format_ = &format;
   cache.shape_ = shape;
+  cache.options_ = options;
   cache.num_layers_ = num_layers;
   cache.num_pages_ = num_pages;
   int64_t total_bytes = 0;
@@ -66,6 +90,11 @@ Result<KvCache> KvCache::create(const KvFormat& format, const KvShape& shape, in
                       "KV cache {}: no memory for {} MiB; use a shorter context or fewer sequences",
                       format.name, total_bytes >> 20);
   }
+  if (format.narrow && options.has_window()) {
+    auto window = WindowStore::create(shape, options, num_layers, num_slots);
+    if (!window) return window.error();
+    cache.window_ = *std::move(window);
+  }
   return cache;
 }
 
@@ -73,27 +102,37 @@ int64_t KvCache::bytes_per_token() const {
   return format_->page_bytes(shape_) * num_layers_ / kPageTokens;
 }
 
-void KvCache::append(Context& ctx, int64_t layer_idx, View<const float, 3> k,
-                     View<const float, 3> v, const Batch& batch) {
+std::byte* KvCache::layer_pages(int64_t layer_idx) const {
   COMET_CHECK(layer_idx >= 0 && layer_idx < num_layers_, "layer {} of {}", layer_idx, num_layers_);
-  COMET_CHECK(k.size(1) == shape_.num_kv_heads && k.size(2) == shape_.head_dim,
-              "k [{}, {}, {}], cache of {} heads of {}", k.size(0), k.size(1), k.size(2),
-              shape_.num_kv_heads, shape_.head_dim);
-  check_batch(batch, num_pages_);
-  num_saturated_rows_ +=
-      format_->append(ctx, shape_, storage_->data() + layer_idx * layer_bytes_, k, v, batch);
+  return storage_->data() + layer_idx * layer_bytes_;
 }
 
-Tensor KvCache::attend(Context& ctx, int64_t layer_idx, View<const float, 3> q,
-                       const Batch& batch) const {
-  COMET_CHECK(layer_idx >= 0 && layer_idx < num_layers_, "layer {} of {}", layer_idx, num_layers_);
-  COMET_CHECK(q.size(2) == shape_.head_dim, "q of {} dimensions, cache of {}", q.size(2),
-              shape_.head_dim);
+Tensor KvCache::attend(Context& ctx, int64_t layer_idx, View<float, 3> q, View<float, 3> k,
+                       View<const float, 3> v, const Batch& batch) {
+  COMET_CHECK(q.size(2) == shape_.head_dim && k.size(2) == shape_.head_dim &&
+                  k.size(1) == shape_.num_kv_heads,
+              "q of {} dimensions, k [{}, {}, {}], cache of {} heads of {}", q.size(2), k.size(0),
+              k.size(1), k.size(2), shape_.num_kv_heads, shape_.head_dim);
   check_batch(batch, num_pages_);
-  Tensor out = ctx.arena.alloc(DType::kF32, {q.size(0), q.size(1) * q.size(2)});
-  format_->attend(ctx, shape_, storage_->data() + layer_idx * layer_bytes_, out.view<float, 2>(), q,
-                  batch);
+  if (!window_.empty()) window_.check_slots(batch);
+  std::byte* pages = layer_pages(layer_idx);
+  if (options_.rotate) {
+    hadamard(ctx, q);
+    hadamard(ctx, k);
+  }
+  num_saturated_rows_ += format_->append(ctx, shape_, pages, k, v, batch);
+  const Tensor out = ctx.arena.alloc(DType::kF32, {q.size(0), q.size(1) * q.size(2)});
+  KvLayer layer{pages, {}};
+  if (!window_.empty()) layer.window = window_.read(layer_idx, k, v);
+  format_->attend(ctx, shape_, layer, out.view<float, 2>(), q, batch);
+  if (!window_.empty()) window_.keep(ctx, layer_idx, k, v, batch);
   return out;
+}
+
+void KvCache::gather(int64_t layer_idx, View<float, 3> k, View<float, 3> v, const Batch& batch,
+                     int64_t seq_idx) const {
+  check_batch(batch, num_pages_);
+  format_->gather(shape_, layer_pages(layer_idx), k, v, batch, seq_idx);
 }
 
 }  // namespace comet::kv

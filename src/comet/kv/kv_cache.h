@@ -6,38 +6,50 @@
 #include <vector>
 
 #include "comet/kv/kv_format.h"
+#include "comet/kv/window/window_store.h"
 
 namespace comet::kv {
 
 class KvCache {
  public:
   /// Memory for num_pages pages in each of num_layers layers; head_dim even and ≤ kMaxHeadDim.
+  /// With a window (options), also for the windows of num_slots sequences: Batch::seq_slots.
   static Result<KvCache> create(const KvFormat& format, const KvShape& shape, int64_t num_layers,
-                                int64_t num_pages);
+                                int64_t num_pages, const KvOptions& options = {},
+                                int64_t num_slots = 1);
 
-  /// Bytes that one token takes in all layers.
+  /// Bytes that one token takes in all layers, windows apart.
   [[nodiscard]] int64_t bytes_per_token() const;
   [[nodiscard]] int64_t num_pages() const { return num_pages_; }
-  /// Rows (one token of one KV head, K or V) that append has saturated so far.
+  /// Rows (one token of one KV head, K or V) that attend has saturated so far.
   [[nodiscard]] int64_t num_saturated_rows() const { return num_saturated_rows_; }
   [[nodiscard]] const KvFormat& format() const { return *format_; }
   [[nodiscard]] const KvShape& shape() const { return shape_; }
 
-  /// k, v [tokens, kv_heads, head_dim] of this step.
-  void append(Context& ctx, int64_t layer_idx, View<const float, 3> k, View<const float, 3> v,
-              const Batch& batch);
-  /// Causal attention over everything appended, this step included; [tokens, heads · head_dim] in
-  /// ctx.arena.
-  Tensor attend(Context& ctx, int64_t layer_idx, View<const float, 3> q, const Batch& batch) const;
+  /// Appends this step's k and v [tokens, kv_heads, head_dim] (k after RoPE), then causal attention
+  /// of q [tokens, heads, head_dim] over all that the sequences have appended; the result
+  /// [tokens, heads · head_dim] is in ctx.arena. Once per layer and step; a sequence's tokens pass
+  /// in order from position 0. A rotated cache rotates q and k in place.
+  Tensor attend(Context& ctx, int64_t layer_idx, View<float, 3> q, View<float, 3> k,
+                View<const float, 3> v, const Batch& batch);
+
+  /// What the pages hold of sequence seq_idx, as FP32 [kv_len, kv_heads, head_dim]: k rotated where
+  /// the cache is, the window not looked at. For tests and references.
+  void gather(int64_t layer_idx, View<float, 3> k, View<float, 3> v, const Batch& batch,
+              int64_t seq_idx) const;
 
  private:
+  [[nodiscard]] std::byte* layer_pages(int64_t layer_idx) const;
+
   const KvFormat* format_ = nullptr;
   KvShape shape_;
+  KvOptions options_;
   int64_t num_pages_ = 0;
   int64_t num_layers_ = 0;
   int64_t layer_bytes_ = 0;
   int64_t num_saturated_rows_ = 0;
   std::shared_ptr<Storage> storage_;
+  WindowStore window_;
 };
 
 /// Page ids [0, num_pages): handed out lowest first, checked on return.

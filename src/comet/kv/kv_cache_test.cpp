@@ -81,52 +81,63 @@ TEST(KvCache, CountsItsBytesAndRefusesBadShapes) {
 }
 
 TEST(KvCache, LayersAreApartAndSteadyStepsAllocateNothing) {
-  const RaggedCase c({{1, 40}, {3, 70}}, 4, 2, 64, 4);
+  const RaggedCase c({{40, 40}, {70, 70}}, 4, 2, 64, 4);
   const auto runtime = Runtime::cpu(detect_cpu_isa(), 2);
   Context& ctx = runtime->context();
   auto cache = KvCache::create(kv32_format(), c.shape(), 2, c.num_pages);
   ASSERT_TRUE(cache.ok());
   const std::vector<double> expected = reference_attention(c, c.k, c.v);
-  const RaggedBatch all({{40, 40}, {70, 70}}, c.tables);
-  const RaggedBatch last(c.seqs, c.tables);
-  const std::vector<float> k = RaggedCase::rows(c.k, {0, 0}, {40, 70}, 128);
-  const std::vector<float> q = RaggedCase::rows(c.q, {0, 0}, {1, 3}, 256);
+  const std::vector<double> expected_behind = reference_attention(c, c.k, c.k);
+  const RaggedBatch all(c.seqs, c.tables);
+  std::vector<float> k = RaggedCase::rows(c.k, {0, 0}, {40, 70}, 128);
+  std::vector<float> q = RaggedCase::rows(c.q, {0, 0}, {40, 70}, 256);
   const std::vector<float> v = RaggedCase::rows(c.v, {0, 0}, {40, 70}, 128);
-  const View<const float, 3> kv_view(k.data(), {110, 2, 64});
-  cache->append(ctx, 0, kv_view, View<const float, 3>(v.data(), {110, 2, 64}), all.batch());
-  cache->append(ctx, 1, kv_view, kv_view, all.batch());
+  const View<float, 3> keys(k.data(), {110, 2, 64});
+  const View<const float, 3> values(v.data(), {110, 2, 64});
+  const View<float, 3> queries(q.data(), {110, 4, 64});
   int64_t blocks = 0;
-  for (int round = 0; round < 20; ++round) {
+  for (int round = 0; round < 10; ++round) {
     const ArenaScope scope(ctx.arena);
-    const Tensor out =
-        cache->attend(ctx, 0, View<const float, 3>(q.data(), {4, 4, 64}), last.batch());
-    for (size_t i = 0; i < expected.size(); ++i)
+    const Tensor out = cache->attend(ctx, 0, queries, keys, values, all.batch());
+    const Tensor behind = cache->attend(ctx, 1, queries, keys, keys, all.batch());
+    for (size_t i = 0; i < expected.size(); ++i) {
       ASSERT_NEAR(out.data<float>()[i], expected[i], 1e-5);
+      ASSERT_NEAR(behind.data<float>()[i], expected_behind[i], 1e-5);
+    }
     if (round == 1) blocks = ctx.arena.num_blocks_taken();
   }
   EXPECT_EQ(ctx.arena.num_blocks_taken(), blocks);
   EXPECT_EQ(cache->num_saturated_rows(), 0);
+  std::vector<float> read_k(40 * 128), read_v(40 * 128);
+  cache->gather(1, View<float, 3>(read_k.data(), {40, 2, 64}),
+                View<float, 3>(read_v.data(), {40, 2, 64}), all.batch(), 0);
+  EXPECT_EQ(read_k, c.k[0]);
+  EXPECT_EQ(read_v, c.k[0]);
 }
 
 TEST(KvCache, BrokenBatchesThrow) {
-  const RaggedCase c({{1, 40}}, 2, 1, 8, 4);
+  RaggedCase c({{1, 40}}, 2, 1, 8, 4);
   const auto runtime = Runtime::cpu(CpuIsa::kPortable, 1);
   Context& ctx = runtime->context();
   auto cache = KvCache::create(kv32_format(), c.shape(), 1, c.num_pages);
   ASSERT_TRUE(cache.ok());
-  const View<const float, 3> q(c.q[0].data(), {1, 2, 8});
+  const View<float, 3> q(c.q[0].data(), {1, 2, 8});
+  const View<float, 3> k(c.k[0].data(), {1, 1, 8});
   const RaggedBatch good(c.seqs, c.tables);
-  EXPECT_NO_THROW(cache->attend(ctx, 0, q, good.batch()));
-  EXPECT_THROW(cache->attend(ctx, 1, q, good.batch()), CheckError);
+  const auto attend = [&](int64_t layer_idx, const RaggedBatch& ragged) {
+    cache->attend(ctx, layer_idx, q, k, k, ragged.batch());
+  };
+  EXPECT_NO_THROW(attend(0, good));
+  EXPECT_THROW(attend(1, good), CheckError);
   RaggedBatch page_out_of_range = good;
   page_out_of_range.tables[1] = 2;
-  EXPECT_THROW(cache->attend(ctx, 0, q, page_out_of_range.batch()), CheckError);
+  EXPECT_THROW(attend(0, page_out_of_range), CheckError);
   RaggedBatch too_long = good;
   too_long.kv_lens[0] = 65;
-  EXPECT_THROW(cache->attend(ctx, 0, q, too_long.batch()), CheckError);
+  EXPECT_THROW(attend(0, too_long), CheckError);
   RaggedBatch shorter_than_queries = good;
   shorter_than_queries.kv_lens[0] = 0;
-  EXPECT_THROW(cache->attend(ctx, 0, q, shorter_than_queries.batch()), CheckError);
+  EXPECT_THROW(attend(0, shorter_than_queries), CheckError);
 }
 
 }  // namespace

@@ -23,8 +23,40 @@ struct KvShape {
   int64_t head_dim = 0;
 };
 
+/// kv_cache of a checkpoint, beside the format's name (docs/formats.md §3).
+struct KvOptions {
+  bool rotate = false;  // Hadamard of head_dim points on q and k, after RoPE
+  // A query at position p reads positions < window_first and > p − window_recent in BF16.
+  int64_t window_first = 0;
+  int64_t window_recent = 0;
+
+  [[nodiscard]] bool has_window() const { return window_first > 0 || window_recent > 0; }
+};
+
+/// An error that names the field: a window that is negative or takes more than max_tokens, a
+/// rotation of a head_dim that is no power of two.
+Status check_kv_options(const KvOptions& options, int64_t head_dim, int64_t max_tokens);
+
+/// What attention reads in BF16 instead of from the pages of a layer. Empty: both counts 0.
+struct KvWindow {
+  int64_t num_first = 0;
+  int64_t num_recent = 0;
+  /// [slot][kv_head][K, V][num_first + num_recent][head_dim] of earlier steps: window/window_row.h.
+  const uint16_t* rows = nullptr;
+  View<const float, 3> k;  // this step's, [tokens, kv_heads, head_dim]
+  View<const float, 3> v;
+};
+
+/// What attention reads of one layer.
+struct KvLayer {
+  const std::byte* pages = nullptr;  // page p at p · page_bytes
+  KvWindow window;
+};
+
 struct KvFormat {
   std::string_view name;
+  /// Rows of a page are worth less than BF16: a window makes a difference.
+  bool narrow = true;
   /// Bytes of one page of one layer (a multiple of 64).
   int64_t (*page_bytes)(const KvShape& shape);
   /// Writes the step's k and v [tokens, kv_heads, head_dim] (after RoPE) to their places in `pages`
@@ -34,7 +66,7 @@ struct KvFormat {
                     View<const float, 3> v, const Batch& batch);
   /// Causal attention of q [tokens, heads, head_dim] over the cache, scale 1/√head_dim, GQA by head
   /// groups; out [tokens, heads · head_dim].
-  void (*attend)(Context& ctx, const KvShape& shape, const std::byte* pages, View<float, 2> out,
+  void (*attend)(Context& ctx, const KvShape& shape, const KvLayer& layer, View<float, 2> out,
                  View<const float, 3> q, const Batch& batch);
   /// The cached K and V of sequence seq_idx as FP32 [kv_len, kv_heads, head_dim] (reference,
   /// tests).

@@ -7,8 +7,24 @@
 
 namespace comet::kv {
 
-/// Rows of one KV head in a page (kPageTokens, as those files see it).
+/// Rows of one KV head in a page, and the largest head_dim (kPageTokens and kMaxHeadDim, as those
+/// files see them).
 constexpr int64_t kTileTokens = 32;
+constexpr int64_t kMaxRowValues = 512;
+
+/// BF16 rows that a task reads instead of the pages' (see KvWindow in kv_format.h), of its sequence
+/// and KV head. No window: both counts 0.
+struct AttendWindow {
+  int64_t num_first;
+  int64_t num_recent;
+  const uint16_t* keys;    // [num_first + num_recent][head_dim]: what earlier steps kept
+  const uint16_t* values;  // likewise
+  int64_t step_begin;      // position of the step's first token
+  const float* step_keys;  // its row; those of later tokens follow at the strides
+  const float* step_values;
+  int64_t step_key_stride;
+  int64_t step_value_stride;
+};
 
 /// Attention of some consecutive query tokens of one sequence over one KV head.
 struct AttendTask {
@@ -25,6 +41,7 @@ struct AttendTask {
   int64_t group;          // query heads of this KV head
   int64_t first_visible;  // keys that the first query token sees; the next sees one more
   int64_t head_dim;
+  AttendWindow window;
   float* scratch;  // scratch_size in attend/attend.cpp
 };
 

@@ -133,7 +133,7 @@ class CaseRunner {
     poison_scratch(ctx);
     const int64_t row = case_.num_heads * case_.head_dim;
     out->assign(static_cast<size_t>(t * row), NAN);
-    format_.attend(ctx, case_.shape(), pages(), View<float, 2>(out->data(), {t, row}),
+    format_.attend(ctx, case_.shape(), {pages(), {}}, View<float, 2>(out->data(), {t, row}),
                    View<const float, 3>(q.data(), {t, case_.num_heads, case_.head_dim}), batch);
     return saturated;
   }
@@ -178,37 +178,49 @@ class CaseRunner {
   std::vector<Line> pages_;
 };
 
-/// Softmax attention in float64 over the given K and V.
-inline std::vector<double> reference_attention(const RaggedCase& c,
-                                               const std::vector<std::vector<float>>& k,
-                                               const std::vector<std::vector<float>>& v) {
+/// Softmax attention in float64; rows_of(position, key_idx) says whose K and V ([seq] of [kv_len,
+/// kv_heads, head_dim]) the query at that position reads for a key.
+struct KvRowsOfCase {
+  const std::vector<std::vector<float>>* k;
+  const std::vector<std::vector<float>>* v;
+};
+template <typename RowsOf>
+std::vector<double> reference_attention_by(const RaggedCase& c, const RowsOf& rows_of) {
   std::vector<double> out;
   const int64_t group = c.num_heads / c.kv_heads;
   for (size_t s = 0; s < c.seqs.size(); ++s) {
     const SeqLen len = c.seqs[s];
     for (int64_t i = 0; i < len.num_queries * c.num_heads; ++i) {
-      const int64_t visible = len.kv_len - len.num_queries + i / c.num_heads + 1;
+      const int64_t position = len.kv_len - len.num_queries + i / c.num_heads;
       const int64_t kv_head = i % c.num_heads / group;
       const float* q = c.q[s].data() + i * c.head_dim;
-      std::vector<double> p(static_cast<size_t>(visible));
+      const auto row = [&](const std::vector<std::vector<float>>& x, int64_t t) {
+        return x[s].data() + (t * c.kv_heads + kv_head) * c.head_dim;
+      };
+      std::vector<double> p(static_cast<size_t>(position + 1));
       double high = -INFINITY;
-      for (int64_t t = 0; t < visible; ++t) {
-        const float* key = k[s].data() + (t * c.kv_heads + kv_head) * c.head_dim;
+      for (int64_t t = 0; t <= position; ++t) {
+        const float* key = row(*rows_of(position, t).k, t);
         for (int64_t d = 0; d < c.head_dim; ++d) p[t] += static_cast<double>(q[d]) * key[d];
         p[t] /= std::sqrt(static_cast<double>(c.head_dim));
         high = std::max(high, p[t]);
       }
       double sum = 0;
       for (double& x : p) sum += x = std::exp(x - high);
-      std::vector<double> row(static_cast<size_t>(c.head_dim), 0.0);
-      for (int64_t t = 0; t < visible; ++t) {
-        const float* value = v[s].data() + (t * c.kv_heads + kv_head) * c.head_dim;
-        for (int64_t d = 0; d < c.head_dim; ++d) row[d] += p[t] / sum * value[d];
+      std::vector<double> result(static_cast<size_t>(c.head_dim), 0.0);
+      for (int64_t t = 0; t <= position; ++t) {
+        const float* value = row(*rows_of(position, t).v, t);
+        for (int64_t d = 0; d < c.head_dim; ++d) result[d] += p[t] / sum * value[d];
       }
-      out.insert(out.end(), row.begin(), row.end());
+      out.insert(out.end(), result.begin(), result.end());
     }
   }
   return out;
+}
+inline std::vector<double> reference_attention(const RaggedCase& c,
+                                               const std::vector<std::vector<float>>& k,
+                                               const std::vector<std::vector<float>>& v) {
+  return reference_attention_by(c, [&](int64_t, int64_t) { return KvRowsOfCase{&k, &v}; });
 }
 
 }  // namespace comet::kv

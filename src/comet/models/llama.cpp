@@ -78,8 +78,8 @@ void LlamaLayer::forward(Context& ctx, const Batch& batch, kv::KvCache& cache, i
   const auto [q, k, v] = nn::split_parts<3>(qkv, qkv(ctx, attn_norm(x)));
   rope(ctx, as_heads(q, head_dim), batch.positions, inv_freq);
   rope(ctx, as_heads(k, head_dim), batch.positions, inv_freq);
-  cache.append(ctx, layer_idx, as_heads(k, head_dim), as_heads(v, head_dim), batch);
-  const Tensor attended = cache.attend(ctx, layer_idx, as_heads(q, head_dim), batch);
+  const Tensor attended = cache.attend(ctx, layer_idx, as_heads(q, head_dim), as_heads(k, head_dim),
+                                       as_heads(v, head_dim), batch);
   add(ctx, x, out_proj(ctx, attended.view<const float, 2>()).view<const float, 2>());
   const auto [gate, up] = nn::split_parts<2>(gate_up, gate_up(ctx, mlp_norm(x)));
   const formats::SiluMulInput hidden{gate.view<const float, 2>(), up.view<const float, 2>()};
@@ -137,6 +137,15 @@ Tensor LlamaModel::forward(Context& ctx, const Batch& batch, kv::KvCache& cache)
     std::copy_n(x.row(batch.sample_rows[i]), config_.hidden_size, sampled.view<float, 2>().row(i));
   }
   return logits(ctx, sampled.view<const float, 2>());
+}
+
+Result<kv::KvCache> LlamaModel::make_cache(int64_t num_pages, int64_t num_slots) const {
+  return kv::KvCache::create(*format_.kv, kv_shape(), config_.num_layers, num_pages,
+                             format_.kv_options, num_slots);
+}
+
+int64_t LlamaModel::window_bytes_per_slot() const {
+  return config_.num_layers * kv::window_bytes(*format_.kv, kv_shape(), format_.kv_options);
 }
 
 int64_t LlamaModel::bytes_read_per_step() const {

@@ -19,6 +19,7 @@ struct ModelFormat {
   std::shared_ptr<const formats::FormatConfig> config;
   const formats::WeightFormat* lm_head = nullptr;
   const kv::KvFormat* kv = nullptr;
+  kv::KvOptions kv_options;
 };
 
 /// Reads quantization_config and comet_kv_cache; dense with kv16 when both are absent.
@@ -49,6 +50,12 @@ class LlamaModel {
  public:
   static Result<LlamaModel> load(const io::ModelConfig& config, const ModelFormat& format,
                                  const formats::TensorSource& tensors, const Caps& caps);
+
+  /// A cache in the model's KV format and options: pages for all layers, and where the options name
+  /// a window, room for that of num_slots sequences (Batch::seq_slots).
+  [[nodiscard]] Result<kv::KvCache> make_cache(int64_t num_pages, int64_t num_slots) const;
+  /// Bytes that each slot of such a cache takes; 0 without a window.
+  [[nodiscard]] int64_t window_bytes_per_slot() const;
 
   /// Logits [sample_rows, vocab] in ctx.arena. Appends the batch to the cache.
   Tensor forward(Context& ctx, const Batch& batch, kv::KvCache& cache) const;

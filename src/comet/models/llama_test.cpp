@@ -174,6 +174,32 @@ TEST(ModelFormat, RefusesWhatItCannotRun) {
   refused({{"quant_method", "comet"}, {"format", "w4ax"}, {"lm_head", "fp4"}}, "lm_head");
   refused({{"quant_method", "comet"}, {"format", "w4ax"}, {"kv_cache", {{"format", "kv3"}}}},
           "kv3");
+  config.head_dim = 96;
+  config.max_position_embeddings = 100;
+  const auto kv_refused = [&](Json kv_cache, const char* part) {
+    refused({{"quant_method", "comet"}, {"format", "dense"}, {"kv_cache", std::move(kv_cache)}},
+            part);
+  };
+  kv_refused({{"format", "kv4"}, {"rotate", true}}, "head_dim is 96");
+  kv_refused({{"format", "kv4"}, {"rotate", 1}}, "rotate");
+  for (const char* window : {"4", "[4]", "[4, 32, 1]", "[4, 0.5]", "[-1, 32]", "[4, -32]",
+                             "[60, 41]", "[0, 101]", "[0, 18446744073709551615]", "[\"4\", 32]"}) {
+    kv_refused({{"format", "kv4"}, {"window", Json::parse(window)}}, "kv_cache.window");
+  }
+}
+
+TEST(ModelFormat, ReadsRotationAndWindow) {
+  io::ModelConfig config;
+  config.head_dim = 64;
+  config.max_position_embeddings = 100;
+  EXPECT_FALSE(parse_model_format(config, "x").value().kv_options.rotate);
+  config.comet_kv_cache =
+      std::make_shared<const Json>(Json{{"format", "kv8"}, {"rotate", true}, {"window", {4, 96}}});
+  const ModelFormat format = parse_model_format(config, "x").value();
+  EXPECT_EQ(format.kv->name, "kv8");
+  EXPECT_TRUE(format.kv_options.rotate);
+  EXPECT_EQ(format.kv_options.window_first, 4);
+  EXPECT_EQ(format.kv_options.window_recent, 96);
 }
 
 TEST(Synthetic, KnowsTheShapesOfTheProductPage) {

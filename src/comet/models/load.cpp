@@ -22,6 +22,38 @@ Result<Tensor> MemorySource::get(std::string_view name, std::span<const DType> d
   return tensor;
 }
 
+namespace {
+
+/// rotate and window of a kv_cache object; absent: false, [0, 0].
+Result<kv::KvOptions> parse_kv_options(const JsonObject& object, const io::ModelConfig& config,
+                                       const std::string& source) {
+  kv::KvOptions options;
+  const auto rotate = object.boolean("rotate");
+  if (!rotate) return rotate.error();
+  options.rotate = rotate->value_or(false);
+  if (const Json* window = object.find("window"); window != nullptr) {
+    const bool counts = window->is_array() && window->size() == 2 &&
+                        (*window)[0].is_number_integer() && (*window)[1].is_number_integer();
+    if (!counts) {
+      return make_error(ErrorCode::kInvalidArgument,
+                        "{}: kv_cache.window is {}; expected two counts of tokens, [first, recent]",
+                        source, window->dump().substr(0, 80));
+    }
+    // As double: the parser holds counts above 2⁶³ as unsigned, which get<int64_t> would wrap.
+    const auto count = [&](size_t i) {
+      return static_cast<int64_t>(std::clamp((*window)[i].get<double>(), -0x1p40, 0x1p40));
+    };
+    options.window_first = count(0);
+    options.window_recent = count(1);
+  }
+  const Status valid =
+      kv::check_kv_options(options, config.head_dim, config.max_position_embeddings);
+  if (!valid) return Error{valid.error().code, source + ": " + valid.error().message};
+  return options;
+}
+
+}  // namespace
+
 Result<ModelFormat> parse_model_format(const io::ModelConfig& config, const std::string& source) {
   ModelFormat format;
   std::string weights_name = "dense";
@@ -58,22 +90,11 @@ Result<ModelFormat> parse_model_format(const io::ModelConfig& config, const std:
   if (kv != nullptr) {
     const JsonObject object(*kv, source + ": kv_cache");
     const auto name = object.string("format");
-    const auto rotate = object.boolean("rotate");
     if (!name) return name.error();
-    if (!rotate) return rotate.error();
-    if (rotate->value_or(false)) {
-      return make_error(ErrorCode::kUnsupported,
-                        "{}: kv_cache.rotate is true; this version runs unrotated caches: "
-                        "quantize again with --kv-rotate off",
-                        source);
-    }
-    if (const Json* window = object.find("window"); window != nullptr && *window != Json{0, 0}) {
-      return make_error(ErrorCode::kUnsupported,
-                        "{}: kv_cache.window is {}; this version has no BF16 window: expected "
-                        "[0, 0]",
-                        source, window->dump());
-    }
     kv_name = name->value_or("kv16");
+    auto options = parse_kv_options(object, config, source);
+    if (!options) return options.error();
+    format.kv_options = *options;
   }
   auto weights = formats::find_weight_format(weights_name);
   if (!weights) return Error{weights.error().code, source + ": " + weights.error().message};

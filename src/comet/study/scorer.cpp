@@ -21,8 +21,7 @@ double log_softmax_at(std::span<const float> logits, int32_t target) {
 Result<std::unique_ptr<Scorer>> Scorer::create(Context& ctx, const models::LlamaModel& model,
                                                int64_t max_length) {
   const int64_t num_pages = (max_length + kv::kPageTokens - 1) / kv::kPageTokens;
-  auto cache = kv::KvCache::create(*model.format().kv, model.kv_shape(), model.config().num_layers,
-                                   num_pages);
+  auto cache = model.make_cache(num_pages, 1);
   if (!cache) return cache.error();
   return std::unique_ptr<Scorer>(new Scorer(ctx, model, max_length, *std::move(cache)));
 }
@@ -50,12 +49,14 @@ std::vector<double> Scorer::log_probs(std::span<const int32_t> tokens) {
     std::iota(rows.begin(), rows.end(), 0);
     const std::array<int32_t, 2> cu_seqlens{0, static_cast<int32_t>(count)};
     const std::array<int32_t, 1> kv_lens{static_cast<int32_t>(begin + count)};
+    const std::array<int32_t, 1> slots{0};
     const Batch batch{tokens.subspan(begin, count),
                       positions,
                       cu_seqlens,
                       kv_lens,
                       {block_table_.data(), {1, static_cast<int64_t>(block_table_.size())}},
-                      rows};
+                      rows,
+                      slots};
     const Tensor logits = model_.forward(ctx_, batch, cache_);
     const View<float, 2> view = logits.view<float, 2>();
     ctx_.pool.parallel_for(count, [&](int64_t i, int) {

@@ -22,7 +22,7 @@ int64_t scratch_size(int64_t group, int64_t head_dim) {
 struct Plan {
   View<const float, 3> q;
   View<float, 2> out;
-  const std::byte* pages;
+  const KvLayer* layer;
   const Batch* batch;
   PageLayout layout;
   int64_t group;
@@ -31,6 +31,26 @@ struct Plan {
   float* scratch;              // [threads][scratch_floats]
   int64_t scratch_floats;
 };
+
+AttendWindow make_window(const Plan& plan, int64_t seq_idx, int64_t kv_head_idx) {
+  const KvWindow& source = plan.layer->window;
+  const Batch& batch = *plan.batch;
+  AttendWindow window{};
+  if (source.rows == nullptr) return window;
+  const int64_t part_values = (source.num_first + source.num_recent) * source.k.size(2);
+  const int64_t head = batch.seq_slots[seq_idx] * plan.layout.num_kv_heads + kv_head_idx;
+  const int64_t first_row = batch.cu_seqlens[seq_idx];
+  window.num_first = source.num_first;
+  window.num_recent = source.num_recent;
+  window.keys = source.rows + head * 2 * part_values;
+  window.values = window.keys + part_values;
+  window.step_begin = position_of(batch, seq_idx, first_row);
+  window.step_keys = source.k.row(first_row) + kv_head_idx * source.k.strides[1];
+  window.step_values = source.v.row(first_row) + kv_head_idx * source.v.strides[1];
+  window.step_key_stride = source.k.strides[0];
+  window.step_value_stride = source.v.strides[0];
+  return window;
+}
 
 AttendTask make_task(const Plan& plan, int64_t task_idx, int thread_idx) {
   const Batch& batch = *plan.batch;
@@ -50,7 +70,8 @@ AttendTask make_task(const Plan& plan, int64_t task_idx, int thread_idx) {
   task.q_head_stride = plan.q.strides[1];
   task.out = plan.out.row(row) + head_idx * head_dim;
   task.out_token_stride = plan.out.strides[0];
-  task.keys = reinterpret_cast<const uint8_t*>(plan.pages) + plan.layout.key_offset(kv_head_idx);
+  task.keys =
+      reinterpret_cast<const uint8_t*>(plan.layer->pages) + plan.layout.key_offset(kv_head_idx);
   task.value_offset = plan.layout.value_offset(0) - plan.layout.key_offset(0);
   task.page_bytes = plan.layout.page_bytes();
   task.block_table = batch.block_tables.row(seq_idx);
@@ -58,6 +79,7 @@ AttendTask make_task(const Plan& plan, int64_t task_idx, int thread_idx) {
   task.group = plan.group;
   task.first_visible = batch.kv_lens[seq_idx] - num_queries + first_query + 1;
   task.head_dim = head_dim;
+  task.window = make_window(plan, seq_idx, kv_head_idx);
   task.scratch = plan.scratch + thread_idx * plan.scratch_floats;
   return task;
 }
@@ -76,7 +98,7 @@ void check_shapes(const PageLayout& layout, View<float, 2> out, View<const float
 }  // namespace
 
 void attend_batch(Context& ctx, const KvKernels& kernels, const PageLayout& layout,
-                  const std::byte* pages, View<float, 2> out, View<const float, 3> q,
+                  const KvLayer& layer, View<float, 2> out, View<const float, 3> q,
                   const Batch& batch) {
   check_shapes(layout, out, q, batch);
   const ArenaScope scope(ctx.arena);
@@ -93,7 +115,7 @@ void attend_batch(Context& ctx, const KvKernels& kernels, const PageLayout& layo
   }
   const int64_t scratch_floats = scratch_size(group, q.size(2));
   float* scratch = ctx.arena.alloc_array<float>(ctx.pool.num_threads() * scratch_floats);
-  const Plan plan{q,     out,          pages,       &batch,  layout,
+  const Plan plan{q,     out,          &layer,      &batch,  layout,
                   group, block_tokens, first_tasks, scratch, scratch_floats};
   const int64_t num_tasks = first_tasks[batch.num_seqs()];
   if (num_macs < kParallelMacs) {

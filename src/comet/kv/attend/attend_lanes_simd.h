@@ -5,6 +5,7 @@
 
 #include "comet/device/cpu/simd.h"
 #include "comet/kv/attend/attend_tile_simd.h"
+#include "comet/kv/window/window_rows_simd.h"
 
 namespace comet::kv {
 namespace {
@@ -12,6 +13,9 @@ namespace {
 // A block of registers: kPanelVectors along query rows × kBlockKeys along keys or head_dim.
 constexpr int kPanelVectors = 2;
 constexpr int64_t kPanel = kPanelVectors * simd::kLanes;
+/// A maximum before any score: finite, because a row may read nothing from its first tiles, and
+/// −∞ − (−∞) is NaN.
+constexpr float kLowest = -3e38F;
 constexpr int kBlockKeys = simd::kLanes == 16 ? 8 : 4;
 
 struct Panel {
@@ -34,7 +38,7 @@ inline Panel init_panel(const AttendTask& task, const TaskShape& shape, int64_t 
     const float* x = query_row(task, r);
     for (int64_t i = 0; i < task.head_dim; ++i) q[i * kPanel + lane] = x[i] * shape.scale;
     panel.limits[lane] = static_cast<float>(visible_keys(task, r));
-    panel.maxima[lane] = -__builtin_inff();
+    panel.maxima[lane] = kLowest;
     panel.sums[lane] = 0.0F;
   }
   for (int64_t i = 0; i < shape.dims * kPanel; ++i) out[i] = 0.0F;
@@ -66,16 +70,22 @@ inline void panel_scores(float* scores, const float* q, const float* tile, int64
   }
 }
 
-/// −∞ where a row does not see key start + k.
-inline void panel_mask(float* scores, const Panel& panel, int64_t start, int64_t keys) {
+/// −∞ where a row does not read key start + k. Positions are exact in FP32 up to 2²⁴; beyond any of
+/// them, only the order counts.
+inline void panel_mask(float* scores, const Panel& panel, const KeyRange& range, int64_t start,
+                       int64_t keys) {
   using simd::kLanes;
+  const auto splat = [](int64_t n) { return simd::splat(static_cast<float>(n)); };
   const simd::F32 hidden = simd::splat(-__builtin_inff());
-  for (int64_t k = 0; k < keys; ++k) {
-    const simd::F32 key_idx = simd::splat(static_cast<float>(start + k));
-    for (int64_t v = 0; v < kPanel; v += kLanes) {
+  for (int64_t v = 0; v < kPanel; v += kLanes) {
+    const simd::F32 visible = simd::load(panel.limits + v);
+    const simd::F32 low = simd::max(splat(range.first), simd::sub(visible, splat(range.num_ages)));
+    const simd::F32 high = simd::min(splat(range.end), simd::sub(visible, splat(range.min_age)));
+    for (int64_t k = 0; k < keys; ++k) {
+      const simd::F32 key_idx = splat(start + k);
       float* s = scores + k * kPanel + v;
-      simd::store(s,
-                  simd::select_less(key_idx, simd::load(panel.limits + v), simd::load(s), hidden));
+      const simd::F32 below_high = simd::select_less(key_idx, high, simd::load(s), hidden);
+      simd::store(s, simd::select_less(key_idx, low, hidden, below_high));
     }
   }
 }
@@ -140,53 +150,83 @@ inline void store_panel(const AttendTask& task, const TaskShape& shape, const Pa
   }
 }
 
-template <typename Rows>
-inline void attend_lanes(const AttendTask& task, const TaskShape& shape) {
-  const int64_t num_panels = (shape.rows + kPanel - 1) / kPanel;
-  const int64_t panel_floats = kPanel * shape.dims;
-  float* tile = task.scratch;
-  float* q = tile + kTileTokens * shape.dims;
-  float* out = q + num_panels * panel_floats;
-  float* scores = out + num_panels * panel_floats;  // [panel][kTileTokens][kPanel]
-  float* rows = scores + num_panels * kTileTokens * kPanel;
-  constexpr int64_t kMaxPanels = 64;
+/// Panels of a task and the scratch that they share.
+struct PanelSet {
+  static constexpr int64_t kMaxPanels = 64;
   Panel panels[kMaxPanels];
-  for (int64_t i = 0; i < num_panels; ++i) {
-    panels[i] = init_panel(task, shape, i, q + i * panel_floats, out + i * panel_floats,
-                           rows + i * 3 * kPanel);
-  }
-  clear_padding(tile, task.head_dim, shape.dims);
+  int64_t num_panels;
+  float* tile;    // [kTileTokens][dims]
+  float* scores;  // [panel][kTileTokens][kPanel]
+};
 
-  const int64_t all_visible = visible_keys(task, shape.rows - 1);
-  for (int64_t start = 0; start < all_visible; start += kTileTokens) {
-    const int64_t keys = smaller(kTileTokens, all_visible - start);
-    const uint8_t* page = task.keys + task.block_table[start / kTileTokens] * task.page_bytes;
-    // Keys that a panel computes: up to what its last row sees, in whole blocks.
+/// Adds what the rows read from one source.
+template <typename Source>
+inline void add_panels(const AttendTask& task, const TaskShape& shape, const PanelSet& set,
+                       const Source& source, const KeyRange& range) {
+  const int64_t end = range.high(visible_keys(task, shape.rows - 1));
+  const int64_t begin = Source::tile_begin(range.low(task.first_visible));
+  for (int64_t start = begin; start < end; start += kTileTokens) {
+    const int64_t keys = smaller(kTileTokens, end - start);
+    // Keys that a panel computes: up to what its last row reads, in whole blocks.
     const auto panel_keys = [&](const Panel& panel) {
-      return smaller(round_up(keys, kBlockKeys), round_up(panel.most_visible - start, kBlockKeys));
+      if (range.low(panel.fewest_visible) >= start + keys) return int64_t{0};
+      return smaller(round_up(keys, kBlockKeys),
+                     round_up(range.high(panel.most_visible) - start, kBlockKeys));
     };
-    load_tile<Rows>(tile, page, keys, kBlockKeys, task.head_dim, shape.dims);
-    for (int64_t i = 0; i < num_panels; ++i) {
-      float* s = scores + i * kTileTokens * kPanel;
-      for (int64_t k = 0; k < panel_keys(panels[i]); k += kBlockKeys) {
-        panel_scores(s + k * kPanel, panels[i].q, tile + k * shape.dims, task.head_dim, shape.dims);
+    source.load_keys(set.tile, start, keys, shape.dims);
+    clear_rows(set.tile, keys, kBlockKeys, shape.dims);
+    for (int64_t i = 0; i < set.num_panels; ++i) {
+      float* s = set.scores + i * kTileTokens * kPanel;
+      for (int64_t k = 0; k < panel_keys(set.panels[i]); k += kBlockKeys) {
+        panel_scores(s + k * kPanel, set.panels[i].q, set.tile + k * shape.dims, task.head_dim,
+                     shape.dims);
       }
     }
-    load_tile<Rows>(tile, page + task.value_offset, keys, kBlockKeys, task.head_dim, shape.dims);
-    for (int64_t i = 0; i < num_panels; ++i) {
-      const Panel& panel = panels[i];
+    source.load_values(set.tile, start, keys, shape.dims);
+    clear_rows(set.tile, keys, kBlockKeys, shape.dims);
+    for (int64_t i = 0; i < set.num_panels; ++i) {
+      const Panel& panel = set.panels[i];
       const int64_t num_keys = panel_keys(panel);
       if (num_keys <= 0) continue;
-      float* s = scores + i * kTileTokens * kPanel;
-      if (start + num_keys > panel.fewest_visible) panel_mask(s, panel, start, num_keys);
+      float* s = set.scores + i * kTileTokens * kPanel;
+      if (start + num_keys > range.high(panel.fewest_visible) ||
+          start < range.low(panel.most_visible)) {
+        panel_mask(s, panel, range, start, num_keys);
+      }
       float corrections[kPanel];
       panel_softmax(s, panel, corrections, num_keys);
       for (int64_t d = 0; d < shape.dims; d += kBlockKeys) {
-        panel_values(panel.out + d * kPanel, s, tile + d, corrections, num_keys, shape.dims);
+        panel_values(panel.out + d * kPanel, s, set.tile + d, corrections, num_keys, shape.dims);
       }
     }
   }
-  for (int64_t i = 0; i < num_panels; ++i) store_panel(task, shape, panels[i], i);
+}
+
+template <typename Rows>
+inline void attend_lanes(const AttendTask& task, const TaskShape& shape) {
+  PanelSet set;
+  set.num_panels = (shape.rows + kPanel - 1) / kPanel;
+  set.tile = task.scratch;
+  const int64_t panel_floats = kPanel * shape.dims;
+  float* q = set.tile + kTileTokens * shape.dims;
+  float* out = q + set.num_panels * panel_floats;
+  set.scores = out + set.num_panels * panel_floats;
+  float* rows = set.scores + set.num_panels * kTileTokens * kPanel;
+  for (int64_t i = 0; i < set.num_panels; ++i) {
+    set.panels[i] = init_panel(task, shape, i, q + i * panel_floats, out + i * panel_floats,
+                               rows + i * 3 * kPanel);
+  }
+  clear_padding(set.tile, task.head_dim, shape.dims);
+
+  const AttendWindow& window = task.window;
+  add_panels(task, shape, set, PageRows<Rows>(task), page_keys(window));
+  if (window.num_first > 0) {
+    add_panels(task, shape, set, WindowRows(task), first_keys(window));
+  }
+  if (window.num_recent > 0) {
+    add_panels(task, shape, set, WindowRows(task), recent_keys(window));
+  }
+  for (int64_t i = 0; i < set.num_panels; ++i) store_panel(task, shape, set.panels[i], i);
 }
 
 }  // namespace

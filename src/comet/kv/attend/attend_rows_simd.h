@@ -1,16 +1,18 @@
 // Attention of a few query rows (decode): lanes run over head_dim. Compiled once per instruction
-// set. Per page: K rows to FP32, scores = q·K, online softmax (Milakov, Gimelshein 2018), V rows to
+// set. Per tile: K rows to FP32, scores = q·K, online softmax (Milakov, Gimelshein 2018), V rows to
 // FP32, out = out · correction + p·V.
 #pragma once
 
 #include "comet/device/cpu/simd.h"
 #include "comet/kv/attend/attend_tile_simd.h"
+#include "comet/kv/window/window_rows_simd.h"
 
 namespace comet::kv {
 namespace {
 
 /// Query rows in FP32, padded with zeros to whole registers, and what the softmax carries.
 struct RowState {
+  float* tile;    // [kTileTokens][dims]
   float* q;       // [rows][dims], scaled by 1/√head_dim
   float* out;     // [rows][dims]
   float* scores;  // [rows][kTileTokens]
@@ -47,16 +49,17 @@ inline void row_scores(float* scores, const float* q, const float* tile, int64_t
   }
 }
 
-/// Scores to probabilities (up to the common factor) in place; returns what earlier sums are
-/// multiplied by.
-inline float row_softmax(float* scores, int64_t visible, float& maximum, float& sum) {
+/// Scores [low, high) to probabilities (up to the common factor) in place, the others to 0; returns
+/// what earlier sums are multiplied by.
+inline float row_softmax(float* scores, int64_t low, int64_t high, float& maximum, float& sum) {
   using simd::kLanes;
-  for (int64_t k = visible; k < kTileTokens; ++k) scores[k] = -__builtin_inff();
-  simd::F32 high = simd::load(scores);
+  for (int64_t k = 0; k < low; ++k) scores[k] = -__builtin_inff();
+  for (int64_t k = high; k < kTileTokens; ++k) scores[k] = -__builtin_inff();
+  simd::F32 largest = simd::load(scores);
   for (int64_t k = kLanes; k < kTileTokens; k += kLanes) {
-    high = simd::max(high, simd::load(scores + k));
+    largest = simd::max(largest, simd::load(scores + k));
   }
-  const float tile_maximum = simd::reduce_max(high);
+  const float tile_maximum = simd::reduce_max(largest);
   const float larger = tile_maximum > maximum ? tile_maximum : maximum;
   const simd::F32 shift = simd::splat(larger);
   simd::F32 total = simd::splat(0.0F);
@@ -104,36 +107,54 @@ inline void row_values_all(float* out, const float* p, const float* tile, int64_
   for (; i < dims; i += kLanes) row_values<1>(out + i, p, tile + i, dims, keys, factor);
 }
 
+/// Adds what the rows read from one source.
+template <typename Source>
+inline void add_rows(const AttendTask& task, const TaskShape& shape, const RowState& state,
+                     const Source& source, const KeyRange& range) {
+  const int64_t end = range.high(visible_keys(task, shape.rows - 1));
+  const int64_t begin = Source::tile_begin(range.low(task.first_visible));
+  for (int64_t start = begin; start < end; start += kTileTokens) {
+    const int64_t keys = smaller(kTileTokens, end - start);
+    source.load_keys(state.tile, start, keys, shape.dims);
+    clear_rows(state.tile, keys, 4, shape.dims);
+    for (int64_t r = 0; r < shape.rows; ++r) {
+      row_scores(state.scores + r * kTileTokens, state.q + r * shape.dims, state.tile, shape.dims,
+                 round_up(keys, 4));
+    }
+    source.load_values(state.tile, start, keys, shape.dims);
+    for (int64_t r = 0; r < shape.rows; ++r) {
+      const int64_t visible = visible_keys(task, r);
+      const int64_t low = larger(0, range.low(visible) - start);
+      const int64_t high = smaller(keys, range.high(visible) - start);
+      if (high <= low) continue;
+      float* p = state.scores + r * kTileTokens;
+      const float correction = row_softmax(p, low, high, state.maxima[r], state.sums[r]);
+      row_values_all(state.out + r * shape.dims, p + low, state.tile + low * shape.dims, shape.dims,
+                     high - low, correction);
+    }
+  }
+}
+
 template <typename Rows>
 inline void attend_rows(const AttendTask& task, const TaskShape& shape) {
   const int64_t row_floats = shape.rows * shape.dims;
-  float* tile = task.scratch;
   RowState state;
-  state.q = tile + kTileTokens * shape.dims;
+  state.tile = task.scratch;
+  state.q = state.tile + kTileTokens * shape.dims;
   state.out = state.q + row_floats;
   state.scores = state.out + row_floats;
   state.maxima = state.scores + shape.rows * kTileTokens;
   state.sums = state.maxima + shape.rows;
   init_rows(task, shape, state);
-  clear_padding(tile, task.head_dim, shape.dims);
+  clear_padding(state.tile, task.head_dim, shape.dims);
 
-  const int64_t all_visible = visible_keys(task, shape.rows - 1);
-  for (int64_t start = 0; start < all_visible; start += kTileTokens) {
-    const int64_t keys = smaller(kTileTokens, all_visible - start);
-    const uint8_t* page = task.keys + task.block_table[start / kTileTokens] * task.page_bytes;
-    load_tile<Rows>(tile, page, keys, 4, task.head_dim, shape.dims);
-    for (int64_t r = 0; r < shape.rows; ++r) {
-      row_scores(state.scores + r * kTileTokens, state.q + r * shape.dims, tile, shape.dims,
-                 round_up(keys, 4));
-    }
-    load_tile<Rows>(tile, page + task.value_offset, keys, 1, task.head_dim, shape.dims);
-    for (int64_t r = 0; r < shape.rows; ++r) {
-      const int64_t visible = smaller(keys, visible_keys(task, r) - start);
-      if (visible <= 0) continue;
-      float* p = state.scores + r * kTileTokens;
-      const float correction = row_softmax(p, visible, state.maxima[r], state.sums[r]);
-      row_values_all(state.out + r * shape.dims, p, tile, shape.dims, visible, correction);
-    }
+  const AttendWindow& window = task.window;
+  add_rows(task, shape, state, PageRows<Rows>(task), page_keys(window));
+  if (window.num_first > 0) {
+    add_rows(task, shape, state, WindowRows(task), first_keys(window));
+  }
+  if (window.num_recent > 0) {
+    add_rows(task, shape, state, WindowRows(task), recent_keys(window));
   }
   for (int64_t r = 0; r < shape.rows; ++r) {
     copy_scaled(output_row(task, r), state.out + r * shape.dims, task.head_dim, task.head_dim,

@@ -1,5 +1,5 @@
-// What both ways through attention share: the shape of a task, its rows, and tiles of K or V in
-// FP32. Compiled once per instruction set.
+// What both ways through attention share: the shape of a task, its rows, which keys of which source
+// a row reads, and tiles of K or V in FP32. Compiled once per instruction set.
 #pragma once
 
 #include "comet/device/cpu/simd.h"
@@ -15,11 +15,34 @@ struct TaskShape {
 };
 
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
 inline TaskShape task_shape(const AttendTask& task) {
   return {task.num_tokens * task.group, round_up(task.head_dim, 16),
           static_cast<float>(1.0 / __builtin_sqrt(static_cast<double>(task.head_dim)))};
+}
+
+/// The keys that rows read from one source: a row that sees keys 0…visible − 1 reads those from
+/// low(visible) to high(visible) − 1. The age of a key is 0 where it is the row's own token.
+struct KeyRange {
+  static constexpr int64_t kUnbounded = int64_t{1} << 40;
+  int64_t first = 0;
+  int64_t end = kUnbounded;
+  int64_t min_age = 0;
+  int64_t num_ages = kUnbounded;  // keys younger than this
+
+  [[nodiscard]] int64_t low(int64_t visible) const { return larger(first, visible - num_ages); }
+  [[nodiscard]] int64_t high(int64_t visible) const { return smaller(end, visible - min_age); }
+};
+
+// The three sources of a row: pages hold the middle, the window the first and the recent keys.
+inline KeyRange page_keys(const AttendWindow& window) {
+  return {.first = window.num_first, .min_age = window.num_recent};
+}
+inline KeyRange first_keys(const AttendWindow& window) { return {.end = window.num_first}; }
+inline KeyRange recent_keys(const AttendWindow& window) {
+  return {.first = window.num_first, .num_ages = window.num_recent};
 }
 
 /// Keys that query row r sees.
@@ -51,14 +74,32 @@ inline void clear_padding(float* tile, int64_t head_dim, int64_t dims) {
   }
 }
 
-/// Rows 0…keys of a part as FP32, then zero rows up to a multiple of `step`: a slot that was never
+/// Zero rows behind the `keys` loaded ones, up to a multiple of `step`: a slot that was never
 /// written may hold anything, and 0 · NaN is NaN.
-template <typename Rows>
-inline void load_tile(float* tile, const uint8_t* part, int64_t keys, int64_t step,
-                      int64_t head_dim, int64_t dims) {
-  Rows::decode_rows(tile, dims, part, keys, head_dim);
+inline void clear_rows(float* tile, int64_t keys, int64_t step, int64_t dims) {
   for (int64_t i = keys * dims; i < round_up(keys, step) * dims; ++i) tile[i] = 0.0F;
 }
+
+/// Tiles of K or V from the pages of a task; a tile is a page.
+template <typename Rows>
+class PageRows {
+ public:
+  explicit PageRows(const AttendTask& task) : task_(task) {}
+
+  static int64_t tile_begin(int64_t key_idx) { return key_idx / kTileTokens * kTileTokens; }
+  void load_keys(float* tile, int64_t start, int64_t count, int64_t dims) const {
+    Rows::decode_rows(tile, dims, page(start), count, task_.head_dim);
+  }
+  void load_values(float* tile, int64_t start, int64_t count, int64_t dims) const {
+    Rows::decode_rows(tile, dims, page(start) + task_.value_offset, count, task_.head_dim);
+  }
+
+ private:
+  [[nodiscard]] const uint8_t* page(int64_t start) const {
+    return task_.keys + task_.block_table[start / kTileTokens] * task_.page_bytes;
+  }
+  const AttendTask& task_;
+};
 
 }  // namespace
 }  // namespace comet::kv

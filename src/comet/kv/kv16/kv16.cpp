@@ -14,9 +14,9 @@ int64_t append(Context& ctx, const KvShape& shape, std::byte* pages, View<const 
   return append_rows(ctx, kv_kernels(ctx.caps.cpu_isa).kv16, layout_of(shape), pages, k, v, batch);
 }
 
-void attend(Context& ctx, const KvShape& shape, const std::byte* pages, View<float, 2> out,
+void attend(Context& ctx, const KvShape& shape, const KvLayer& layer, View<float, 2> out,
             View<const float, 3> q, const Batch& batch) {
-  attend_batch(ctx, kv_kernels(ctx.caps.cpu_isa).kv16, layout_of(shape), pages, out, q, batch);
+  attend_batch(ctx, kv_kernels(ctx.caps.cpu_isa).kv16, layout_of(shape), layer, out, q, batch);
 }
 
 void gather(const KvShape& shape, const std::byte* pages, View<float, 3> k, View<float, 3> v,
@@ -24,8 +24,12 @@ void gather(const KvShape& shape, const std::byte* pages, View<float, 3> k, View
   gather_rows(kKvKernelsPortable.kv16, layout_of(shape), pages, k, v, batch, seq_idx);
 }
 
-constexpr KvFormat kFormat = {
-    .name = "kv16", .page_bytes = page_bytes, .append = append, .attend = attend, .gather = gather};
+constexpr KvFormat kFormat = {.name = "kv16",
+                              .narrow = false,
+                              .page_bytes = page_bytes,
+                              .append = append,
+                              .attend = attend,
+                              .gather = gather};
 
 }  // namespace
 

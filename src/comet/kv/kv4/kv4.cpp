@@ -16,9 +16,9 @@ int64_t append(Context& ctx, const KvShape& shape, std::byte* pages, View<const 
   return append_rows(ctx, kv_kernels(ctx.caps.cpu_isa).kv4, layout_of(shape), pages, k, v, batch);
 }
 
-void attend(Context& ctx, const KvShape& shape, const std::byte* pages, View<float, 2> out,
+void attend(Context& ctx, const KvShape& shape, const KvLayer& layer, View<float, 2> out,
             View<const float, 3> q, const Batch& batch) {
-  attend_batch(ctx, kv_kernels(ctx.caps.cpu_isa).kv4, layout_of(shape), pages, out, q, batch);
+  attend_batch(ctx, kv_kernels(ctx.caps.cpu_isa).kv4, layout_of(shape), layer, out, q, batch);
 }
 
 void gather(const KvShape& shape, const std::byte* pages, View<float, 3> k, View<float, 3> v,
