@@ -36,17 +36,26 @@ Scorer::Scorer(Context& ctx, const models::LlamaModel& model, int64_t max_length
 }
 
 std::vector<double> Scorer::log_probs(std::span<const int32_t> tokens) {
-  const auto num_inputs = static_cast<int64_t>(tokens.size()) - 1;
-  COMET_CHECK(num_inputs >= 0 && num_inputs <= max_length_, "{} tokens, room for {}", tokens.size(),
-              max_length_);
-  std::vector<double> scores(num_inputs);
+  COMET_CHECK(!tokens.empty(), "no tokens");
+  std::vector<double> scores(tokens.size() - 1);
+  for_each_row(tokens.first(scores.size()), 0, [&](int64_t i, std::span<const float> logits) {
+    scores[i] = log_softmax_at(logits, tokens[i + 1]);
+  });
+  return scores;
+}
+
+void Scorer::for_each_row(std::span<const int32_t> tokens, int64_t first_row,
+                          const std::function<void(int64_t, std::span<const float>)>& visit) {
+  const auto num_inputs = static_cast<int64_t>(tokens.size());
+  COMET_CHECK(num_inputs <= max_length_, "{} tokens, room for {}", num_inputs, max_length_);
   for (int64_t begin = 0; begin < num_inputs; begin += kChunkTokens) {
     const int64_t count = std::min(kChunkTokens, num_inputs - begin);
+    const int64_t skipped = std::clamp<int64_t>(first_row - begin, 0, count);
     const ArenaScope scope(ctx_.arena);
     std::vector<int32_t> positions(count);
     std::iota(positions.begin(), positions.end(), static_cast<int32_t>(begin));
-    std::vector<int32_t> rows(count);
-    std::iota(rows.begin(), rows.end(), 0);
+    std::vector<int32_t> rows(count - skipped);
+    std::iota(rows.begin(), rows.end(), static_cast<int32_t>(skipped));
     const std::array<int32_t, 2> cu_seqlens{0, static_cast<int32_t>(count)};
     const std::array<int32_t, 1> kv_lens{static_cast<int32_t>(begin + count)};
     const std::array<int32_t, 1> slots{0};
@@ -59,12 +68,10 @@ std::vector<double> Scorer::log_probs(std::span<const int32_t> tokens) {
                       slots};
     const Tensor logits = model_.forward(ctx_, batch, cache_);
     const View<float, 2> view = logits.view<float, 2>();
-    ctx_.pool.parallel_for(count, [&](int64_t i, int) {
-      const std::span<const float> row{view.row(i), static_cast<size_t>(view.size(1))};
-      scores[begin + i] = log_softmax_at(row, tokens[begin + i + 1]);
+    ctx_.pool.parallel_for(count - skipped, [&](int64_t i, int) {
+      visit(begin + skipped + i, {view.row(i), static_cast<size_t>(view.size(1))});
     });
   }
-  return scores;
 }
 
 }  // namespace comet::study

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -20,6 +21,11 @@ class Scorer {
   /// log p(tokens[i + 1] | tokens[0..i]) for each i ≥ 0, natural logarithm; tokens.size() ≤
   /// max_length + 1: the last token is only a target.
   std::vector<double> log_probs(std::span<const int32_t> tokens);
+
+  /// Calls visit(i, logits [vocab]) for the rows i ≥ first_row of tokens[0..i], several at a time
+  /// on the pool's threads; tokens.size() ≤ max_length.
+  void for_each_row(std::span<const int32_t> tokens, int64_t first_row,
+                    const std::function<void(int64_t, std::span<const float>)>& visit);
 
  private:
   Scorer(Context& ctx, const models::LlamaModel& model, int64_t max_length, kv::KvCache cache);
