@@ -76,6 +76,24 @@ TEST_F(DemoModel, ARequestGivesTheSameTokensWhateverRunsBesideIt) {
   }
 }
 
+TEST_F(DemoModel, SequencesKeepTheirWindowsApart) {
+  const io::ModelConfig config = model_->config();
+  models::ModelFormat format = model_->format();
+  format.kv = &kv::kv32_format();
+  format.kv_options = {.rotate = true, .window_first = 3, .window_recent = 8};
+  *model_ = models::LlamaModel::load(config, format, models::CheckpointSource(*checkpoint_),
+                                     runtime_->context().caps)
+                .value();
+  std::vector<Request> requests;
+  for (uint64_t i = 0; i < 5; ++i)
+    requests.push_back(make_request(i, 5 + static_cast<int64_t>(i) * 9, 16, 0.0));
+  const auto together = run(*make_engine(20, 2), requests);  // slots serve one after another
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const auto alone = run(*make_engine(512, 1), {requests[i]});
+    EXPECT_EQ(together.at(static_cast<int64_t>(i)), alone.at(0)) << i;
+  }
+}
+
 TEST_F(DemoModel, PagesComeBackAndCancelEndsARequest) {
   auto engine = make_engine(64, 4);
   const int64_t all_pages = engine->num_free_pages();
