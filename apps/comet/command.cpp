@@ -11,6 +11,7 @@
 
 #include "comet/io/file.h"
 #include "comet/models/synthetic.h"
+#include "comet/quant/recipe.h"
 
 namespace comet::cli {
 namespace {
@@ -112,19 +113,17 @@ Result<std::unique_ptr<models::LlamaModel>> make_synthetic(Context& ctx, const G
                                                            const std::string& kv_name) {
   using formats::ActScale;
   using formats::Granularity;
+  const auto recipe = quant::options_of_recipe(flags.recipe, "cpu", false);
+  if (!recipe) return recipe.error();
   models::SyntheticOptions options;
   options.format = flags.format == "bf16" ? "dense" : flags.format;
-  options.kv = !kv_name.empty() ? kv_name : options.format == "w4ax" ? "kv4" : "kv16";
+  options.kv = !kv_name.empty() ? kv_name : options.format == "w4ax" ? recipe->kv : "kv16";
   options.seed = globals.seed;
   options.int8_lm_head = flags.lm_head == "int8";
-  const bool mixed = flags.recipe == "fmpq" || flags.recipe == "paper" || flags.recipe == "naive";
-  options.int8_share =
-      mixed ? (flags.recipe == "naive" ? 0.0 : 1e-9) : 1.0;  // 1e-9: one block a site
-  options.granularity = flags.recipe == "fmpq" || flags.recipe == "naive" ? Granularity::kChannel
-                                                                          : Granularity::kGroup;
-  options.act_scale = flags.recipe == "fmpq"    ? ActScale::kS2h
-                      : flags.recipe == "paper" ? ActScale::kS1
-                                                : ActScale::kS2;
+  options.int8_share = recipe->int8_share;
+  options.int8_blocks = recipe->int8_blocks;
+  options.granularity = recipe->granularity;
+  options.act_scale = recipe->act_scale;
   if (flags.int8_share >= 0) options.int8_share = flags.int8_share;
   for (const auto granularity :
        {Granularity::kChannel, Granularity::kGroup, Granularity::kProgressive}) {

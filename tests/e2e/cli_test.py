@@ -22,7 +22,7 @@ HELDOUT = f"text:{DEMO}/heldout.txt"
 CALIBRATION = ["--calib-samples", "4", "--calib-length", "128"]
 
 
-def comet(*arguments, env=None, timeout=120):
+def comet(*arguments, env=None, timeout=600):
     return subprocess.run([BINARY, *map(str, arguments)], capture_output=True, text=True, timeout=timeout,
                           env={**os.environ, **(env or {})})
 

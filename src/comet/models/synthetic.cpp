@@ -82,8 +82,10 @@ formats::QuantizedWeight random_weight(Context& ctx, const formats::LinearSpec& 
       spec.name.substr(0, cut) + linear.substr(0, linear.size() - 4) + "in";  // x_proj → x_in
   site.k = spec.k;
   site.k_padded = (spec.k + formats::kBlock - 1) / formats::kBlock * formats::kBlock;
-  site.int8_blocks =
-      static_cast<int64_t>(std::ceil(options.int8_share * static_cast<double>(site.num_blocks())));
+  site.int8_blocks = options.int8_share
+                         ? static_cast<int64_t>(std::ceil(*options.int8_share *
+                                                          static_cast<double>(site.num_blocks())))
+                         : std::min(options.int8_blocks, site.num_blocks());
   site.scale = options.act_scale;
   weight.granularity = options.granularity;
   const int64_t rows = weight.num_rows();

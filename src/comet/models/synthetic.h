@@ -2,6 +2,7 @@
 // and memory figures only; the text they write is noise.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,7 +16,9 @@ struct SyntheticOptions {
   std::string kv = "kv16";
   formats::Granularity granularity = formats::Granularity::kGroup;
   formats::ActScale act_scale = formats::ActScale::kS2;
-  double int8_share = 1.0;  // INT8 blocks over all blocks of a site, rounded up
+  /// INT8 blocks over all blocks of a site, rounded up; when absent, int8_blocks at every site.
+  std::optional<double> int8_share = 1.0;
+  int64_t int8_blocks = 1;
   bool int8_lm_head = false;
   uint64_t seed = 0;
 };
