@@ -53,7 +53,8 @@ Result<std::vector<bench::LinearShape>> parse_shapes(const std::vector<std::stri
     const size_t before = shapes.size();
     for (const bench::LinearShape& shape : all) {
       const bool head = shape.name.ends_with(".lm_head");
-      if (wanted.empty() ? !head : shape.name == model + "." + wanted) shapes.push_back(shape);
+      const bool named = shape.name.substr(model.size() + 1) == wanted;
+      if (wanted.empty() ? !head : named) shapes.push_back(shape);
     }
     if (shapes.size() == before) {
       return make_error(ErrorCode::kInvalidArgument,

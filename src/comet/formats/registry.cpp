@@ -19,9 +19,9 @@ std::string_view act_scale_name(ActScale scale) {
 }
 
 std::span<const WeightFormat* const> weight_formats() {
-  static const std::array<const WeightFormat*, 3> kFormats{&dense_format(), &w4ax_format(),
-                                                           &w8a8_int_format()};
-  return kFormats;
+  static const std::array<const WeightFormat*, 3> formats{&dense_format(), &w4ax_format(),
+                                                          &w8a8_int_format()};
+  return formats;
 }
 
 Result<const WeightFormat*> find_weight_format(std::string_view name) {

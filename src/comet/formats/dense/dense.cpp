@@ -110,7 +110,7 @@ void reference_linear(const LinearWeight& weight, const Activation& x, View<floa
 }  // namespace
 
 const WeightFormat& dense_format() {
-  static const WeightFormat kFormat{
+  static const WeightFormat format{
       .name = "dense",
       .version = 1,
       .parse_config = parse_config,
@@ -123,7 +123,7 @@ const WeightFormat& dense_format() {
       .reference_linear = reference_linear,
       .kernels = dense_kernels(),
   };
-  return kFormat;
+  return format;
 }
 
 }  // namespace comet::formats

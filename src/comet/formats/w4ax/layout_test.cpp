@@ -30,6 +30,20 @@ int stored_code(const QuantizedWeight& w, int64_t stored_row, int64_t k) {
   return 0;
 }
 
+/// Checks the 512 bytes of one unit, whose first row and channel these are.
+void check_unit(const QuantizedWeight& w, const uint8_t* at, int64_t first_row, int64_t first_k) {
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int r = 0; r < 4; ++r) {
+      for (int j = 0; j < 4; ++j, ++at) {
+        const int64_t row = first_row + lane / 4 + 8 * (r & 1);
+        const int64_t k = first_k + (r >= 2 ? 16 : 0) + 4 * (lane % 4) + j;
+        ASSERT_EQ(*at & 15, stored_code(w, row, k) & 15) << row << " " << k;
+        ASSERT_EQ(*at >> 4, stored_code(w, row, k + 32) & 15) << row << " " << k + 32;
+      }
+    }
+  }
+}
+
 TEST(Tile128, EveryNibbleIsTheWeightTheTextNames) {
   const QuantizedWeight w = random_w4ax({.part_rows = {150, 128, 3}, .k = 300}, 4);
   const PackedLinear packed = *pack(w);
@@ -37,21 +51,11 @@ TEST(Tile128, EveryNibbleIsTheWeightTheTextNames) {
   ASSERT_EQ(packed.tensors[0].first, "model.layers.0.self_attn.qkv_proj.weight_packed");
   ASSERT_EQ(bytes.shape(), Shape({4, 3, 8192}));
   const uint8_t* at = bytes.data<uint8_t>();
-  for (int64_t tile_row = 0; tile_row < 4; ++tile_row) {
-    for (int64_t tile_k = 0; tile_k < 3; ++tile_k) {
-      for (int half = 0; half < 2; ++half) {
-        for (int unit = 0; unit < 8; ++unit) {
-          for (int lane = 0; lane < 32; ++lane) {
-            for (int r = 0; r < 4; ++r) {
-              for (int j = 0; j < 4; ++j, ++at) {
-                const int64_t row = tile_row * 128 + unit * 16 + lane / 4 + 8 * (r & 1);
-                const int64_t k = tile_k * 128 + half * 64 + (r >= 2 ? 16 : 0) + 4 * (lane % 4) + j;
-                ASSERT_EQ(*at & 15, stored_code(w, row, k) & 15) << row << " " << k;
-                ASSERT_EQ(*at >> 4, stored_code(w, row, k + 32) & 15) << row << " " << k + 32;
-              }
-            }
-          }
-        }
+  for (int64_t tile = 0; tile < 4 * 3; ++tile) {
+    for (int64_t half = 0; half < 2; ++half) {
+      for (int64_t unit = 0; unit < 8; ++unit, at += 512) {
+        check_unit(w, at, tile / 3 * 128 + unit * 16, tile % 3 * 128 + half * 64);
+        if (HasFatalFailure()) return;
       }
     }
   }

@@ -60,7 +60,7 @@ Status bind_perm(const TensorSource& tensors, const Config& config, SiteLayout& 
   const std::string name = site.name + ".perm";
   if (!tensors.contains(name)) return {};
   Tensor tensor;
-  const Status status = bind_tensor(tensors, name, DType::kI32, {site.k_padded}, tensor);
+  Status status = bind_tensor(tensors, name, DType::kI32, {site.k_padded}, tensor);
   if (!status) return status;
   const int32_t* perm = tensor.data<int32_t>();
   std::vector<bool> seen(static_cast<size_t>(site.k), false);
@@ -109,8 +109,8 @@ Result<LinearWeight> bind(const LinearSpec& spec, const FormatConfig* format_con
     return s.error();
   }
   if (spec.has_bias) {
-    const std::array<DType, 3> kFloats{DType::kF32, DType::kBF16, DType::kF16};
-    auto bias = tensors.get(spec.name + ".bias", kFloats, {spec.n()});
+    const std::array<DType, 3> floats{DType::kF32, DType::kBF16, DType::kF16};
+    auto bias = tensors.get(spec.name + ".bias", floats, {spec.n()});
     if (!bias) return bias.error();
     weight.tensors[kBias] = std::move(*bias);
   }
@@ -151,7 +151,7 @@ int64_t packed_size(std::span<const int64_t> part_rows, int64_t k_padded) {
 }  // namespace w4ax
 
 const WeightFormat& w4ax_format() {
-  static const WeightFormat kFormat{
+  static const WeightFormat format{
       .name = "w4ax",
       .version = w4ax::kVersion,
       .parse_config = w4ax::parse_config,
@@ -165,7 +165,7 @@ const WeightFormat& w4ax_format() {
       .kernels = w4ax::kernels(),
       .traits = w4ax::traits,
   };
-  return kFormat;
+  return format;
 }
 
 }  // namespace comet::formats

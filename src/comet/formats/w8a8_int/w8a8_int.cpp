@@ -201,7 +201,7 @@ void reference_linear(const LinearWeight& weight, const Activation& x, View<floa
 }  // namespace w8a8_int
 
 const WeightFormat& w8a8_int_format() {
-  static const WeightFormat kFormat{
+  static const WeightFormat format{
       .name = "w8a8-int",
       .version = 1,
       .parse_config = w8a8_int::parse_config,
@@ -214,7 +214,7 @@ const WeightFormat& w8a8_int_format() {
       .reference_linear = w8a8_int::reference_linear,
       .kernels = w8a8_int::kernels(),
   };
-  return kFormat;
+  return format;
 }
 
 }  // namespace comet::formats

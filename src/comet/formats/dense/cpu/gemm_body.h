@@ -22,11 +22,11 @@ namespace {
 constexpr int kBlockRows = 4;
 
 /// Two vectors of weights from 2·kLanes stored values at element i of `row`.
-template <class V, WeightType kType>
+template <class V, WeightType Type>
 inline void load_pair(const void* row, int64_t i, typename V::Reg& first, typename V::Reg& second) {
-  if constexpr (kType == WeightType::kBF16) {
+  if constexpr (Type == WeightType::kBF16) {
     V::bf16_pair(static_cast<const uint16_t*>(row) + i, first, second);
-  } else if constexpr (kType == WeightType::kF16) {
+  } else if constexpr (Type == WeightType::kF16) {
     first = V::half(static_cast<const uint16_t*>(row) + i);
     second = V::half(static_cast<const uint16_t*>(row) + i + V::kLanes);
   } else {
@@ -35,8 +35,8 @@ inline void load_pair(const void* row, int64_t i, typename V::Reg& first, typena
   }
 }
 
-template <WeightType kType>
-constexpr int64_t kTypeBytes = kType == WeightType::kF32 ? 4 : 2;
+template <WeightType Type>
+constexpr int64_t kTypeBytes = Type == WeightType::kF32 ? 4 : 2;
 
 inline const char* row_pointer(const GemmArgs& args, int64_t row, int64_t bytes) {
   return static_cast<const char*>(args.weight) + row * args.k * bytes;
@@ -63,10 +63,10 @@ void arrange_row(const GemmArgs& args, const float* x, float* out) {
 }
 
 /// R rows × T tokens over all of k, weights read in place.
-template <class V, WeightType kType, int R, int T>
+template <class V, WeightType Type, int R, int T>
 void few_tokens(const GemmArgs& args, int64_t row, int64_t token) {
   constexpr int64_t kPair = 2 * V::kLanes;
-  constexpr int64_t kBytes = kTypeBytes<kType>;
+  constexpr int64_t kBytes = kTypeBytes<Type>;
   typename V::Reg acc[R][T];
   const char* w[R];
   for (int r = 0; r < R; ++r) {
@@ -81,7 +81,7 @@ void few_tokens(const GemmArgs& args, int64_t row, int64_t token) {
       typename V::Reg second;
       // The rows that follow lie right behind: one block ahead in every stream.
       __builtin_prefetch(w[r] + i * kBytes + R * args.k * kBytes);
-      load_pair<V, kType>(w[r], i, first, second);
+      load_pair<V, Type>(w[r], i, first, second);
       for (int t = 0; t < T; ++t) {
         const float* xt = x + t * args.x_stride + i;
         acc[r][t] = V::fma(second, V::load(xt + V::kLanes), V::fma(first, V::load(xt), acc[r][t]));
@@ -94,7 +94,7 @@ void few_tokens(const GemmArgs& args, int64_t row, int64_t token) {
       memcpy(padded, w[r] + whole * kBytes, static_cast<size_t>((args.k - whole) * kBytes));
       typename V::Reg first;
       typename V::Reg second;
-      load_pair<V, kType>(padded, 0, first, second);
+      load_pair<V, Type>(padded, 0, first, second);
       for (int t = 0; t < T; ++t) {
         const float* xt = x + t * args.x_stride + whole;
         acc[r][t] = V::fma(second, V::load(xt + V::kLanes), V::fma(first, V::load(xt), acc[r][t]));
@@ -107,20 +107,20 @@ void few_tokens(const GemmArgs& args, int64_t row, int64_t token) {
   }
 }
 
-template <class V, WeightType kType, int R>
+template <class V, WeightType Type, int R>
 void few_tokens_row(const GemmArgs& args, int64_t row) {
   int64_t token = 0;
-  for (; token + 4 <= args.tokens; token += 4) few_tokens<V, kType, R, 4>(args, row, token);
-  for (; token + 2 <= args.tokens; token += 2) few_tokens<V, kType, R, 2>(args, row, token);
-  for (; token < args.tokens; ++token) few_tokens<V, kType, R, 1>(args, row, token);
+  for (; token + 4 <= args.tokens; token += 4) few_tokens<V, Type, R, 4>(args, row, token);
+  for (; token + 2 <= args.tokens; token += 2) few_tokens<V, Type, R, 2>(args, row, token);
+  for (; token < args.tokens; ++token) few_tokens<V, Type, R, 1>(args, row, token);
 }
 
 /// Weights [row, row + num_rows) × [k_begin, k_begin + count) as FP32, in arranged order.
-template <class V, WeightType kType>
+template <class V, WeightType Type>
 void convert_strip(const GemmArgs& args, int64_t row, int64_t num_rows, int64_t k_begin,
                    int64_t count, float* strip) {
   constexpr int64_t kPair = 2 * V::kLanes;
-  constexpr int64_t kBytes = kTypeBytes<kType>;
+  constexpr int64_t kBytes = kTypeBytes<Type>;
   for (int64_t r = 0; r < num_rows; ++r) {
     const char* w = row_pointer(args, row + r, kBytes);
     float* out = strip + r * kStripStride;
@@ -129,13 +129,13 @@ void convert_strip(const GemmArgs& args, int64_t row, int64_t num_rows, int64_t 
       typename V::Reg second;
       const int64_t left = args.k - (k_begin + i);
       if (left >= kPair) {
-        load_pair<V, kType>(w, k_begin + i, first, second);
+        load_pair<V, Type>(w, k_begin + i, first, second);
       } else {
         alignas(64) char padded[kPair * kBytes] = {};
         if (left > 0) {
           memcpy(padded, w + (k_begin + i) * kBytes, static_cast<size_t>(left * kBytes));
         }
-        load_pair<V, kType>(padded, 0, first, second);
+        load_pair<V, Type>(padded, 0, first, second);
       }
       V::store(out + i, first);
       V::store(out + i + V::kLanes, second);
@@ -191,7 +191,7 @@ void multiply_tokens(const float* strip, const float* x, int64_t x_stride, int64
 }
 
 /// kStripRows rows at most, all tokens.
-template <class V, WeightType kType>
+template <class V, WeightType Type>
 void many_tokens(const GemmArgs& args, int64_t row, int64_t num_rows, float* scratch) {
   float* strip = scratch;
   float* sums = scratch + kStripRows * kStripStride;
@@ -202,7 +202,7 @@ void many_tokens(const GemmArgs& args, int64_t row, int64_t num_rows, float* scr
     for (int64_t k = 0; k < args.k_arranged; k += kStripChannels) {
       const int64_t left = args.k_arranged - k;
       const int64_t count = left < kStripChannels ? left : kStripChannels;
-      convert_strip<V, kType>(args, row, num_rows, k, count, strip);
+      convert_strip<V, Type>(args, row, num_rows, k, count, strip);
       const float* x = args.x + token * args.x_stride + k;
       int64_t r = 0;
       for (; r + kBlockRows <= num_rows; r += kBlockRows) {
@@ -223,20 +223,20 @@ void many_tokens(const GemmArgs& args, int64_t row, int64_t num_rows, float* scr
   }
 }
 
-template <class V, WeightType kType>
+template <class V, WeightType Type>
 void typed_rows(const GemmArgs& args, int64_t row_begin, int64_t row_end, float* scratch) {
   int64_t row = row_begin;
   if (args.tokens > kFewTokens) {
     for (; row < row_end; row += kStripRows) {
-      many_tokens<V, kType>(args, row, row_end - row < kStripRows ? row_end - row : kStripRows,
-                            scratch);
+      many_tokens<V, Type>(args, row, row_end - row < kStripRows ? row_end - row : kStripRows,
+                           scratch);
     }
     return;
   }
   for (; row + kBlockRows <= row_end; row += kBlockRows) {
-    few_tokens_row<V, kType, kBlockRows>(args, row);
+    few_tokens_row<V, Type, kBlockRows>(args, row);
   }
-  for (; row < row_end; ++row) few_tokens_row<V, kType, 1>(args, row);
+  for (; row < row_end; ++row) few_tokens_row<V, Type, 1>(args, row);
 }
 
 template <class V>

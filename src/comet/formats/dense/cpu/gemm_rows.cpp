@@ -91,33 +91,33 @@ void run(Context& ctx, const GemmIsa& isa, const LinearWeight& weight, const Act
   }
 }
 
-template <CpuIsa kIsa>
+template <CpuIsa Isa>
 bool supports(const LinearWeight& /*weight*/, const Caps& caps) {
-  return caps.cpu_isa >= kIsa;
+  return caps.cpu_isa >= Isa;
 }
 
 // Only the order counts: wider vectors first.
-template <CpuIsa kIsa>
+template <CpuIsa Isa>
 double cost_us(const LinearWeight& weight, const Caps& /*caps*/) {
-  return static_cast<double>(weight.bytes()) * (4 - static_cast<int>(kIsa));
+  return static_cast<double>(weight.bytes()) * (4 - static_cast<int>(Isa));
 }
 
-template <const GemmIsa& kIsa>
+template <const GemmIsa& Isa>
 void run_isa(Context& ctx, const LinearWeight& weight, const Activation& x, View<float, 2> out) {
-  run(ctx, kIsa, weight, x, out);
+  run(ctx, Isa, weight, x, out);
 }
 
 }  // namespace
 
 std::span<const LinearKernel> dense_kernels() {
-  static const std::array<LinearKernel, 3> kRows{{
+  static const std::array<LinearKernel, 3> rows{{
       {"dense_portable", supports<CpuIsa::kPortable>, cost_us<CpuIsa::kPortable>,
        run_isa<dense_cpu::kPortableIsa>},
       {"dense_avx2", supports<CpuIsa::kAvx2>, cost_us<CpuIsa::kAvx2>, run_isa<dense_cpu::kAvx2Isa>},
       {"dense_avx512", supports<CpuIsa::kAvx512>, cost_us<CpuIsa::kAvx512>,
        run_isa<dense_cpu::kAvx512Isa>},
   }};
-  return kRows;
+  return rows;
 }
 
 }  // namespace comet::formats

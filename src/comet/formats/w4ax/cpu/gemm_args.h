@@ -31,29 +31,46 @@ constexpr int64_t kUnits = 8;  // of 16 rows, in a tile
 constexpr int64_t kUnitRows = 16;
 constexpr int64_t kUnitBytes = 512;  // of one half (64 channels)
 constexpr int64_t kChainBlocks = 8;
-constexpr int64_t kDecodeTokens = 16;  // up to here weights are decoded in registers, …
-constexpr int64_t kFewTokens = 4;      // … for this many tokens at a time
-constexpr int64_t kPanelTokens = 96;   // tokens that share one decoded panel
+// Up to kDecodeTokens weights are decoded in registers, for kFewTokens at a time.
+constexpr int64_t kDecodeTokens = 16;
+constexpr int64_t kFewTokens = 4;
+constexpr int64_t kPanelTokens = 96;  // tokens that share one decoded panel
 
-/// Per-thread scratch of the kernels.
+/// Units [begin, end) of a tile.
+struct TileUnits {
+  int64_t tile = 0;
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
+struct TokenRange {
+  int64_t begin = 0;
+  int64_t count = 0;
+};
+
+// A panel: 128 rows × 8 blocks, a byte a weight; of one unit [32 quads of channels a block][16
+// rows][4].
+constexpr int64_t kUnitPanelBytes = kUnitRows * kBlockChannels * kChainBlocks;
+constexpr int64_t kBlockPanelBytes = kUnitRows * kBlockChannels;
+constexpr int64_t kPanelBytes = kUnits * kUnitPanelBytes;
+constexpr int64_t kTotals = 2 * kTileRows * kPanelTokens;
+
+/// Scratch of one thread.
 struct Scratch {
-  uint8_t* panel = nullptr;  // kPanelBytes: 128 rows × 8 blocks, a byte a weight
+  uint8_t* panel = nullptr;  // kPanelBytes
   float* totals = nullptr;   // kTotals: two words per output of a tile
 };
-constexpr int64_t kPanelBytes = kTileRows * kBlockChannels * kChainBlocks;
-constexpr int64_t kTotals = 2 * kTileRows * kPanelTokens;
 
 /// One instruction set.
 struct GemmIsa {
   /// Codes of one token → the order of a line of tile128: for 32 channels, 16 words (t, r) of
   /// channels 16·(r >> 1) + 4t … + 3.
   void (*expand_codes)(const int8_t* codes, int64_t blocks, int8_t* expanded);
-  /// y [tokens, 128] of units [unit_begin, unit_end) of a tile, tokens [token, token + count);
-  /// count ≤ kFewTokens; reads `expanded`.
-  void (*few_tokens)(const GemmArgs& args, int64_t tile, int64_t unit_begin, int64_t unit_end,
-                     int64_t token, int64_t count, const Scratch& scratch, float* y);
-  /// The same for a whole tile and count ≤ kPanelTokens; reads `codes`.
-  void (*many_tokens)(const GemmArgs& args, int64_t tile, int64_t token, int64_t count,
+  /// y [count, 128] of some units of a tile, at most kFewTokens tokens; reads `expanded`.
+  void (*few_tokens)(const GemmArgs& args, const TileUnits& units, const TokenRange& tokens,
+                     float* y);
+  /// The same for a whole tile and at most kPanelTokens tokens; reads `codes`.
+  void (*many_tokens)(const GemmArgs& args, int64_t tile, const TokenRange& tokens,
                       const Scratch& scratch, float* y);
 };
 

@@ -197,9 +197,8 @@ struct Avx2 {
     }
   }
 
-  static void panel_sums(const uint8_t* panel, int64_t /*unit_stride*/, int64_t quads,
-                         const int8_t* x, int64_t x_stride, int64_t count,
-                         int32_t (*sums)[kPanelBlockTokens][16]) {
+  static void panel_sums(const uint8_t* panel, int64_t quads, const int8_t* x, int64_t x_stride,
+                         int64_t count, int32_t (*sums)[kPanelBlockTokens][16]) {
     switch (count) {
       case 4:
         return panel_sums_of<4>(panel, quads, x, x_stride, sums[0]);

@@ -131,8 +131,7 @@ struct Avx512Vnni {
   }
 
   template <int T>
-  static void panel_sums_of(const uint8_t* panel, int64_t unit_stride, int64_t quads,
-                            const int8_t* x, int64_t x_stride,
+  static void panel_sums_of(const uint8_t* panel, int64_t quads, const int8_t* x, int64_t x_stride,
                             int32_t (*sums)[kPanelBlockTokens][16]) {
     __m512i acc[2][T];
 #pragma GCC unroll 12
@@ -142,7 +141,7 @@ struct Avx512Vnni {
     }
     for (int64_t quad = 0; quad < quads; ++quad) {
       const __m512i w0 = _mm512_loadu_si512(panel + quad * 64);
-      const __m512i w1 = _mm512_loadu_si512(panel + unit_stride + quad * 64);
+      const __m512i w1 = _mm512_loadu_si512(panel + kUnitPanelBytes + quad * 64);
 #pragma GCC unroll 12
       for (int t = 0; t < T; ++t) {
         int32_t word;
@@ -159,14 +158,14 @@ struct Avx512Vnni {
     }
   }
 
-  static void panel_sums(const uint8_t* panel, int64_t unit_stride, int64_t quads, const int8_t* x,
-                         int64_t x_stride, int64_t count, int32_t (*sums)[kPanelBlockTokens][16]) {
+  static void panel_sums(const uint8_t* panel, int64_t quads, const int8_t* x, int64_t x_stride,
+                         int64_t count, int32_t (*sums)[kPanelBlockTokens][16]) {
     using Sums = decltype(&panel_sums_of<1>);
     static constexpr Sums kSums[] = {panel_sums_of<1>,  panel_sums_of<2>,  panel_sums_of<3>,
                                      panel_sums_of<4>,  panel_sums_of<5>,  panel_sums_of<6>,
                                      panel_sums_of<7>,  panel_sums_of<8>,  panel_sums_of<9>,
                                      panel_sums_of<10>, panel_sums_of<11>, panel_sums_of<12>};
-    kSums[count - 1](panel, unit_stride, quads, x, x_stride, sums);
+    kSums[count - 1](panel, quads, x, x_stride, sums);
   }
 };
 

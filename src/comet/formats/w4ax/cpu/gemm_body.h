@@ -9,8 +9,9 @@
 // Beside the vectors of gemm_epilogue.h, Isa gives
 //   block_sums<T>(unit, mask, x[T], sums[T])       Σ u·q of 16 rows over a block
 //   decode_unit(unit, mask, panel)                 64 channels × 16 rows → [16 quads][16 rows][4]
-//   panel_sums(panel, unit_stride, quads, x, x_stride, count, sums)   Σ u·q over 4·quads channels
-// with kPanelUnits and kPanelBlockTokens = the most units and tokens of panel_sums.
+//   panel_sums(panel, quads, x, x_stride, count, sums)   Σ u·q over 4·quads channels of units that
+//                                                  lie kUnitPanelBytes apart
+// with kPanelUnits = its units and kPanelBlockTokens = its most tokens.
 #pragma once
 
 #include "comet/formats/w4ax/cpu/gemm_epilogue.h"
@@ -21,62 +22,76 @@ namespace {
 constexpr int64_t kLineBytes = 64;
 
 /// What turns a stored nibble into u: s4 is shifted by 8, progressive codes are unsigned already.
-template <Weights kWeights>
-constexpr uint8_t kNibbleMask = kWeights == Weights::kProgressive ? 0 : 8;
+template <Weights Kind>
+constexpr uint8_t kNibbleMask = Kind == Weights::kProgressive ? 0 : 8;
 
-template <class Isa, Weights kWeights, bool kChains, int T>
-void few_tokens_of(const GemmArgs& args, int64_t tile, int64_t unit_begin, int64_t unit_end,
-                   int64_t token, float* y) {
+/// Scales of a block lie far from those of the block before: no prefetcher of the CPU finds them.
+template <Weights Kind>
+inline void prefetch_scales(const GemmArgs& args, int64_t stored_row, int64_t block) {
+  if (block >= args.blocks) return;
+  const int64_t at = block * args.stored_rows + stored_row;
+  if constexpr (Kind == Weights::kGroup) __builtin_prefetch(args.group_scale + at);
+  if constexpr (Kind == Weights::kProgressive) {
+    __builtin_prefetch(args.multiplier + at);
+    __builtin_prefetch(args.offset + at);
+  }
+}
+
+template <class Isa, Weights Kind, bool Chains, int T>
+void few_tokens_of(const GemmArgs& args, const TileUnits& units, int64_t token, float* y) {
   Totals totals[T][kUnits];
   memset(totals, 0, sizeof(totals));
-  const uint8_t* packed = args.packed + tile * args.blocks * kTileBytes;
+  const int64_t tile_row = units.tile * kTileRows;
+  const uint8_t* packed = args.packed + units.tile * args.blocks * kTileBytes;
   for (int64_t block = 0; block < args.blocks; ++block, packed += kTileBytes) {
     const int8_t* x[T];
     int32_t code_sum[T];
     float x_scale[T];
     for (int t = 0; t < T; ++t) {
-      x[t] = args.expanded + ((token + t) * args.blocks + block) * 256;
+      x[t] = args.expanded + ((token + t) * args.blocks + block) * 2 * kBlockChannels;
       code_sum[t] = args.block_sums[(token + t) * args.blocks + block];
-      x_scale[t] = kChains ? block_scale(args, token + t, block) : 0.0F;
+      x_scale[t] = Chains ? block_scale(args, token + t, block) : 0.0F;
     }
-    for (int64_t unit = unit_begin; unit < unit_end; ++unit) {
+    for (int64_t unit = units.begin; unit < units.end; ++unit) {
+      const int64_t stored_row = tile_row + unit * kUnitRows;
       typename Isa::Ints sums[T];
-      Isa::template block_sums<T>(packed + unit * kUnitBytes, kNibbleMask<kWeights>, x, sums);
-      const auto scales =
-          BlockScales<Isa, kWeights>::load(args, tile * kTileRows + unit * kUnitRows, block);
+      Isa::template block_sums<T>(packed + unit * kUnitBytes, kNibbleMask<Kind>, x, sums);
+      prefetch_scales<Kind>(args, stored_row, block + 2);
+      const auto scales = BlockScales<Isa, Kind>::load(args, stored_row, block);
       for (int t = 0; t < T; ++t) {
-        add_blocks<Isa, kWeights, kChains>(scales, code_sum[t], x_scale[t], sums[t],
-                                           totals[t][unit]);
-        close_blocks<Isa, kChains>(args, token + t, block + 1, totals[t][unit]);
+        add_blocks<Isa, Kind, Chains>(scales, code_sum[t], x_scale[t], sums[t], totals[t][unit]);
+        close_blocks<Isa, Chains>(args, token + t, block + 1, totals[t][unit]);
       }
     }
   }
   for (int t = 0; t < T; ++t) {
-    for (int64_t unit = unit_begin; unit < unit_end; ++unit) {
-      finish<Isa, kChains>(args, tile * kTileRows + unit * kUnitRows, token + t, totals[t][unit],
-                           y + t * kTileRows + unit * kUnitRows);
+    for (int64_t unit = units.begin; unit < units.end; ++unit) {
+      finish<Isa, Chains>(args, tile_row + unit * kUnitRows, token + t, totals[t][unit],
+                          y + t * kTileRows + unit * kUnitRows);
     }
   }
 }
 
-/// Blocks [begin, end) that one panel holds: at most 8, within a chain and a segment.
-template <bool kChains>
-inline int64_t panel_end(const GemmArgs& args, int64_t begin) {
+/// Blocks [begin, end) of channels.
+struct BlockRange {
+  int64_t begin;
+  int64_t end;
+};
+
+/// The blocks from `begin` that one panel holds: at most 8, within a chain and a segment.
+template <bool Chains>
+inline BlockRange panel_blocks(const GemmArgs& args, int64_t begin) {
   int64_t end = begin + kChainBlocks;
-  if (kChains) end = begin / kChainBlocks * kChainBlocks + kChainBlocks;
-  if (!kChains && begin < args.int4_blocks && end > args.int4_blocks) end = args.int4_blocks;
-  return end < args.blocks ? end : args.blocks;
+  if (Chains) end = begin / kChainBlocks * kChainBlocks + kChainBlocks;
+  if (!Chains && begin < args.int4_blocks && end > args.int4_blocks) end = args.int4_blocks;
+  return {begin, end < args.blocks ? end : args.blocks};
 }
 
-/// The panel of one unit: [blocks · 32 quads of channels][16 rows][4] bytes.
-constexpr int64_t kUnitPanelBytes = kPanelBytes / kUnits;
-constexpr int64_t kBlockPanelBytes = kUnitRows * kBlockChannels;
-
 template <class Isa>
-void decode_panel(const GemmArgs& args, int64_t tile, int64_t begin, int64_t end, uint8_t mask,
+void decode_panel(const GemmArgs& args, int64_t tile, BlockRange blocks, uint8_t mask,
                   uint8_t* panel) {
-  const uint8_t* packed = args.packed + (tile * args.blocks + begin) * kTileBytes;
-  for (int64_t block = 0; block < end - begin; ++block, packed += kTileBytes) {
+  const uint8_t* packed = args.packed + (tile * args.blocks + blocks.begin) * kTileBytes;
+  for (int64_t block = 0; block < blocks.end - blocks.begin; ++block, packed += kTileBytes) {
     for (int64_t unit = 0; unit < kUnits; ++unit) {
       uint8_t* out = panel + unit * kUnitPanelBytes + block * kBlockPanelBytes;
       Isa::decode_unit(packed + unit * kUnitBytes, mask, out);
@@ -98,76 +113,78 @@ struct NextPanel {
   }
 };
 
-/// One block (or, kWhole, all of them) of two units of a panel times at most kPanelBlockTokens.
-template <class Isa, Weights kWeights, bool kChains>
-void multiply_units(const GemmArgs& args, int64_t stored_row, int64_t token, int64_t num,
-                    int64_t block, int64_t step, const uint8_t* panel, Totals* totals) {
+/// Some blocks of kPanelUnits units of a panel times at most kPanelBlockTokens tokens.
+template <class Isa, Weights Kind, bool Chains>
+void multiply_units(const GemmArgs& args, int64_t stored_row, BlockRange blocks,
+                    const TokenRange& tokens, const uint8_t* panel, Totals* totals) {
   const int64_t k = args.blocks * kBlockChannels;
   alignas(64) int32_t sums[Isa::kPanelUnits][Isa::kPanelBlockTokens][16];
-  Isa::panel_sums(panel, kUnitPanelBytes, step * kBlockChannels / 4,
-                  args.codes + token * k + block * kBlockChannels, k, num, sums);
-  BlockScales<Isa, kWeights> scales[Isa::kPanelUnits];
+  Isa::panel_sums(panel, (blocks.end - blocks.begin) * kBlockChannels / 4,
+                  args.codes + tokens.begin * k + blocks.begin * kBlockChannels, k, tokens.count,
+                  sums);
+  BlockScales<Isa, Kind> scales[Isa::kPanelUnits];
   for (int64_t u = 0; u < Isa::kPanelUnits; ++u) {
-    scales[u] = BlockScales<Isa, kWeights>::load(args, stored_row + u * kUnitRows, block);
+    scales[u] = BlockScales<Isa, Kind>::load(args, stored_row + u * kUnitRows, blocks.begin);
   }
-  for (int64_t i = 0; i < num; ++i) {
-    const int32_t* block_sums = args.block_sums + (token + i) * args.blocks + block;
-    int32_t code_sum = block_sums[0];
-    for (int64_t b = 1; b < step; ++b) code_sum += block_sums[b];
-    const float x_scale = kChains ? block_scale(args, token + i, block) : 0.0F;
+  for (int64_t i = 0; i < tokens.count; ++i) {
+    const int64_t token = tokens.begin + i;
+    int32_t code_sum = 0;
+    for (int64_t b = blocks.begin; b < blocks.end; ++b) {
+      code_sum += args.block_sums[token * args.blocks + b];
+    }
+    const float x_scale = Chains ? block_scale(args, token, blocks.begin) : 0.0F;
     for (int64_t u = 0; u < Isa::kPanelUnits; ++u) {
-      add_blocks<Isa, kWeights, kChains>(scales[u], code_sum, x_scale, Isa::load(sums[u][i]),
-                                         totals[i * kUnits + u]);
+      add_blocks<Isa, Kind, Chains>(scales[u], code_sum, x_scale, Isa::load(sums[u][i]),
+                                    totals[i * kUnits + u]);
     }
   }
 }
 
-/// One panel times `count` tokens, in groups of equal size.
-template <class Isa, Weights kWeights, bool kChains>
-void multiply_panel(const GemmArgs& args, int64_t tile, int64_t token, int64_t count, int64_t begin,
-                    int64_t end, const uint8_t* panel, Totals* totals) {
-  constexpr bool kWhole = kWeights == Weights::kChannel && !kChains;
-  const int64_t step = kWhole ? end - begin : 1;
-  const int64_t groups = (count + Isa::kPanelBlockTokens - 1) / Isa::kPanelBlockTokens;
-  const int64_t group = (count + groups - 1) / groups;
+/// One panel times all `tokens`, in groups of about equal size.
+template <class Isa, Weights Kind, bool Chains>
+void multiply_panel(const GemmArgs& args, int64_t tile, BlockRange blocks, const TokenRange& tokens,
+                    const uint8_t* panel, Totals* totals) {
+  constexpr bool kWhole = Kind == Weights::kChannel && !Chains;
+  const int64_t step = kWhole ? blocks.end - blocks.begin : 1;
+  const int64_t groups = (tokens.count + Isa::kPanelBlockTokens - 1) / Isa::kPanelBlockTokens;
+  const int64_t group = (tokens.count + groups - 1) / groups;
   const int64_t calls = kUnits / Isa::kPanelUnits * groups;
-  const int64_t lines = (end - begin) * kTileBytes / kLineBytes;
-  NextPanel next{args.packed + (tile * args.blocks + end) * kTileBytes,
+  const int64_t lines = (blocks.end - blocks.begin) * kTileBytes / kLineBytes;
+  NextPanel next{args.packed + (tile * args.blocks + blocks.end) * kTileBytes,
                  (lines + calls - 1) / calls};
   for (int64_t unit = 0; unit < kUnits; unit += Isa::kPanelUnits) {
-    for (int64_t t = 0; t < count; t += group) {
-      const int64_t num = count - t < group ? count - t : group;
+    const uint8_t* unit_panel = panel + unit * kUnitPanelBytes;
+    for (int64_t t = 0; t < tokens.count; t += group) {
+      const int64_t left = tokens.count - t;
+      const TokenRange some{tokens.begin + t, left < group ? left : group};
       next.fetch_some();
-      for (int64_t block = begin; block < end; block += step) {
-        multiply_units<Isa, kWeights, kChains>(
-            args, tile * kTileRows + unit * kUnitRows, token + t, num, block, step,
-            panel + unit * kUnitPanelBytes + (block - begin) * kBlockPanelBytes,
-            totals + t * kUnits + unit);
+      for (int64_t b = blocks.begin; b < blocks.end; b += step) {
+        multiply_units<Isa, Kind, Chains>(args, tile * kTileRows + unit * kUnitRows, {b, b + step},
+                                          some, unit_panel + (b - blocks.begin) * kBlockPanelBytes,
+                                          totals + t * kUnits + unit);
       }
     }
   }
 }
 
-template <class Isa, Weights kWeights, bool kChains>
-void many_tokens_of(const GemmArgs& args, int64_t tile, int64_t token, int64_t count,
+template <class Isa, Weights Kind, bool Chains>
+void many_tokens_of(const GemmArgs& args, int64_t tile, const TokenRange& tokens,
                     const Scratch& scratch, float* y) {
   auto* totals = reinterpret_cast<Totals*>(scratch.totals);
-  memset(totals, 0, sizeof(Totals) * static_cast<size_t>(count * kUnits));
-  for (int64_t begin = 0; begin < args.blocks;) {
-    const int64_t end = panel_end<kChains>(args, begin);
-    decode_panel<Isa>(args, tile, begin, end, kNibbleMask<kWeights>, scratch.panel);
-    multiply_panel<Isa, kWeights, kChains>(args, tile, token, count, begin, end, scratch.panel,
-                                           totals);
-    for (int64_t i = 0; i < count * kUnits; ++i) {
-      close_blocks<Isa, kChains>(args, token + i / kUnits, end, totals[i]);
+  const int64_t num_totals = tokens.count * kUnits;
+  memset(totals, 0, sizeof(Totals) * static_cast<size_t>(num_totals));
+  for (BlockRange blocks = panel_blocks<Chains>(args, 0); blocks.begin < args.blocks;
+       blocks = panel_blocks<Chains>(args, blocks.end)) {
+    decode_panel<Isa>(args, tile, blocks, kNibbleMask<Kind>, scratch.panel);
+    multiply_panel<Isa, Kind, Chains>(args, tile, blocks, tokens, scratch.panel, totals);
+    for (int64_t i = 0; i < num_totals; ++i) {
+      close_blocks<Isa, Chains>(args, tokens.begin + i / kUnits, blocks.end, totals[i]);
     }
-    begin = end;
   }
-  for (int64_t t = 0; t < count; ++t) {
-    for (int64_t unit = 0; unit < kUnits; ++unit) {
-      finish<Isa, kChains>(args, tile * kTileRows + unit * kUnitRows, token + t,
-                           totals[t * kUnits + unit], y + t * kTileRows + unit * kUnitRows);
-    }
+  for (int64_t i = 0; i < num_totals; ++i) {
+    const int64_t unit_row = i % kUnits * kUnitRows;
+    finish<Isa, Chains>(args, tile * kTileRows + unit_row, tokens.begin + i / kUnits, totals[i],
+                        y + i / kUnits * kTileRows + unit_row);
   }
 }
 
@@ -187,29 +204,28 @@ void with_modes(const GemmArgs& args, Body&& body) {
 }
 
 template <class Isa>
-void few_tokens(const GemmArgs& args, int64_t tile, int64_t unit_begin, int64_t unit_end,
-                int64_t token, int64_t count, const Scratch& /*scratch*/, float* y) {
+void few_tokens(const GemmArgs& args, const TileUnits& units, const TokenRange& tokens, float* y) {
   with_modes(args, [&](auto weights, auto chains) {
-    constexpr Weights kWeights = decltype(weights)::value;
+    constexpr Weights kKind = decltype(weights)::value;
     constexpr bool kChains = decltype(chains)::value;
-    switch (count) {
+    switch (tokens.count) {
       case 1:
-        return few_tokens_of<Isa, kWeights, kChains, 1>(args, tile, unit_begin, unit_end, token, y);
+        return few_tokens_of<Isa, kKind, kChains, 1>(args, units, tokens.begin, y);
       case 2:
-        return few_tokens_of<Isa, kWeights, kChains, 2>(args, tile, unit_begin, unit_end, token, y);
+        return few_tokens_of<Isa, kKind, kChains, 2>(args, units, tokens.begin, y);
       case 3:
-        return few_tokens_of<Isa, kWeights, kChains, 3>(args, tile, unit_begin, unit_end, token, y);
+        return few_tokens_of<Isa, kKind, kChains, 3>(args, units, tokens.begin, y);
       default:
-        return few_tokens_of<Isa, kWeights, kChains, 4>(args, tile, unit_begin, unit_end, token, y);
+        return few_tokens_of<Isa, kKind, kChains, 4>(args, units, tokens.begin, y);
     }
   });
 }
 
 template <class Isa>
-void many_tokens(const GemmArgs& args, int64_t tile, int64_t token, int64_t count,
+void many_tokens(const GemmArgs& args, int64_t tile, const TokenRange& tokens,
                  const Scratch& scratch, float* y) {
   with_modes(args, [&](auto weights, auto chains) {
-    many_tokens_of<Isa, decltype(weights)::value, decltype(chains)::value>(args, tile, token, count,
+    many_tokens_of<Isa, decltype(weights)::value, decltype(chains)::value>(args, tile, tokens,
                                                                            scratch, y);
   });
 }

@@ -17,9 +17,9 @@ namespace {
 
 /// A value as a type, for lambdas that need a constant (std::integral_constant without the
 /// library).
-template <typename T, T kValue>
+template <typename T, T Value>
 struct Constant {
-  static constexpr T value = kValue;
+  static constexpr T value = Value;
 };
 
 enum class Weights { kChannel, kGroup, kProgressive };
@@ -31,7 +31,7 @@ struct Totals {
 };
 
 /// What one block's weights of 16 rows bring beside their codes.
-template <class Isa, Weights kWeights>
+template <class Isa, Weights Kind>
 struct BlockScales {
   typename Isa::Floats scale;     // group
   typename Isa::Ints multiplier;  // progressive
@@ -40,10 +40,10 @@ struct BlockScales {
   static BlockScales load(const GemmArgs& args, int64_t stored_row, int64_t block) {
     BlockScales scales{};
     const int64_t at = block * args.stored_rows + stored_row;
-    if constexpr (kWeights == Weights::kGroup) {
+    if constexpr (Kind == Weights::kGroup) {
       scales.scale = Isa::from_halves(args.group_scale + at);
     }
-    if constexpr (kWeights == Weights::kProgressive) {
+    if constexpr (Kind == Weights::kProgressive) {
       scales.multiplier = Isa::from_bytes(args.multiplier + at);
       scales.offset = Isa::from_bytes(args.offset + at);
     }
@@ -58,20 +58,20 @@ inline float block_scale(const GemmArgs& args, int64_t token, int64_t block) {
 
 /// Adds blocks whose codes of x sum to `code_sum`; `sums` are Σ u·q_x, where u = q_w + 8, or the
 /// stored u for progressive weights. More than one block only for channel weights and segments.
-template <class Isa, Weights kWeights, bool kChains>
-inline void add_blocks(const BlockScales<Isa, kWeights>& scales, int32_t code_sum, float x_scale,
+template <class Isa, Weights Kind, bool Chains>
+inline void add_blocks(const BlockScales<Isa, Kind>& scales, int32_t code_sum, float x_scale,
                        typename Isa::Ints sums, Totals& totals) {
-  if constexpr (kWeights == Weights::kProgressive) {
+  if constexpr (Kind == Weights::kProgressive) {
     sums =
         Isa::add(Isa::mul(scales.multiplier, sums), Isa::mul(scales.offset, Isa::splat(code_sum)));
   } else {
     sums = Isa::sub(sums, Isa::splat(8 * code_sum));
   }
-  if constexpr (!kChains) {
+  if constexpr (!Chains) {
     Isa::store(totals.a, Isa::add(Isa::load(totals.a), sums));
   } else {
     typename Isa::Floats scale = Isa::splat(x_scale);
-    if constexpr (kWeights == Weights::kGroup) scale = Isa::mul(scale, scales.scale);
+    if constexpr (Kind == Weights::kGroup) scale = Isa::mul(scale, scales.scale);
     const typename Isa::Floats chain = Isa::as_floats(Isa::load(totals.a));
     Isa::store(totals.a, Isa::as_ints(Isa::fma(scale, Isa::to_float(sums), chain)));
   }
@@ -79,9 +79,9 @@ inline void add_blocks(const BlockScales<Isa, kWeights>& scales, int32_t code_su
 
 /// After the blocks before `block_end`: closes a chain, or the INT4 segment where an INT8 one
 /// follows.
-template <class Isa, bool kChains>
+template <class Isa, bool Chains>
 inline void close_blocks(const GemmArgs& args, int64_t token, int64_t block_end, Totals& totals) {
-  if constexpr (kChains) {
+  if constexpr (Chains) {
     if (block_end % kChainBlocks != 0 && block_end != args.blocks) return;
     Isa::store(totals.b, Isa::add(Isa::load(totals.b), Isa::as_floats(Isa::load(totals.a))));
   } else {
@@ -92,11 +92,11 @@ inline void close_blocks(const GemmArgs& args, int64_t token, int64_t block_end,
   Isa::store(totals.a, Isa::splat(int32_t{0}));
 }
 
-template <class Isa, bool kChains>
+template <class Isa, bool Chains>
 inline void finish(const GemmArgs& args, int64_t stored_row, int64_t token, const Totals& totals,
                    float* y) {
   typename Isa::Floats value = Isa::load(totals.b);
-  if constexpr (!kChains) {
+  if constexpr (!Chains) {
     const bool has_int8 = args.int4_blocks < args.blocks;
     const typename Isa::Floats scale = Isa::splat(args.x_scales[token * 2 + (has_int8 ? 1 : 0)]);
     const typename Isa::Floats sum = Isa::to_float(Isa::load(totals.a));

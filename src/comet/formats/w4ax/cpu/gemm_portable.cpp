@@ -119,9 +119,8 @@ struct Portable {
     }
   }
 
-  static void panel_sums(const uint8_t* panel, int64_t /*unit_stride*/, int64_t quads,
-                         const int8_t* x, int64_t x_stride, int64_t count,
-                         int32_t (*sums)[kPanelBlockTokens][16]) {
+  static void panel_sums(const uint8_t* panel, int64_t quads, const int8_t* x, int64_t x_stride,
+                         int64_t count, int32_t (*sums)[kPanelBlockTokens][16]) {
     for (int64_t t = 0; t < count; ++t) {
       int32_t* sum = sums[0][t];
       memset(sum, 0, sizeof(int32_t) * 16);

@@ -9,6 +9,8 @@ namespace {
 
 using cpu::GemmArgs;
 using cpu::GemmIsa;
+using cpu::TileUnits;
+using cpu::TokenRange;
 
 GemmArgs gemm_args(const LinearWeight& weight, const Meta& meta, const Activation& x) {
   const std::vector<Tensor>& tensors = weight.tensors;
@@ -33,18 +35,18 @@ GemmArgs gemm_args(const LinearWeight& weight, const Meta& meta, const Activatio
   return args;
 }
 
-/// Copies rows [begin, end) of a tile's y [count, 128] to the output, and adds the bias.
+/// Copies some rows of a tile's y [count, 128] to the output, and adds the bias.
 struct Destination {
   const Meta& meta;
   View<float, 2> out;
   const float* bias;  // [n] or null
 
-  void store(int64_t tile, int64_t begin, int64_t end, int64_t token, int64_t count,
-             const float* y) const {
-    const RowTile& rows = meta.tiles[static_cast<size_t>(tile)];
-    end = std::min(end, rows.num_rows);
-    for (int64_t t = 0; t < count; ++t) {
-      float* row = out.row(token + t) + rows.column;
+  void store(const TileUnits& units, const TokenRange& tokens, const float* y) const {
+    const RowTile& rows = meta.tiles[static_cast<size_t>(units.tile)];
+    const int64_t begin = units.begin * cpu::kUnitRows;
+    const int64_t end = std::min(units.end * cpu::kUnitRows, rows.num_rows);
+    for (int64_t t = 0; t < tokens.count; ++t) {
+      float* row = out.row(tokens.begin + t) + rows.column;
       for (int64_t i = begin; i < end; ++i) {
         const float value = y[t * cpu::kTileRows + i];
         row[i] = bias == nullptr ? value : value + bias[rows.column + i];
@@ -85,16 +87,15 @@ void run_few_tokens(Context& ctx, const GemmIsa& isa, GemmArgs args, const Desti
   ctx.pool.parallel_for((num_units + step - 1) / step, [&](int64_t task, int) {
     const int64_t end = std::min(num_units, (task + 1) * step);
     for (int64_t unit = task * step; unit < end;) {
-      const int64_t tile = unit / cpu::kUnits;
       const int64_t first = unit % cpu::kUnits;
-      const int64_t last = std::min(cpu::kUnits, first + end - unit);
+      const TileUnits units{unit / cpu::kUnits, first, std::min(cpu::kUnits, first + end - unit)};
       alignas(64) float y[cpu::kFewTokens * cpu::kTileRows];
       for (int64_t token = 0; token < args.tokens; token += group) {
-        const int64_t count = std::min(group, args.tokens - token);
-        isa.few_tokens(args, tile, first, last, token, count, {}, y);
-        to.store(tile, first * cpu::kUnitRows, last * cpu::kUnitRows, token, count, y);
+        const TokenRange tokens{token, std::min(group, args.tokens - token)};
+        isa.few_tokens(args, units, tokens, y);
+        to.store(units, tokens, y);
       }
-      unit += last - first;
+      unit += units.end - units.begin;
     }
   });
 }
@@ -109,17 +110,17 @@ void run_many_tokens(Context& ctx, const GemmIsa& isa, const GemmArgs& args,
   const int64_t num_tiles = args.stored_rows / cpu::kTileRows;
   const int64_t chunks = (args.tokens + cpu::kPanelTokens - 1) / cpu::kPanelTokens;
   ctx.pool.parallel_for(num_tiles * chunks, [&](int64_t task, int thread) {
-    const int64_t tile = task / chunks;
-    const int64_t token = task % chunks * cpu::kPanelTokens;
-    const int64_t count = std::min(cpu::kPanelTokens, args.tokens - token);
+    const TileUnits units{task / chunks, 0, cpu::kUnits};
+    const int64_t begin = task % chunks * cpu::kPanelTokens;
+    const TokenRange tokens{begin, std::min(cpu::kPanelTokens, args.tokens - begin)};
     float* y = outputs + thread * kOutputs;
-    isa.many_tokens(args, tile, token, count,
+    isa.many_tokens(args, units.tile, tokens,
                     {panels + thread * cpu::kPanelBytes, totals + thread * cpu::kTotals}, y);
-    to.store(tile, 0, cpu::kTileRows, token, count, y);
+    to.store(units, tokens, y);
   });
 }
 
-template <const GemmIsa& kIsa>
+template <const GemmIsa& Isa>
 void run(Context& ctx, const LinearWeight& weight, const Activation& x, View<float, 2> out) {
   const Meta& meta = meta_of(weight);
   COMET_CHECK(out.size(0) == x.rows && out.size(1) == weight.spec.n() && out.strides[1] == 1,
@@ -129,34 +130,34 @@ void run(Context& ctx, const LinearWeight& weight, const Activation& x, View<flo
   const GemmArgs args = gemm_args(weight, meta, x);
   const Destination to{meta, out, bias_as_float(ctx, weight.tensors[kBias])};
   if (x.rows <= cpu::kDecodeTokens) {
-    run_few_tokens(ctx, kIsa, args, to);
+    run_few_tokens(ctx, Isa, args, to);
   } else {
-    run_many_tokens(ctx, kIsa, args, to);
+    run_many_tokens(ctx, Isa, args, to);
   }
 }
 
-template <CpuIsa kIsa>
+template <CpuIsa Isa>
 bool supports(const LinearWeight& /*weight*/, const Caps& caps) {
-  return caps.cpu_isa >= kIsa;
+  return caps.cpu_isa >= Isa;
 }
 
 // Only the order counts: the newer instruction set first.
-template <CpuIsa kIsa>
+template <CpuIsa Isa>
 double cost_us(const LinearWeight& weight, const Caps& /*caps*/) {
-  return static_cast<double>(weight.bytes()) * (4 - static_cast<int>(kIsa));
+  return static_cast<double>(weight.bytes()) * (4 - static_cast<int>(Isa));
 }
 
 }  // namespace
 
 std::span<const LinearKernel> kernels() {
-  static const std::array<LinearKernel, 3> kRows{{
+  static const std::array<LinearKernel, 3> rows{{
       {"w4ax_portable", supports<CpuIsa::kPortable>, cost_us<CpuIsa::kPortable>,
        run<cpu::kPortableIsa>},
       {"w4ax_avx2", supports<CpuIsa::kAvx2>, cost_us<CpuIsa::kAvx2>, run<cpu::kAvx2Isa>},
       {"w4ax_avx512vnni", supports<CpuIsa::kAvx512Vnni>, cost_us<CpuIsa::kAvx512Vnni>,
        run<cpu::kAvx512VnniIsa>},
   }};
-  return kRows;
+  return rows;
 }
 
 }  // namespace comet::formats::w4ax

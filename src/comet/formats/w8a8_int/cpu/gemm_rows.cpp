@@ -47,7 +47,7 @@ const int32_t* code_sums(Context& ctx, const Activation& x) {
   return sums;
 }
 
-template <GemmRows kGemmRows>
+template <GemmRows Rows>
 void run(Context& ctx, const LinearWeight& weight, const Activation& x, View<float, 2> out) {
   const size_t num_parts = weight.spec.parts.size();
   COMET_CHECK(out.size(0) == x.rows && out.size(1) == weight.spec.n() && out.strides[1] == 1,
@@ -70,35 +70,35 @@ void run(Context& ctx, const LinearWeight& weight, const Activation& x, View<flo
     args.out = out.data + column;
     const int64_t step = rows_per_task(args, ctx.pool.num_threads());
     ctx.pool.parallel_for((args.n + step - 1) / step, [&](int64_t task, int) {
-      kGemmRows(args, task * step, std::min(args.n, (task + 1) * step));
+      Rows(args, task * step, std::min(args.n, (task + 1) * step));
     });
     if (weight.spec.has_bias) add_bias(weight.tensors[2 * num_parts + part], out, column);
     column += args.n;
   }
 }
 
-template <CpuIsa kIsa>
+template <CpuIsa Isa>
 bool supports(const LinearWeight& /*weight*/, const Caps& caps) {
-  return caps.cpu_isa >= kIsa;
+  return caps.cpu_isa >= Isa;
 }
 
 // Only the order counts: the newer instruction set first.
-template <CpuIsa kIsa>
+template <CpuIsa Isa>
 double cost_us(const LinearWeight& weight, const Caps& /*caps*/) {
-  return static_cast<double>(weight.bytes()) * (4 - static_cast<int>(kIsa));
+  return static_cast<double>(weight.bytes()) * (4 - static_cast<int>(Isa));
 }
 
 }  // namespace
 
 std::span<const LinearKernel> kernels() {
-  static const std::array<LinearKernel, 3> kRows{{
+  static const std::array<LinearKernel, 3> rows{{
       {"w8a8_int_portable", supports<CpuIsa::kPortable>, cost_us<CpuIsa::kPortable>,
        run<cpu::gemm_rows_portable>},
       {"w8a8_int_avx2", supports<CpuIsa::kAvx2>, cost_us<CpuIsa::kAvx2>, run<cpu::gemm_rows_avx2>},
       {"w8a8_int_avx512vnni", supports<CpuIsa::kAvx512Vnni>, cost_us<CpuIsa::kAvx512Vnni>,
        run<cpu::gemm_rows_avx512vnni>},
   }};
-  return kRows;
+  return rows;
 }
 
 }  // namespace comet::formats::w8a8_int
