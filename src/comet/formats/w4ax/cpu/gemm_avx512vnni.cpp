@@ -71,9 +71,9 @@ struct Avx512Vnni {
         const uint8_t* line = unit + (2 * p + i) * 64;
         const __m512i half0 = _mm512_loadu_si512(line);
         const __m512i half1 = _mm512_loadu_si512(line + kTileBytes / 2);
-        _mm_prefetch(reinterpret_cast<const char*>(line + kPrefetchBytes), _MM_HINT_T0);
+        _mm_prefetch(reinterpret_cast<const char*>(line + kPrefetchBytes), _MM_HINT_T1);
         _mm_prefetch(reinterpret_cast<const char*>(line + kPrefetchBytes + kTileBytes / 2),
-                     _MM_HINT_T0);
+                     _MM_HINT_T1);
         const __m512i w[4] = {low_nibbles(half0, mask), high_nibbles(half0, mask),
                               low_nibbles(half1, mask), high_nibbles(half1, mask)};
 #pragma GCC unroll 4
