@@ -124,8 +124,11 @@ Status run_throughput(const Globals& globals, const Options& options) {
   const Json tpot = percentiles(tpot_ms);
   const int64_t bytes_per_step = model->bytes_read_per_step();
   // One stream: every step reads all weights once, so its rate over the roof is the share reached.
+  // A run of one output token has no decode step.
+  const bool decodes = options.output_len > 1;
+  const auto tpot_p50_ms = tpot["p50"].get<double>();
   const double weights_gb_per_s =
-      static_cast<double>(bytes_per_step) / 1e6 / std::max(tpot["p50"].get<double>(), 1e-9);
+      decodes ? static_cast<double>(bytes_per_step) / 1e6 / tpot_p50_ms : 0.0;
   const FormatTraits traits = format_traits(*model);
   Json result = {
       {"model", options.synthetic.name.empty() ? options.model : options.synthetic.name},
@@ -143,7 +146,7 @@ Status run_throughput(const Globals& globals, const Options& options) {
       {"output_len", options.output_len},
       {"output_tokens_per_s", output_tokens / end_s},
       {"total_tokens_per_s", (output_tokens + input_tokens) / end_s},
-      {"decode_tokens_per_s_per_stream", 1e3 / std::max(tpot["p50"].get<double>(), 1e-9)},
+      {"decode_tokens_per_s_per_stream", decodes ? 1e3 / tpot_p50_ms : 0.0},
       {"prefill_tokens_per_s", input_tokens / (percentiles(ttft_ms)["p99"].get<double>() / 1e3)},
       {"ttft_ms", percentiles(ttft_ms)},
       {"tpot_ms", tpot},
@@ -159,7 +162,9 @@ Status run_throughput(const Globals& globals, const Options& options) {
                options.input_len, options.output_len);
     fmt::print("  {:.2f} output tokens/s; TTFT p50 {:.1f} ms, TPOT p50 {:.2f} ms\n",
                result["output_tokens_per_s"].get<double>(), result["ttft_ms"]["p50"].get<double>(),
-               tpot["p50"].get<double>());
+               tpot_p50_ms);
+  }
+  if (prints_text(globals) && decodes) {
     fmt::print(
         "  a decode step reads {} of weights: {:.1f} GB/s of {:.1f} GB/s measured ({:.0f} %)\n",
         bytes_text(bytes_per_step), weights_gb_per_s, read_gb_per_s,
