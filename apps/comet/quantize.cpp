@@ -27,12 +27,13 @@ struct Options {
   std::optional<int64_t> calib_length;
   bool force = false;
   // Overrides of the recipe.
-  std::optional<std::string> weights, w4, act_scale, kv, lm_head, equalize, kv_smooth;
+  std::optional<std::string> weights, w4, act_scale, kv, lm_head, equalize, kv_smooth, kv_rotate,
+      kv_rotate_values;
+  std::vector<int64_t> kv_window;  // empty, or first and recent tokens
   std::optional<double> damp, int8_share;
   std::optional<int64_t> int8_blocks;
   // Known, and not there yet: anything but these values is refused.
-  std::string kv_rotate = "off";
-  std::string kv_window = "0,0";
+
   std::string int8_rule = "fixed";
   std::string smooth = "off";
   bool resume = false;
@@ -45,10 +46,7 @@ Error not_yet(const std::string& flag, std::string_view instead) {
 
 Status refuse_unsupported(const Options& options) {
   if (options.format != "w4ax") return not_yet("--format " + options.format, "it writes w4ax");
-  if (options.kv_rotate != "off") return not_yet("--kv-rotate on", "leave it off");
-  if (options.kv_window != "0,0") {
-    return not_yet("--kv-window " + options.kv_window, "leave it at 0,0");
-  }
+
   if (options.int8_rule != "fixed") {
     return not_yet("--int8-rule " + options.int8_rule, "use --int8-rule fixed");
   }
@@ -59,12 +57,20 @@ Status refuse_unsupported(const Options& options) {
   return {};
 }
 
-Result<quant::QuantizeOptions> quantize_options(const Options& options) {
+Result<quant::QuantizeOptions> quantize_options(const Options& options,
+                                                const io::ModelConfig& config) {
   auto chosen = quant::options_of_recipe(options.recipe, options.target, false);
   if (!chosen) return chosen.error();
   if (options.weights) chosen->weights = *options.weights;
   if (options.damp) chosen->damp = *options.damp;
   if (options.kv) chosen->kv = *options.kv;
+  quant::fit_cache_options(*chosen, config);
+  if (options.kv_rotate) chosen->kv_options.rotate = *options.kv_rotate == "on";
+  if (options.kv_rotate_values) chosen->rotate_values = *options.kv_rotate_values == "on";
+  if (options.kv_window.size() == 2) {
+    chosen->kv_options.window_first = options.kv_window[0];
+    chosen->kv_options.window_recent = options.kv_window[1];
+  }
   if (options.lm_head) chosen->int8_lm_head = *options.lm_head == "int8";
   if (options.equalize) chosen->equalize = *options.equalize == "on";
   if (options.kv_smooth) chosen->smooth_keys = *options.kv_smooth == "on";
@@ -81,7 +87,7 @@ Result<quant::QuantizeOptions> quantize_options(const Options& options) {
        {formats::ActScale::kS1, formats::ActScale::kS2, formats::ActScale::kS2h}) {
     if (options.act_scale == formats::act_scale_name(scale)) chosen->act_scale = scale;
   }
-  if (const Status status = quant::check_options(*chosen); !status) return status.error();
+  if (const Status status = quant::check_options(*chosen, config); !status) return status.error();
   return *std::move(chosen);
 }
 
@@ -156,8 +162,7 @@ void print_report(const quant::QuantReport& report, const std::string& out) {
 
 Status run_quantize(const Globals& globals, const Options& options) {
   if (const Status status = refuse_unsupported(options); !status) return status;
-  const auto chosen = quantize_options(options);
-  if (!chosen) return chosen.error();
+
   auto runtime = make_runtime(globals);
   if (!runtime) return runtime.error();
   Context& ctx = (*runtime)->context();
@@ -165,6 +170,8 @@ Status run_quantize(const Globals& globals, const Options& options) {
   if (!checkpoint) return checkpoint.error();
   const auto config = io::parse_model_config(checkpoint->config(), checkpoint->config_path());
   if (!config) return config.error();
+  const auto chosen = quantize_options(options, *config);
+  if (!chosen) return chosen.error();
   if (prints_text(globals)) fmt::print("recipe {}, cache {}\n", describe(*chosen), chosen->kv);
   const auto set = calibration_set(options, *config);
   if (!set) return set.error();
@@ -211,9 +218,16 @@ void add_method_options(CLI::App& command, Options& options) {
       ->check(CLI::IsMember({"kv16", "kv8", "kv4"}));
   command.add_option("--kv-smooth", options.kv_smooth, "Fold sqrt(k/q) into the projections")
       ->check(CLI::IsMember({"on", "off"}));
-  command.add_option("--kv-rotate", options.kv_rotate, "Rotate keys and values")
+  command.add_option("--kv-rotate", options.kv_rotate, "Rotate queries and keys")
       ->check(CLI::IsMember({"on", "off"}));
-  command.add_option("--kv-window", options.kv_window, "First and last tokens kept in BF16: s,r");
+  command
+      .add_option("--kv-rotate-values", options.kv_rotate_values,
+                  "Fold a rotation of the values into the projections (default off)")
+      ->check(CLI::IsMember({"on", "off"}));
+  command.add_option("--kv-window", options.kv_window, "First and last tokens kept in BF16: s,r")
+      ->delimiter(',')
+      ->expected(2)
+      ->check(CLI::NonNegativeNumber);
 }
 
 }  // namespace

@@ -104,6 +104,7 @@ Result<models::LlamaLayer> CheckpointWriter::append_layer(const Caps& caps, int6
   format.weights = format_;
   format.config = *std::move(parsed);
   format.kv = kv_format_;
+  format.kv_options = options_.kv_options;
   return models::LlamaLayer::load(config_, layer_idx, format, tensors, caps);
 }
 
@@ -149,7 +150,10 @@ Json CheckpointWriter::manifest(const Json& sites, const Json& linears) const {
         {"group_size", formats::kBlock}}},
       {"activations",
        {{"scale", formats::act_scale_name(options_.act_scale)}, {"block_size", formats::kBlock}}},
-      {"kv_cache", {{"format", options_.kv}, {"rotate", false}, {"window", {0, 0}}}},
+      {"kv_cache",
+       {{"format", options_.kv},
+        {"rotate", options_.kv_options.rotate},
+        {"window", {options_.kv_options.window_first, options_.kv_options.window_recent}}}},
       {"layout", "tile128"},
       {"lm_head", options_.int8_lm_head ? "int8" : "bf16"},
       {"sites", sites},

@@ -69,6 +69,7 @@ Status quantize_layers(Context& ctx, const io::Checkpoint& checkpoint,
   const models::CheckpointSource source(checkpoint);
   auto hidden = embed_samples(ctx, source, config, set);
   if (!hidden) return hidden.error();
+  const LayerRun run{config, set, writer.kv_format(), request.options.kv_options};
   for (int64_t i = 0; i < config.num_layers; ++i) {
     auto layer = load_layer_weights(source, config, i);
     if (!layer) return layer.error();
@@ -79,8 +80,7 @@ Status quantize_layers(Context& ctx, const io::Checkpoint& checkpoint,
                           quantized->reports.end());
     auto bound = writer.append_layer(ctx.caps, i, *std::move(quantized));
     if (!bound) return bound.error();
-    const Status ran =
-        run_layer(ctx, *bound, config, writer.kv_format(), set, *hidden, /*update=*/true);
+    const Status ran = run_layer(ctx, *bound, run, *hidden, /*update=*/true);
     if (!ran) return ran;
     if (!all_finite(*hidden)) {
       return make_error(ErrorCode::kInvalidArgument,
@@ -152,7 +152,7 @@ Result<QuantReport> quantize_model(Context& ctx, const io::Checkpoint& checkpoin
   if (!config) return config.error();
   const auto blocks = plan_layer_blocks(request.options, *config);
   for (const Status& status :
-       {check_source(checkpoint, *config), check_options(request.options),
+       {check_source(checkpoint, *config), check_options(request.options, *config),
         blocks ? Status() : Status(blocks.error()), check_calibration(set, *config),
         check_resources(forecast(checkpoint, *config, request.options, set), request.out_dir)}) {
     if (!status) return status.error();

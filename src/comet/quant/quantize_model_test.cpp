@@ -44,6 +44,11 @@ class QuantizeModelTest : public ::testing::Test {
     return quantize_model(runtime->context(), *checkpoint, {options, folder_.file(out), force, {}},
                           set_);
   }
+  static QuantizeOptions with_window(QuantizeOptions options) {
+    options.kv_options.window_first = 2;
+    options.kv_options.window_recent = 5;
+    return options;
+  }
   /// Logits of the last token of one calibration sample.
   std::vector<float> logits_of(const std::string& name) {
     auto runtime = Runtime::cpu(detect_cpu_isa(), 1);
@@ -52,12 +57,13 @@ class QuantizeModelTest : public ::testing::Test {
     const auto model = models::load_model(checkpoint, ctx.caps, "").value();
     const std::vector<int32_t>& tokens = set_.samples[0];
     const auto count = static_cast<int32_t>(tokens.size());
-    auto cache = kv::KvCache::create(*model->format().kv, model->kv_shape(), 2, 2).value();
+    auto cache = model->make_cache(2, 1).value();
     std::vector<int32_t> positions(count);
     std::iota(positions.begin(), positions.end(), 0);
     const std::array<int32_t, 2> cu_seqlens{0, count};
     const std::array<int32_t, 1> kv_lens{count};
     std::array<int32_t, 2> pages{0, 1};
+    const std::array<int32_t, 1> slots{0};
     const std::array<int32_t, 1> sample_rows{count - 1};
     Batch batch;
     batch.tokens = tokens;
@@ -66,6 +72,7 @@ class QuantizeModelTest : public ::testing::Test {
     batch.kv_lens = kv_lens;
     batch.block_tables = {pages.data(), {1, 2}};
     batch.sample_rows = sample_rows;
+    batch.seq_slots = slots;
     const ArenaScope scope(ctx.arena);
     const Tensor logits = model->forward(ctx, batch, cache);
     return {logits.data<float>(), logits.data<float>() + logits.num_elements()};
@@ -190,6 +197,36 @@ TEST_F(QuantizeModelTest, NonFiniteWeightLeavesNothing) {
   EXPECT_NE(report.error().message.find("model.layers.1.self_attn.o_proj.weight"),
             std::string::npos);
   EXPECT_EQ(files_of(folder_.file(".")), std::set<std::string>{"model"});
+}
+
+TEST_F(QuantizeModelTest, CacheOptionsReachTheManifestAndTheModel) {
+  write_model(false);
+  ASSERT_TRUE(quantize(with_window(recipe("w4a8")), "out").ok());
+  const Json config = Json::parse(read_bytes(folder_.file("out/config.json")));
+  EXPECT_EQ(config["quantization_config"]["kv_cache"],
+            (Json{{"format", "kv4"}, {"rotate", true}, {"window", {2, 5}}}));
+  EXPECT_LT(relative_error("out"), 0.4);
+  QuantizeOptions options = with_window(recipe("w4a8"));
+  options.rotate_values = true;
+  ASSERT_TRUE(quantize(options, "values").ok());
+  EXPECT_LT(relative_error("values"), 0.4);
+  options.kv_options.window_recent = 63;  // with the 2 first ones more than the context of 64
+  EXPECT_FALSE(quantize(options, "other").ok());
+}
+
+TEST(Recipes, CacheOptionsFitTheModel) {
+  io::ModelConfig config = testing::tiny_model_config(false);
+  QuantizeOptions options = options_of_recipe("w4a8", "auto", false).value();
+  options.rotate_values = true;
+  fit_cache_options(options, config);
+  EXPECT_TRUE(options.kv_options.rotate && options.rotate_values && options.smooth_keys);
+  config.head_dim = 96;
+  fit_cache_options(options, config);
+  EXPECT_FALSE(options.kv_options.rotate || options.rotate_values);
+  EXPECT_TRUE(options.smooth_keys);
+  options.kv = "kv16";
+  fit_cache_options(options, config);
+  EXPECT_FALSE(options.smooth_keys);
 }
 
 TEST_F(QuantizeModelTest, BadRequestsAreErrors) {

@@ -1,8 +1,8 @@
 #include "comet/quant/recipe.h"
 
 #include <array>
+#include <bit>
 
-#include "comet/kv/kv_format.h"
 #include "comet/quant/weights/weight_methods.h"
 
 namespace comet::quant {
@@ -18,7 +18,7 @@ struct Recipe {
   int64_t int8_blocks;
   Granularity granularity;
   std::string_view weights;
-  bool refined;  // equalizer, sorted channels, clip search, smoothed keys
+  bool refined;  // equalizer, sorted channels, clip search, smoothed keys, rotated cache
 };
 
 constexpr std::array kRecipes{
@@ -49,6 +49,8 @@ Result<QuantizeOptions> options_of_recipe(std::string_view name, std::string_vie
     options.sort_channels = recipe.refined;
     options.search_activation_clip = recipe.refined;
     options.smooth_keys = recipe.refined;
+    options.kv_options.rotate = recipe.refined;
+
     return options;
   }
   return make_error(ErrorCode::kInvalidArgument,
@@ -56,7 +58,17 @@ Result<QuantizeOptions> options_of_recipe(std::string_view name, std::string_vie
                     name);
 }
 
-Status check_options(const QuantizeOptions& options) {
+void fit_cache_options(QuantizeOptions& options, const io::ModelConfig& config) {
+  const auto format = kv::find_kv_format(options.kv);
+  const bool narrow = format.ok() && (*format)->narrow;
+  if (!narrow) options.smooth_keys = false;
+  if (!narrow || !std::has_single_bit(static_cast<uint64_t>(config.head_dim))) {
+    options.kv_options.rotate = false;
+    options.rotate_values = false;
+  }
+}
+
+Status check_options(const QuantizeOptions& options, const io::ModelConfig& config) {
   if (options.int8_share && !(*options.int8_share >= 0.0 && *options.int8_share <= 1.0)) {
     return make_error(ErrorCode::kInvalidArgument,
                       "--int8-share {}: expected a share of the multiply-accumulates from 0 to 1",
@@ -72,7 +84,9 @@ Status check_options(const QuantizeOptions& options) {
   }
   if (const auto method = find_weight_method(options.weights); !method) return method.error();
   if (const auto kv = kv::find_kv_format(options.kv); !kv) return kv.error();
-  return {};
+  kv::KvOptions wanted = options.kv_options;
+  wanted.rotate = wanted.rotate || options.rotate_values;
+  return kv::check_kv_options(wanted, config.head_dim, config.max_position_embeddings);
 }
 
 }  // namespace comet::quant

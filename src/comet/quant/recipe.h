@@ -10,6 +10,8 @@
 
 #include "comet/base/result.h"
 #include "comet/formats/quantized_weight.h"
+#include "comet/io/model_config.h"
+#include "comet/kv/kv_format.h"
 
 namespace comet::quant {
 
@@ -26,6 +28,10 @@ struct QuantizeOptions {
   bool sort_channels = true;
   bool search_activation_clip = true;
   std::string kv = "kv4";
+  kv::KvOptions kv_options;  // rotation of q and k, BF16 window: the cache's part
+  /// Hadamard on v, folded into Wv and Wo. In no recipe: behind the equalizer it gains nothing
+  /// (comet-14m, plain and ×16) and costs one more pass over the calibration text.
+  bool rotate_values = false;
   bool smooth_keys = true;  // √(k/q), folded
   bool int8_lm_head = false;
 };
@@ -35,7 +41,11 @@ struct QuantizeOptions {
 Result<QuantizeOptions> options_of_recipe(std::string_view name, std::string_view target,
                                           bool on_cuda_before_hopper);
 
-/// Ranges and combinations; the error names the flag.
-Status check_options(const QuantizeOptions& options);
+/// Turns off what a recipe asks of the cache but this model or cache format has no use for:
+/// rotation where head_dim is no power of two; rotation and smoothing where keys are kept in BF16.
+void fit_cache_options(QuantizeOptions& options, const io::ModelConfig& config);
+
+/// Ranges and combinations; the error names the flag or field.
+Status check_options(const QuantizeOptions& options, const io::ModelConfig& config);
 
 }  // namespace comet::quant

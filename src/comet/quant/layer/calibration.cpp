@@ -102,12 +102,13 @@ Result<Matrix> embed_samples(Context& ctx, const formats::TensorSource& tensors,
   return hidden;
 }
 
-Status run_layer(Context& ctx, const models::LlamaLayer& layer, const io::ModelConfig& config,
-                 const kv::KvFormat& kv_format, const CalibrationSet& set, Matrix& hidden,
+Status run_layer(Context& ctx, const models::LlamaLayer& layer, const LayerRun& run, Matrix& hidden,
                  bool update) {
-  const int64_t max_length = longest(set);
+  const io::ModelConfig& config = run.config;
+  const int64_t max_length = longest(run.set);
   const int64_t num_pages = (max_length + kv::kPageTokens - 1) / kv::kPageTokens;
-  auto cache = kv::KvCache::create(kv_format, {config.num_kv_heads, config.head_dim}, 1, num_pages);
+  auto cache = kv::KvCache::create(run.kv_format, {config.num_kv_heads, config.head_dim}, 1,
+                                   num_pages, run.kv_options);
   if (!cache) return cache.error();
   const std::vector<float> inv_freq = io::rope_inverse_frequencies(config);
   std::vector<int32_t> positions(max_length);
@@ -115,17 +116,19 @@ Status run_layer(Context& ctx, const models::LlamaLayer& layer, const io::ModelC
   std::vector<int32_t> pages(num_pages);
   std::iota(pages.begin(), pages.end(), 0);
   int64_t begin = 0;
-  for (const auto& sample : set.samples) {
+  for (const auto& sample : run.set.samples) {
     const ArenaScope scope(ctx.arena);
     const auto count = static_cast<int32_t>(sample.size());
     const std::array<int32_t, 2> cu_seqlens{0, count};
     const std::array<int32_t, 1> kv_lens{count};
+    const std::array<int32_t, 1> slots{0};
     Batch batch;
     batch.tokens = sample;
     batch.positions = std::span(positions).first(count);
     batch.cu_seqlens = cu_seqlens;
     batch.kv_lens = kv_lens;
     batch.block_tables = {pages.data(), {1, num_pages}};
+    batch.seq_slots = slots;
     const Tensor rows = ctx.arena.alloc(DType::kF32, {count, hidden.cols});
     std::copy_n(hidden.row(begin), count * hidden.cols, rows.data<float>());
     layer.forward(ctx, batch, *cache, 0, inv_freq, rows.view<float, 2>());

@@ -34,10 +34,16 @@ Status check_calibration(const CalibrationSet& set, const io::ModelConfig& confi
 Result<Matrix> embed_samples(Context& ctx, const formats::TensorSource& tensors,
                              const io::ModelConfig& config, const CalibrationSet& set);
 
-/// Runs the layer on every sample, each with an empty cache of one layer in `kv_format`; `hidden`
+struct LayerRun {
+  const io::ModelConfig& config;
+  const CalibrationSet& set;
+  const kv::KvFormat& kv_format;
+  kv::KvOptions kv_options = {};
+};
+
+/// Runs the layer on every sample, each with an empty cache of one layer; `hidden`
 /// [num_tokens, hidden] is the input, and becomes the output when `update`.
-Status run_layer(Context& ctx, const models::LlamaLayer& layer, const io::ModelConfig& config,
-                 const kv::KvFormat& kv_format, const CalibrationSet& set, Matrix& hidden,
+Status run_layer(Context& ctx, const models::LlamaLayer& layer, const LayerRun& run, Matrix& hidden,
                  bool update);
 
 }  // namespace comet::quant

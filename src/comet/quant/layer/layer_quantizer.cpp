@@ -62,7 +62,8 @@ Status observe(Stage& s, const SiteObserver::Handler& handle) {
   auto bound = bind_float_layer(s.layer, s.config, s.ctx.caps);
   if (!bound) return bound.error();
   SiteObserver observer(*bound, handle);
-  const Status ran = run_layer(s.ctx, *bound, s.config, kv::kv32_format(), s.set, s.hidden, false);
+  const LayerRun run{s.config, s.set, kv::kv32_format()};
+  const Status ran = run_layer(s.ctx, *bound, run, s.hidden, false);
   return ran ? observer.status() : ran;
 }
 
@@ -258,6 +259,11 @@ Status prepare(Stage& s) {
   }
   if (const Status status = collect_stats(s); !status) return status;
   if (s.options.equalize) equalize(s);
+  if (s.options.rotate_values) {
+    // Behind the equalizer: rotation would spread a large V channel over its whole head.
+    fold_value_rotation(s.layer);
+    if (const Status status = collect_stats(s); !status) return status;
+  }
   if (const Status status = lay_out(s); !status) return status;
   for (size_t i = 0; s.options.search_activation_clip && i < kNumSites; ++i) {
     const StoredSite stored = store_site(s, i);

@@ -5,6 +5,7 @@
 
 #include "comet/nn/rms_norm.h"
 #include "comet/quant/fmpq/permutation.h"
+#include "comet/quant/fmpq/rotation.h"
 
 namespace comet::quant {
 namespace {
@@ -185,6 +186,28 @@ void permute_ffn_rows(LayerWeights& layer, std::span<const int32_t> order) {
   for (size_t part = 0; part < 2; ++part) {
     permute_rows(layer.weight(Site::kGateUpIn), layer.bias(Site::kGateUpIn),
                  layer.part_begin(Site::kGateUpIn, part), order);
+  }
+}
+
+void fold_value_rotation(LayerWeights& layer) {
+  const int64_t head_dim = layer.head_dim;
+  Matrix& qkv = layer.weight(Site::kQkvIn);
+  std::vector<float>& bias = layer.bias(Site::kQkvIn);
+  std::vector<float> column(head_dim);
+  for (int64_t kv_head = 0; kv_head < layer.num_kv_heads; ++kv_head) {
+    const int64_t begin = layer.part_begin(Site::kQkvIn, kValuePart) + kv_head * head_dim;
+    for (int64_t c = 0; c < qkv.cols; ++c) {
+      for (int64_t i = 0; i < head_dim; ++i) column[i] = qkv.row(begin + i)[c];
+      hadamard(column.data(), head_dim);
+      for (int64_t i = 0; i < head_dim; ++i) qkv.row(begin + i)[c] = column[i];
+    }
+    if (!bias.empty()) hadamard(bias.data() + begin, head_dim);
+  }
+  Matrix& o = layer.weight(Site::kOIn);
+  for (int64_t n = 0; n < o.rows; ++n) {
+    for (int64_t head = 0; head < layer.num_heads; ++head) {
+      hadamard(o.row(n) + head * head_dim, head_dim);
+    }
   }
 }
 

@@ -66,6 +66,10 @@ void fold_exponents(LayerWeights& layer, Site site, std::span<const int> exponen
 /// (down's columns follow by its site's layout).
 void permute_ffn_rows(LayerWeights& layer, std::span<const int32_t> order);
 
+/// v rotated by the Hadamard matrix of head_dim points in every head (a power of two), o's columns
+/// likewise.
+void fold_value_rotation(LayerWeights& layer);
+
 /// k divided and q multiplied by lambda[kv_head · head_dim/2 + pair], both channels of the pair.
 void fold_key_scales(LayerWeights& layer, std::span<const float> lambda);
 

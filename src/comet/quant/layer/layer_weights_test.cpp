@@ -26,7 +26,8 @@ class LayerWeightsTest : public ::testing::TestWithParam<bool> {
     Matrix hidden = embed_samples(runtime_->context(), source_, config_, set_).value();
     const models::LlamaLayer bound =
         bind_float_layer(layer, config_, runtime_->context().caps).value();
-    run_layer(runtime_->context(), bound, config_, kv::kv32_format(), set_, hidden, true).value();
+    const LayerRun run{config_, set_, kv::kv32_format()};
+    run_layer(runtime_->context(), bound, run, hidden, true).value();
     return hidden;
   }
 
@@ -104,6 +105,14 @@ TEST_P(LayerWeightsTest, SmoothedKeysKeepTheFunctionAndBalance) {
   fold_key_scales(layer, scales(layer));
   expect_same_function(layer, original);
   for (const float lambda : scales(layer)) EXPECT_NEAR(lambda, 1.0F, 1e-4F);
+}
+
+TEST_P(LayerWeightsTest, RotatedValuesKeepTheFunction) {
+  const LayerWeights original = load_layer_weights(source_, config_, 1).value();
+  LayerWeights layer = original;
+  fold_value_rotation(layer);
+  EXPECT_NE(layer.weight(Site::kOIn).values, original.weight(Site::kOIn).values);
+  expect_same_function(layer, original);
 }
 
 TEST_P(LayerWeightsTest, NonFiniteWeightNamesTheTensor) {
