@@ -35,9 +35,7 @@ struct Timeline {
 Json percentiles(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   const auto at = [&](double q) {
-    return values.empty()
-               ? 0.0
-               : values[static_cast<size_t>(q * static_cast<double>(values.size() - 1) + 0.5)];
+    return values.empty() ? 0.0 : values[std::lround(q * static_cast<double>(values.size() - 1))];
   };
   return {{"p50", at(0.5)}, {"p99", at(0.99)}};
 }
@@ -72,6 +70,73 @@ Result<std::vector<Timeline>> run_requests(engine::Engine& engine, const Globals
   }
   while (engine.step()) {}
   return timelines;
+}
+
+Json throughput_result(Context& ctx, const Options& options, const models::LlamaModel& model,
+                       const std::vector<Timeline>& timelines) {
+  std::vector<double> ttft_ms;
+  std::vector<double> tpot_ms;
+  double end_s = 0;
+  for (const Timeline& t : timelines) {
+    ttft_ms.push_back(t.first_s * 1e3);
+    const auto gaps = static_cast<double>(std::max<int64_t>(options.output_len - 1, 1));
+    tpot_ms.push_back((t.last_s - t.first_s) * 1e3 / gaps);
+    end_s = std::max(end_s, t.last_s);
+  }
+  const double read_gb_per_s = bench::measure_read_gb_per_s(ctx);
+  const auto output_tokens = static_cast<double>(options.num_requests * options.output_len);
+  const auto input_tokens = static_cast<double>(options.num_requests * options.input_len);
+  const Json tpot = percentiles(tpot_ms);
+  const int64_t bytes_per_step = model.bytes_read_per_step();
+  // One stream: every step reads all weights once, so its rate over the roof is the share reached.
+  // A run of one output token has no decode step.
+  const bool decodes = options.output_len > 1;
+  const auto tpot_p50_ms = tpot["p50"].get<double>();
+  const double weights_gb_per_s =
+      decodes ? static_cast<double>(bytes_per_step) / 1e6 / tpot_p50_ms : 0.0;
+  const FormatTraits traits = format_traits(model);
+  return {
+      {"model", options.synthetic.name.empty() ? options.model : options.synthetic.name},
+      {"format", model.format().weights->name},
+      {"kv", model.format().kv->name},
+      {"act_scale", traits.act_scale},
+      {"w4", traits.w4},
+      {"int8_share", traits.w4.empty() ? Json() : Json(1.0 - traits.int4_activation_share)},
+      {"lm_head", model.format().lm_head->name == "dense" ? "bf16" : "int8"},
+      {"prefix_cache", false},
+      {"cpu_isa", cpu_isa_name(ctx.caps.cpu_isa)},
+      {"num_threads", ctx.caps.num_threads},
+      {"num_requests", options.num_requests},
+      {"input_len", options.input_len},
+      {"output_len", options.output_len},
+      {"output_tokens_per_s", output_tokens / end_s},
+      {"total_tokens_per_s", (output_tokens + input_tokens) / end_s},
+      {"decode_tokens_per_s_per_stream", decodes ? 1e3 / tpot_p50_ms : 0.0},
+      {"prefill_tokens_per_s", input_tokens / (percentiles(ttft_ms)["p99"].get<double>() / 1e3)},
+      {"ttft_ms", percentiles(ttft_ms)},
+      {"tpot_ms", tpot},
+      {"weight_bytes_read_per_token", bytes_per_step},
+      {"weights_read_gb_per_s", weights_gb_per_s},
+      {"read_gb_per_s", read_gb_per_s},
+      {"read_share", weights_gb_per_s / read_gb_per_s},
+      {"peak_memory_bytes", peak_memory_bytes()}};
+}
+
+void print_result(const Json& result) {
+  fmt::print("{} {} {} ({}, {} threads): {} x {}/{}\n", result["model"].get<std::string>(),
+             result["format"].get<std::string>(), result["kv"].get<std::string>(),
+             result["cpu_isa"].get<std::string>(), result["num_threads"].get<int>(),
+             result["num_requests"].get<int64_t>(), result["input_len"].get<int64_t>(),
+             result["output_len"].get<int64_t>());
+  fmt::print("  {:.2f} output tokens/s; TTFT p50 {:.1f} ms, TPOT p50 {:.2f} ms\n",
+             result["output_tokens_per_s"].get<double>(), result["ttft_ms"]["p50"].get<double>(),
+             result["tpot_ms"]["p50"].get<double>());
+  if (result["output_len"].get<int64_t>() == 1) return;  // no decode step
+  fmt::print(
+      "  a decode step reads {} of weights: {:.1f} GB/s of {:.1f} GB/s measured ({:.0f} %)\n",
+      bytes_text(result["weight_bytes_read_per_token"].get<int64_t>()),
+      result["weights_read_gb_per_s"].get<double>(), result["read_gb_per_s"].get<double>(),
+      100 * result["read_share"].get<double>());
 }
 
 Status run_throughput(const Globals& globals, const Options& options) {
@@ -109,67 +174,8 @@ Status run_throughput(const Globals& globals, const Options& options) {
   auto timelines = run_requests(**engine, globals, options, model->config().vocab_size);
   if (!timelines) return timelines.error();
 
-  std::vector<double> ttft_ms;
-  std::vector<double> tpot_ms;
-  double end_s = 0;
-  for (const Timeline& t : *timelines) {
-    ttft_ms.push_back(t.first_s * 1e3);
-    const auto gaps = static_cast<double>(std::max<int64_t>(options.output_len - 1, 1));
-    tpot_ms.push_back((t.last_s - t.first_s) * 1e3 / gaps);
-    end_s = std::max(end_s, t.last_s);
-  }
-  const double read_gb_per_s = bench::measure_read_gb_per_s(ctx);
-  const auto output_tokens = static_cast<double>(options.num_requests * options.output_len);
-  const auto input_tokens = static_cast<double>(options.num_requests * options.input_len);
-  const Json tpot = percentiles(tpot_ms);
-  const int64_t bytes_per_step = model->bytes_read_per_step();
-  // One stream: every step reads all weights once, so its rate over the roof is the share reached.
-  // A run of one output token has no decode step.
-  const bool decodes = options.output_len > 1;
-  const auto tpot_p50_ms = tpot["p50"].get<double>();
-  const double weights_gb_per_s =
-      decodes ? static_cast<double>(bytes_per_step) / 1e6 / tpot_p50_ms : 0.0;
-  const FormatTraits traits = format_traits(*model);
-  Json result = {
-      {"model", options.synthetic.name.empty() ? options.model : options.synthetic.name},
-      {"format", model->format().weights->name},
-      {"kv", model->format().kv->name},
-      {"act_scale", traits.act_scale},
-      {"w4", traits.w4},
-      {"int8_share", traits.w4.empty() ? Json() : Json(1.0 - traits.int4_activation_share)},
-      {"lm_head", model->format().lm_head->name == "dense" ? "bf16" : "int8"},
-      {"prefix_cache", false},
-      {"cpu_isa", cpu_isa_name(ctx.caps.cpu_isa)},
-      {"num_threads", ctx.caps.num_threads},
-      {"num_requests", options.num_requests},
-      {"input_len", options.input_len},
-      {"output_len", options.output_len},
-      {"output_tokens_per_s", output_tokens / end_s},
-      {"total_tokens_per_s", (output_tokens + input_tokens) / end_s},
-      {"decode_tokens_per_s_per_stream", decodes ? 1e3 / tpot_p50_ms : 0.0},
-      {"prefill_tokens_per_s", input_tokens / (percentiles(ttft_ms)["p99"].get<double>() / 1e3)},
-      {"ttft_ms", percentiles(ttft_ms)},
-      {"tpot_ms", tpot},
-      {"weight_bytes_read_per_token", bytes_per_step},
-      {"weights_read_gb_per_s", weights_gb_per_s},
-      {"read_gb_per_s", read_gb_per_s},
-      {"read_share", weights_gb_per_s / read_gb_per_s},
-      {"peak_memory_bytes", peak_memory_bytes()}};
-  if (prints_text(globals)) {
-    fmt::print("{} {} {} ({}, {} threads): {} x {}/{}\n", result["model"].get<std::string>(),
-               result["format"].get<std::string>(), result["kv"].get<std::string>(),
-               cpu_isa_name(ctx.caps.cpu_isa), ctx.caps.num_threads, options.num_requests,
-               options.input_len, options.output_len);
-    fmt::print("  {:.2f} output tokens/s; TTFT p50 {:.1f} ms, TPOT p50 {:.2f} ms\n",
-               result["output_tokens_per_s"].get<double>(), result["ttft_ms"]["p50"].get<double>(),
-               tpot_p50_ms);
-  }
-  if (prints_text(globals) && decodes) {
-    fmt::print(
-        "  a decode step reads {} of weights: {:.1f} GB/s of {:.1f} GB/s measured ({:.0f} %)\n",
-        bytes_text(bytes_per_step), weights_gb_per_s, read_gb_per_s,
-        100 * weights_gb_per_s / read_gb_per_s);
-  }
+  const Json result = throughput_result(ctx, options, *model, *timelines);
+  if (prints_text(globals)) print_result(result);
   return write_json_result(globals, "bench throughput", result);
 }
 
