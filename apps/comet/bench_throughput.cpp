@@ -186,7 +186,7 @@ void add_bench_throughput(CLI::App& bench, const Globals& globals, Action& actio
   CLI::App& command = *bench.add_subcommand("throughput", "Offline engine throughput");
   auto* model = command.add_option("MODEL", options->model, "Model folder");
   add_synthetic_flags(command, options->synthetic);
-  command.add_option("--kv", options->kv, "Cache format: kv16 or kv4");
+  command.add_option("--kv", options->kv, "Cache format: kv16, kv8 or kv4");
   command.add_option("--kv-memory", options->kv_memory, "Memory for the cache")
       ->capture_default_str();
   const CLI::Range count(int64_t{1}, int64_t{1} << 24);

@@ -145,7 +145,8 @@ void add_eval(CLI::App& app, const Globals& globals, Action& action) {
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 24));
   command.add_option("--num-tokens", options->num_tokens, "Stop after so many tokens; 0: all")
       ->check(CLI::NonNegativeNumber);
-  command.add_option("--kv", options->kv, "Cache format: kv16 or kv4 (default: the checkpoint's)");
+  command.add_option("--kv", options->kv,
+                     "Cache format: kv16, kv8 or kv4 (default: the checkpoint's)");
   command.callback([&globals, &action, options] {
     action = [&globals, options] { return run_eval(globals, *options); };
   });

@@ -246,7 +246,8 @@ void add_generate(CLI::App& app, const Globals& globals, Action& action) {
   command.add_option("--stop", options->stop, "End before this text (repeatable)")
       ->allow_extra_args(false);
   command.add_flag("--ignore-eos", options->ignore_eos, "Go on after an end-of-text token");
-  command.add_option("--kv", options->kv, "Cache format: kv16 or kv4 (default: the checkpoint's)");
+  command.add_option("--kv", options->kv,
+                     "Cache format: kv16, kv8 or kv4 (default: the checkpoint's)");
   command.add_option("--kv-memory", options->kv_memory, "Memory for the cache")
       ->capture_default_str();
   command.add_option("--max-model-len", options->max_model_len,

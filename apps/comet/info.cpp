@@ -137,7 +137,7 @@ void add_info(CLI::App& app, const Globals& globals, Action& action) {
       *app.add_subcommand("info", "What a model is, and which kernels it would run");
   auto* model = command.add_option("MODEL", options->model, "Model folder");
   add_synthetic_flags(command, options->synthetic);
-  command.add_option("--kv", options->kv, "Cache format: kv16 or kv4");
+  command.add_option("--kv", options->kv, "Cache format: kv16, kv8 or kv4");
   command.callback([&globals, &action, options, model, &command] {
     if (model->count() + command.get_option("--synthetic")->count() != 1) {
       throw CLI::ValidationError("info", "give a MODEL folder or --synthetic NAME");
