@@ -1,6 +1,7 @@
 // Kernel rows of "dense" on the CPU: arrange the inputs, split the output channels over the pool.
 #include <algorithm>
 
+#include "comet/formats/cpu/isa_row.h"
 #include "comet/formats/dense/cpu/gemm_args.h"
 #include "comet/formats/dense/dense.h"
 
@@ -89,17 +90,6 @@ void run(Context& ctx, const GemmIsa& isa, const LinearWeight& weight, const Act
     if (weight.spec.has_bias) add_bias(weight.tensors[num_parts + part], out, column);
     column += args.n;
   }
-}
-
-template <CpuIsa Isa>
-bool supports(const LinearWeight& /*weight*/, const Caps& caps) {
-  return caps.cpu_isa >= Isa;
-}
-
-// Only the order counts: wider vectors first.
-template <CpuIsa Isa>
-double cost_us(const LinearWeight& weight, const Caps& /*caps*/) {
-  return static_cast<double>(weight.bytes()) * (4 - static_cast<int>(Isa));
 }
 
 template <const GemmIsa& Isa>

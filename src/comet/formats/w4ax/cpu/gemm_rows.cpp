@@ -1,6 +1,7 @@
 // Kernel rows of w4ax on the CPU: split the tiles over the pool, put outputs in place, add biases.
 #include <algorithm>
 
+#include "comet/formats/cpu/isa_row.h"
 #include "comet/formats/w4ax/cpu/gemm_args.h"
 #include "comet/formats/w4ax/w4ax.h"
 
@@ -134,17 +135,6 @@ void run(Context& ctx, const LinearWeight& weight, const Activation& x, View<flo
   } else {
     run_many_tokens(ctx, Isa, args, to);
   }
-}
-
-template <CpuIsa Isa>
-bool supports(const LinearWeight& /*weight*/, const Caps& caps) {
-  return caps.cpu_isa >= Isa;
-}
-
-// Only the order counts: the newer instruction set first.
-template <CpuIsa Isa>
-double cost_us(const LinearWeight& weight, const Caps& /*caps*/) {
-  return static_cast<double>(weight.bytes()) * (4 - static_cast<int>(Isa));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "comet/formats/cpu/isa_row.h"
 #include "comet/formats/w8a8_int/cpu/gemm_args.h"
 #include "comet/formats/w8a8_int/w8a8_int.h"
 
@@ -75,17 +76,6 @@ void run(Context& ctx, const LinearWeight& weight, const Activation& x, View<flo
     if (weight.spec.has_bias) add_bias(weight.tensors[2 * num_parts + part], out, column);
     column += args.n;
   }
-}
-
-template <CpuIsa Isa>
-bool supports(const LinearWeight& /*weight*/, const Caps& caps) {
-  return caps.cpu_isa >= Isa;
-}
-
-// Only the order counts: the newer instruction set first.
-template <CpuIsa Isa>
-double cost_us(const LinearWeight& weight, const Caps& /*caps*/) {
-  return static_cast<double>(weight.bytes()) * (4 - static_cast<int>(Isa));
 }
 
 }  // namespace
