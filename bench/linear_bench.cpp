@@ -99,7 +99,7 @@ QuantizedWeight random_codes(const LinearSpec& spec, const LinearBenchOptions& o
   }
   const auto groups = static_cast<size_t>(blocks * rows);
   if (weight.granularity == Granularity::kGroup) {
-    weight.group_scale.assign(groups, to_float16(0.004F));
+    weight.group_scale.assign(groups, to_float(to_float16(0.004F)));
   } else {
     weight.channel_scale.assign(static_cast<size_t>(rows), 0.004F);
   }
@@ -110,20 +110,16 @@ QuantizedWeight random_codes(const LinearSpec& spec, const LinearBenchOptions& o
   return weight;
 }
 
-Json w4ax_config(const formats::PackedLinear& packed, const LinearBenchOptions& options) {
-  return {{"quant_method", "comet"},
-          {"format", "w4ax"},
-          {"version", 1},
-          {"weights",
-           {{"bits", 4},
-            {"granularity", granularity_name(options.granularity)},
-            {"group_size", kBlock}}},
-          {"activations", {{"scale", act_scale_name(options.act_scale)}, {"block_size", kBlock}}},
-          {"kv_cache", {{"format", "kv16"}, {"rotate", false}, {"window", {0, 0}}}},
-          {"layout", "tile128"},
-          {"lm_head", "bf16"},
-          {"sites", Json::array({packed.site})},
-          {"linears", Json::array({packed.linear})}};
+Json manifest_of(const WeightFormat& format, const formats::PackedLinear& packed,
+                 const LinearBenchOptions& options) {
+  if (format.manifest == nullptr) return {};
+  formats::ManifestParts parts;
+  parts.granularity = options.granularity;
+  parts.act_scale = options.act_scale;
+  parts.kv_cache = {{"format", "kv16"}, {"rotate", false}, {"window", {0, 0}}};
+  parts.sites.push_back(packed.site);
+  parts.linears.push_back(packed.linear);
+  return format.manifest(parts);
 }
 
 Result<LinearWeight> make_linear(const WeightFormat& format, const LinearShape& shape,
@@ -134,8 +130,7 @@ Result<LinearWeight> make_linear(const WeightFormat& format, const LinearShape& 
   }
   auto packed = format.pack(random_codes(spec, options));
   if (!packed) return packed.error();
-  const Json quantization = packed->site.is_null() ? Json() : w4ax_config(*packed, options);
-  auto config = format.parse_config(quantization, "bench");
+  auto config = format.parse_config(manifest_of(format, *packed, options), "bench");
   if (!config) return config.error();
   return format.bind(spec, config->get(), PackedTensors(*std::move(packed)));
 }

@@ -120,6 +120,16 @@ struct LinearTraits {
   int64_t blocks = 0;
 };
 
+/// What quantization_config says of a whole model; a format writes the parts that it keeps.
+struct ManifestParts {
+  Granularity granularity = Granularity::kGroup;
+  ActScale act_scale = ActScale::kS2;
+  bool int8_lm_head = false;
+  Json kv_cache;                 // {"format", "rotate", "window"}
+  Json sites = Json::array();    // PackedLinear::site of every linear
+  Json linears = Json::array();  // PackedLinear::linear likewise
+};
+
 struct WeightFormat {
   std::string_view name;  // as --format and the checkpoint say it
   int version;
@@ -141,10 +151,19 @@ struct WeightFormat {
   std::span<const LinearKernel> kernels;
   /// nullptr where there is nothing to say.
   LinearTraits (*traits)(const LinearWeight& weight) = nullptr;
+  /// quantization_config as parse_config reads it; nullptr where no whole model has the format.
+  Json (*manifest)(const ManifestParts& parts) = nullptr;
+  // How quantization_config names it; disk_format is empty where no checkpoint does.
+  std::string_view quant_method = "comet";
+  std::string_view disk_format = {};
 };
 
 std::span<const WeightFormat* const> weight_formats();
 Result<const WeightFormat*> find_weight_format(std::string_view name);
+
+/// By the names in quantization_config.
+Result<const WeightFormat*> find_disk_format(std::string_view quant_method,
+                                             std::string_view disk_format);
 
 /// Sets weight.kernel to the cheapest row that supports it on this device; an error that lists what
 /// exists when there is none.

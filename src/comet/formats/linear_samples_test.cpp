@@ -49,7 +49,7 @@ double weight_value(const QuantizedWeight& w, int64_t row, int64_t i) {
   const auto group = static_cast<size_t>(i / kBlock * rows + row);
   switch (w.granularity) {
     case Granularity::kGroup:
-      return code * double{to_float(w.group_scale[group])};
+      return code * double{w.group_scale[group]};
     case Granularity::kProgressive:
       return double{w.channel_scale[static_cast<size_t>(row)]} *
              (code * w.group_multiplier[group] + w.group_offset[group]);
@@ -180,7 +180,7 @@ QuantizedWeight random_w4ax(const W4axShape& shape, uint64_t seed) {
   }
   for (int64_t i = 0; i < rows * w.site.num_blocks(); ++i) {
     if (shape.granularity == Granularity::kGroup) {
-      w.group_scale.push_back(to_float16(rng.next_uniform() * 0.1F));
+      w.group_scale.push_back(to_float(to_float16(rng.next_uniform() * 0.1F)));
     } else if (progressive) {
       w.group_multiplier.push_back(static_cast<uint8_t>(1 + rng.next_below(16)));
       w.group_offset.push_back(static_cast<int8_t>(static_cast<int>(rng.next_below(256)) - 128));
@@ -191,18 +191,13 @@ QuantizedWeight random_w4ax(const W4axShape& shape, uint64_t seed) {
 }
 
 Json w4ax_config(const QuantizedWeight& weight, const PackedLinear& packed) {
-  return {
-      {"quant_method", "comet"},
-      {"format", "w4ax"},
-      {"version", 1},
-      {"weights",
-       {{"bits", 4}, {"granularity", granularity_name(weight.granularity)}, {"group_size", 128}}},
-      {"activations", {{"scale", act_scale_name(weight.site.scale)}, {"block_size", 128}}},
-      {"kv_cache", {{"format", "kv4"}, {"rotate", true}, {"window", {0, 0}}}},
-      {"layout", "tile128"},
-      {"lm_head", "bf16"},
-      {"sites", Json::array({packed.site})},
-      {"linears", Json::array({packed.linear})}};
+  formats::ManifestParts parts;
+  parts.granularity = weight.granularity;
+  parts.act_scale = weight.site.scale;
+  parts.kv_cache = {{"format", "kv4"}, {"rotate", true}, {"window", {0, 0}}};
+  parts.sites.push_back(packed.site);
+  parts.linears.push_back(packed.linear);
+  return formats::w4ax_format().manifest(parts);
 }
 
 formats::LinearWeight bind_w4ax(const QuantizedWeight& weight, TensorMap& tensors) {

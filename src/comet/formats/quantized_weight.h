@@ -15,11 +15,11 @@ constexpr int64_t kBlock = 128;  // channels of an activation block and of a wei
 
 /// Span of one 4-bit weight scale: docs/formats.md §2.5.
 enum class Granularity { kChannel, kGroup, kProgressive };
-/// Span of one dynamic activation scale: docs/formats.md §2.4.
-enum class ActScale { kS1, kS2, kS2h };
+/// Span of one dynamic activation scale: docs/formats.md §2.4. A16: inputs stay floats.
+enum class ActScale { kS1, kS2, kS2h, kA16 };
 
 std::string_view granularity_name(Granularity granularity);  // channel, group, progressive
-std::string_view act_scale_name(ActScale scale);             // S1, S2, S2h
+std::string_view act_scale_name(ActScale scale);             // S1, S2, S2h, A16
 
 /// The input of one quantized linear. Stored order: [INT4 blocks | INT8 blocks], K padded with zero
 /// channels (at the end of the INT4 segment) to a multiple of 128.
@@ -46,7 +46,8 @@ struct QuantizedWeight {
   // Rows are the parts' rows one after another, unpadded; columns are in stored order.
   std::vector<int8_t> codes;  // [rows, k_padded]: s4 in [−8, 7]; u4 in [0, 15] for progressive
   std::vector<float> channel_scale;       // [rows]; channel and progressive
-  std::vector<Float16> group_scale;       // [k_padded/128, rows]; group
+  std::vector<float> group_scale;         // [k_padded/128, rows]; group; exact in scale_type
+  DType scale_type = DType::kF16;         // of the stored group_scale: F16 or BF16
   std::vector<uint8_t> group_multiplier;  // [k_padded/128, rows] g ∈ 1…16; progressive
   std::vector<int8_t> group_offset;       // [k_padded/128, rows] o; progressive: w8 = u·g + o
   std::vector<float> bias;                // [rows] or empty

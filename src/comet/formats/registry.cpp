@@ -14,7 +14,7 @@ std::string_view granularity_name(Granularity granularity) {
 }
 
 std::string_view act_scale_name(ActScale scale) {
-  constexpr std::array<std::string_view, 3> kNames{"S1", "S2", "S2h"};
+  constexpr std::array<std::string_view, 4> kNames{"S1", "S2", "S2h", "A16"};
   return kNames.at(static_cast<size_t>(scale));
 }
 
@@ -32,6 +32,22 @@ Result<const WeightFormat*> find_weight_format(std::string_view name) {
   }
   return make_error(ErrorCode::kUnsupported, "weight format '{}' is unknown; expected one of {}",
                     name, known);
+}
+
+Result<const WeightFormat*> find_disk_format(std::string_view quant_method,
+                                             std::string_view disk_format) {
+  std::string known;
+  for (const WeightFormat* format : weight_formats()) {
+    if (format->disk_format.empty()) continue;
+    if (format->quant_method == quant_method && format->disk_format == disk_format) return format;
+    known += (known.empty() ? "" : ", ") +
+             fmt::format("{} of {}", format->disk_format, format->quant_method);
+  }
+  return make_error(
+      ErrorCode::kUnsupported,
+      "quantization_config names format '{}' of quant_method '{}'; this version reads "
+      "{}, and models without quantization_config",
+      disk_format, quant_method, known);
 }
 
 Status plan_linear(LinearWeight& weight, const Caps& caps) {

@@ -96,7 +96,7 @@ formats::QuantizedWeight random_weight(Context& ctx, const formats::LinearSpec& 
   constexpr float kScale = 0.02F / 4.6F;
   const int64_t groups = site.num_blocks();
   if (options.granularity == formats::Granularity::kGroup) {
-    weight.group_scale.assign(groups * rows, to_float16(kScale));
+    weight.group_scale.assign(groups * rows, to_float(to_float16(kScale)));
   } else {
     weight.channel_scale.assign(
         rows, options.granularity == formats::Granularity::kChannel ? kScale : kScale / 8);

@@ -264,4 +264,19 @@ Result<std::shared_ptr<const FormatConfig>> parse_config(const Json& quantizatio
   return std::shared_ptr<const FormatConfig>(std::move(config));
 }
 
+Json manifest(const ManifestParts& parts) {
+  return {
+      {"quant_method", "comet"},
+      {"format", "w4ax"},
+      {"version", kVersion},
+      {"weights",
+       {{"bits", 4}, {"granularity", granularity_name(parts.granularity)}, {"group_size", kBlock}}},
+      {"activations", {{"scale", act_scale_name(parts.act_scale)}, {"block_size", kBlock}}},
+      {"kv_cache", parts.kv_cache},
+      {"layout", "tile128"},
+      {"lm_head", parts.int8_lm_head ? "int8" : "bf16"},
+      {"sites", parts.sites},
+      {"linears", parts.linears}};
+}
+
 }  // namespace comet::formats::w4ax

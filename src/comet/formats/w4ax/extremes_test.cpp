@@ -19,7 +19,7 @@ QuantizedWeight constant_weight(const W4axShape& shape, int8_t code, int8_t offs
   QuantizedWeight w = random_w4ax(shape, 1);
   std::fill(w.codes.begin(), w.codes.end(), code);
   std::fill(w.channel_scale.begin(), w.channel_scale.end(), 1.0F);
-  std::fill(w.group_scale.begin(), w.group_scale.end(), to_float16(1.0F));
+  std::fill(w.group_scale.begin(), w.group_scale.end(), 1.0F);
   std::fill(w.group_multiplier.begin(), w.group_multiplier.end(), uint8_t{16});
   std::fill(w.group_offset.begin(), w.group_offset.end(), offset);
   return w;

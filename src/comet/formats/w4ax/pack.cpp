@@ -32,6 +32,10 @@ size_t groups_of(const QuantizedWeight& weight) {
   return static_cast<size_t>(weight.site.num_blocks() * weight.num_rows());
 }
 
+bool fits_float16(float scale) {
+  return !std::isfinite(scale) || to_float(to_float16(scale)) == scale;
+}
+
 void check_sizes(const QuantizedWeight& weight) {
   const SiteLayout& site = weight.site;
   const auto rows = static_cast<size_t>(weight.num_rows());
@@ -48,6 +52,9 @@ void check_sizes(const QuantizedWeight& weight) {
               weight.name, weight.codes.size());
   COMET_CHECK(weight.channel_scale.size() == (group ? 0 : rows), "{}", weight.name);
   COMET_CHECK(weight.group_scale.size() == (group ? groups_of(weight) : 0), "{}", weight.name);
+  COMET_CHECK(weight.scale_type == DType::kF16 &&
+                  std::all_of(weight.group_scale.begin(), weight.group_scale.end(), fits_float16),
+              "{}: group scales that FP16 does not hold", weight.name);
   COMET_CHECK(weight.group_multiplier.size() == (progressive ? groups_of(weight) : 0), "{}",
               weight.name);
   COMET_CHECK(weight.group_offset.size() == weight.group_multiplier.size(), "{}", weight.name);
@@ -62,7 +69,7 @@ Status check_values(const QuantizedWeight& weight) {
   const bool finite = std::all_of(weight.channel_scale.begin(), weight.channel_scale.end(),
                                   [](float s) { return std::isfinite(s); }) &&
                       std::all_of(weight.group_scale.begin(), weight.group_scale.end(),
-                                  [](Float16 s) { return std::isfinite(to_float(s)); });
+                                  [](float s) { return std::isfinite(s); });
   if (!finite) {
     return make_error(ErrorCode::kInvalidArgument,
                       "'{}': a weight scale is not a finite number of its type; look for NaN or "
@@ -158,8 +165,10 @@ Result<PackedLinear> pack(const QuantizedWeight& weight) {
   add(".weight_packed", pack_codes(weight, tiles));
   if (weight.granularity == Granularity::kGroup) {
     Tensor scales = zeros(DType::kF16, {blocks, stored_rows});
-    copy_groups<Float16>(tiles, blocks, rows, const_cast<Float16*>(weight.group_scale.data()),
-                         scales.data<Float16>(), true);
+    std::vector<Float16> plain;
+    plain.reserve(weight.group_scale.size());
+    for (const float scale : weight.group_scale) plain.push_back(to_float16(scale));
+    copy_groups<Float16>(tiles, blocks, rows, plain.data(), scales.data<Float16>(), true);
     add(".weight_scale", std::move(scales));
   } else {
     Tensor scales = zeros(DType::kF32, {stored_rows});
@@ -239,9 +248,10 @@ Result<QuantizedWeight> unpack(const LinearWeight& bound) {
   const int64_t rows = weight.num_rows();
   unpack_codes(bound, meta, weight);
   if (meta.granularity == Granularity::kGroup) {
-    weight.group_scale.resize(groups_of(weight));
-    copy_groups<Float16>(meta.tiles, blocks, rows, weight.group_scale.data(),
+    std::vector<Float16> plain(groups_of(weight));
+    copy_groups<Float16>(meta.tiles, blocks, rows, plain.data(),
                          bound.tensors[kGroupScale].data<Float16>(), false);
+    for (const Float16 scale : plain) weight.group_scale.push_back(to_float(scale));
   } else {
     weight.channel_scale.resize(static_cast<size_t>(rows));
     copy_groups<float>(meta.tiles, 1, rows, weight.channel_scale.data(),

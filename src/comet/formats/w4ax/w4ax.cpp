@@ -164,6 +164,8 @@ const WeightFormat& w4ax_format() {
       .reference_linear = w4ax::reference_linear,
       .kernels = w4ax::kernels(),
       .traits = w4ax::traits,
+      .manifest = w4ax::manifest,
+      .disk_format = "w4ax",
   };
   return format;
 }

@@ -71,6 +71,7 @@ std::vector<RowTile> row_tiles(std::span<const int64_t> part_rows);
 // The parts of the record, one file each.
 Result<std::shared_ptr<const FormatConfig>> parse_config(const Json& quantization_config,
                                                          const std::string& source);
+Json manifest(const ManifestParts& parts);
 Result<PackedLinear> pack(const QuantizedWeight& weight);
 Result<QuantizedWeight> unpack(const LinearWeight& weight);
 /// Bytes of the packed nibbles of these parts.

@@ -51,23 +51,24 @@ double grid_error(const float* w, const float* importance, int64_t count, const 
 Levels symmetric(float step) { return {step, 0.0F, -8.0F, 7.0F}; }
 
 /// absmax · ratio / 7 as the stored type would hold it.
-float stored_scale(float largest, float ratio, Granularity granularity) {
+float stored_scale(float largest, float ratio, GridKind kind) {
   const float scale = largest * ratio / kMaxCode;
-  if (granularity != Granularity::kGroup) return scale;
+  if (kind.granularity != Granularity::kGroup) return scale;
+  if (kind.scale_type == DType::kBF16) return to_float(to_bfloat16(scale));
   constexpr float kMaxFloat16 = 65504.0F;
   return to_float(to_float16(std::min(scale, kMaxFloat16)));
 }
 
 /// Scale of one symmetric span (a row or a group).
-float symmetric_scale(const float* w, const float* importance, int64_t count,
-                      Granularity granularity, bool search) {
+float symmetric_scale(const float* w, const float* importance, int64_t count, GridKind kind,
+                      bool search) {
   const float largest = absmax(w, count);
-  float best = stored_scale(largest, 1.0F, granularity);
+  float best = stored_scale(largest, 1.0F, kind);
   if (!search || largest == 0.0F) return best;
   double least = grid_error(w, importance, count, symmetric(best));
   for (int i = 1; i < kNumRatios; ++i) {
     const float ratio = static_cast<float>(40 - i) / 40.0F;
-    const float scale = stored_scale(largest, ratio, granularity);
+    const float scale = stored_scale(largest, ratio, kind);
     const double error = grid_error(w, importance, count, symmetric(scale));
     if (error < least) {
       least = error;
@@ -125,16 +126,15 @@ ProgressiveGroup progressive_group(const float* w, const float* importance, floa
 void choose_row(WeightGrid& grid, const Matrix& stored, const float* importance, bool search,
                 int64_t row) {
   const float* w = stored.row(row);
+  const GridKind kind{grid.granularity, grid.scale_type};
   switch (grid.granularity) {
     case Granularity::kChannel:
-      grid.channel_scale[row] =
-          symmetric_scale(w, importance, stored.cols, grid.granularity, search);
+      grid.channel_scale[row] = symmetric_scale(w, importance, stored.cols, kind, search);
       return;
     case Granularity::kGroup:
       for (int64_t g = 0; g < grid.num_groups; ++g) {
-        const float scale = symmetric_scale(w + g * kBlock, importance + g * kBlock, kBlock,
-                                            grid.granularity, search);
-        grid.group_scale[g * grid.num_rows + row] = to_float16(scale);  // exact
+        grid.group_scale[g * grid.num_rows + row] =
+            symmetric_scale(w + g * kBlock, importance + g * kBlock, kBlock, kind, search);
       }
       return;
     case Granularity::kProgressive: {
@@ -167,29 +167,30 @@ Levels WeightGrid::levels(int64_t row, int64_t group) const {
     case Granularity::kChannel:
       return symmetric(channel_scale[row]);
     case Granularity::kGroup:
-      return symmetric(to_float(group_scale[i]));
+      return symmetric(group_scale[i]);
     case Granularity::kProgressive:
       return progressive_levels(channel_scale[row], {group_multiplier[i], group_offset[i]});
   }
   return {};
 }
 
-WeightGrid choose_grid(ThreadPool& pool, const Matrix& stored, Granularity granularity, bool search,
+WeightGrid choose_grid(ThreadPool& pool, const Matrix& stored, GridKind kind, bool search,
                        std::span<const float> importance) {
   COMET_CHECK(stored.cols % kBlock == 0, "{} stored channels", stored.cols);
   COMET_CHECK(importance.empty() || static_cast<int64_t>(importance.size()) == stored.cols,
               "{} importances for {} channels", importance.size(), stored.cols);
   WeightGrid grid;
-  grid.granularity = granularity;
+  grid.granularity = kind.granularity;
+  grid.scale_type = kind.scale_type;
   grid.num_rows = stored.rows;
   grid.num_groups = stored.cols / kBlock;
   const int64_t num_cells = grid.num_rows * grid.num_groups;
-  if (granularity == Granularity::kGroup) {
+  if (kind.granularity == Granularity::kGroup) {
     grid.group_scale.resize(num_cells);
   } else {
     grid.channel_scale.resize(grid.num_rows);
   }
-  if (granularity == Granularity::kProgressive) {
+  if (kind.granularity == Granularity::kProgressive) {
     grid.group_multiplier.resize(num_cells);
     grid.group_offset.resize(num_cells);
   }

@@ -26,13 +26,20 @@ inline float level_value(const Levels& levels, float code) {
   return levels.base + levels.step * code;
 }
 
+/// Span of a scale, and the type that group scales are stored in (F16 or BF16).
+struct GridKind {
+  formats::Granularity granularity = formats::Granularity::kChannel;
+  DType scale_type = DType::kF16;
+};
+
 struct WeightGrid {
   formats::Granularity granularity = formats::Granularity::kChannel;
+  DType scale_type = DType::kF16;
   int64_t num_rows = 0;
   int64_t num_groups = 0;
   // As in QuantizedWeight; what the granularity does not use stays empty.
   std::vector<float> channel_scale;
-  std::vector<Float16> group_scale;
+  std::vector<float> group_scale;
   std::vector<uint8_t> group_multiplier;
   std::vector<int8_t> group_offset;
 
@@ -42,7 +49,8 @@ struct WeightGrid {
 /// The grid for `stored` [rows, k_padded]. Plain: scales from absmax (from the range, for
 /// progressive groups). `search`: the candidate with the least Σ importance·(w − level)² of each
 /// span; `importance` [k_padded] or empty for equal channels; ties go to the larger range.
-WeightGrid choose_grid(ThreadPool& pool, const Matrix& stored, formats::Granularity granularity,
-                       bool search, std::span<const float> importance);
+/// Group scales are rounded to `scale_type` (F16 or BF16).
+WeightGrid choose_grid(ThreadPool& pool, const Matrix& stored, GridKind kind, bool search,
+                       std::span<const float> importance);
 
 }  // namespace comet::quant

@@ -9,6 +9,10 @@ namespace {
 
 using formats::kBlock;
 
+GridKind grid_kind(const WeightProblem& problem) {
+  return {problem.granularity, problem.scale_type};
+}
+
 std::vector<int8_t> nearest_codes(ThreadPool& pool, const Matrix& stored, const WeightGrid& grid) {
   std::vector<int8_t> codes(stored.values.size());
   pool.parallel_for(stored.rows, [&](int64_t row, int) {
@@ -25,14 +29,14 @@ std::vector<int8_t> nearest_codes(ThreadPool& pool, const Matrix& stored, const 
 
 Result<CodedWeight> round_to_nearest(ThreadPool& pool, const WeightProblem& problem) {
   CodedWeight coded;
-  coded.grid = choose_grid(pool, problem.stored, problem.granularity, false, {});
+  coded.grid = choose_grid(pool, problem.stored, grid_kind(problem), false, {});
   coded.codes = nearest_codes(pool, problem.stored, coded.grid);
   return coded;
 }
 
 Result<CodedWeight> clip_searched(ThreadPool& pool, const WeightProblem& problem) {
   CodedWeight coded;
-  coded.grid = choose_grid(pool, problem.stored, problem.granularity, true, problem.importance);
+  coded.grid = choose_grid(pool, problem.stored, grid_kind(problem), true, problem.importance);
   coded.codes = nearest_codes(pool, problem.stored, coded.grid);
   return coded;
 }
@@ -43,7 +47,7 @@ Result<CodedWeight> gptq(ThreadPool& pool, const WeightProblem& problem) {
   auto factor = factor_hessian(pool, *problem.hessian, problem.damp, problem.name);
   if (!factor) return factor.error();
   CodedWeight coded;
-  coded.grid = choose_grid(pool, problem.stored, problem.granularity, true, problem.importance);
+  coded.grid = choose_grid(pool, problem.stored, grid_kind(problem), true, problem.importance);
   coded.codes.resize(problem.stored.values.size());
   code_with_feedback(pool, problem.stored, coded.grid, *factor, coded.codes);
   return coded;

@@ -22,6 +22,7 @@ struct WeightProblem {
   std::span<const float> importance;         // [k_padded] mean square of each stored input channel
   const SymmetricMatrix* hessian = nullptr;  // of quantized stored inputs, where needs_hessian
   double damp = 0.01;
+  DType scale_type = DType::kF16;  // of group scales
 };
 
 struct CodedWeight {

@@ -121,7 +121,7 @@ TEST(WeightGrid, ScalesAreRoundedBeforeCoding) {
     float largest = 0.0F;
     for (int64_t c = 0; c < 128; ++c) largest = std::max(largest, std::fabs(w.row(n)[c]));
     const float scale = to_float(to_float16(largest / 7.0F));
-    EXPECT_EQ(to_float(coded->grid.group_scale[n]), scale);
+    EXPECT_EQ(coded->grid.group_scale[n], scale);
     for (int64_t c = 0; c < 128; ++c) {
       const double exact = static_cast<double>(w.row(n)[c]) / scale;
       EXPECT_LE(std::fabs(exact - coded->codes[n * 128 + c]), 0.5001);
