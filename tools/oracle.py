@@ -2,7 +2,7 @@
 """Remake the goldens that need PyTorch and transformers (./dev oracle).
 
 Writes tests/data/llama/<name>/{config.json, model.safetensors, golden.safetensors}: tiny random FP32 checkpoints of
-LLaMA-2, LLaMA-3 and LLaMA-3.2 make, what transformers computes for them in FP32 on the CPU (logits of a prompt, greedy
+LLaMA-2, LLaMA-3, LLaMA-3.2, Mistral, Qwen2 and Qwen3 make, what transformers computes for them in FP32 on the CPU (logits of a prompt, greedy
 continuation), and the same of models/demo in tests/data/llama/demo/golden.safetensors. The goldens are committed;
 `./dev test` needs neither package.
 """
@@ -13,7 +13,7 @@ import shutil
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, CONFIG_MAPPING
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROMPT_TOKENS = 40
@@ -31,6 +31,13 @@ VARIANTS = {
                                        original_max_position_embeddings=32)),
     "biases": dict(num_key_value_heads=2, rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=False,
                    attention_bias=True, mlp_bias=True),
+    # The prompt and its continuation stay within the sliding window.
+    "mistral": dict(model_type="mistral", num_key_value_heads=2, rms_norm_eps=1e-5, rope_theta=10000.0,
+                    sliding_window=64, tie_word_embeddings=False),
+    "qwen2": dict(model_type="qwen2", num_key_value_heads=2, rms_norm_eps=1e-6, rope_theta=1000000.0,
+                  use_sliding_window=False, tie_word_embeddings=True),
+    "qwen3": dict(model_type="qwen3", num_key_value_heads=2, head_dim=32, rms_norm_eps=1e-6, rope_theta=1000000.0,
+                  use_sliding_window=False, tie_word_embeddings=False),
 }
 
 
@@ -48,7 +55,9 @@ def run(model, prompt, logit_rows):
 
 def make_variant(name, settings, out):
     torch.manual_seed(sum(name.encode()))
-    model = LlamaForCausalLM(LlamaConfig(**COMMON, **settings)).float().eval()
+    settings = dict(settings)
+    config = CONFIG_MAPPING[settings.pop("model_type", "llama")](**COMMON, **settings)
+    model = AutoModelForCausalLM.from_config(config).float().eval()
     for key, value in model.named_parameters():
         if "norm" in key:
             value.data = 1 + 0.3 * torch.randn_like(value)

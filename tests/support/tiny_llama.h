@@ -1,4 +1,5 @@
-// A LLaMA of two layers with random weights, in memory or as a checkpoint, for tests of quant.
+// A decoder of two layers with random weights, of each family, in memory or as a checkpoint, for
+// tests of quant.
 #pragma once
 
 #include <cmath>
@@ -25,9 +26,14 @@ inline quant::Matrix random_matrix(int64_t rows, int64_t cols, uint64_t seed, fl
 }
 
 /// Channels of no site but one are a multiple of 128; two query heads share a KV head.
-inline Json tiny_config(bool biases) {
-  return {{"architectures", {"LlamaForCausalLM"}},
-          {"model_type", "llama"},
+enum class TinyModel { kLlama, kBiases, kQwen2, kQwen3 };
+
+inline Json tiny_config(TinyModel variant) {
+  const bool biases = variant == TinyModel::kBiases;
+  const char* name = variant == TinyModel::kQwen2   ? "Qwen2ForCausalLM"
+                     : variant == TinyModel::kQwen3 ? "Qwen3ForCausalLM"
+                                                    : "LlamaForCausalLM";
+  return {{"architectures", {name}},
           {"vocab_size", 160},
           {"max_position_embeddings", 64},
           {"rms_norm_eps", 1e-5},
@@ -46,8 +52,8 @@ inline Json tiny_config(bool biases) {
           {"head_dim", 32}};
 }
 
-inline io::ModelConfig tiny_model_config(bool biases) {
-  return io::parse_model_config(tiny_config(biases), "config.json").value();
+inline io::ModelConfig tiny_model_config(TinyModel variant) {
+  return io::parse_model_config(tiny_config(variant), "config.json").value();
 }
 
 inline Tensor random_tensor(const Shape& shape, uint64_t seed, float mean, float scale) {
@@ -71,9 +77,9 @@ inline NamedTensors tiny_tensors(const io::ModelConfig& config) {
   };
   add("model.embed_tokens.weight", {config.vocab_size, config.hidden_size}, 0.0F, 0.5F);
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    const std::string layer = fmt::format("model.layers.{}.", i);
-    add(layer + "input_layernorm.weight", {config.hidden_size}, 1.0F, 0.2F);
-    add(layer + "post_attention_layernorm.weight", {config.hidden_size}, 1.0F, 0.2F);
+    for (const models::NormSpec& norm : models::llama_norm_specs(config, i)) {
+      add(norm.name, {norm.size}, 1.0F, 0.2F);
+    }
     for (const formats::LinearSpec& spec : models::llama_linear_specs(config, i)) {
       for (size_t p = 0; p < spec.parts.size(); ++p) {
         const float scale = 1.0F / std::sqrt(static_cast<float>(spec.k));
@@ -107,11 +113,11 @@ inline quant::CalibrationSet random_samples(int64_t count, int64_t length, uint6
 }
 
 /// Writes the tiny model, with a stand-in for a tokenizer file.
-inline void write_tiny_checkpoint(const std::string& directory, bool biases,
+inline void write_tiny_checkpoint(const std::string& directory, TinyModel variant,
                                   const NamedTensors& tensors) {
   std::filesystem::remove_all(directory);
   std::filesystem::create_directories(directory);
-  io::write_file_atomic(directory + "/config.json", tiny_config(biases).dump()).value();
+  io::write_file_atomic(directory + "/config.json", tiny_config(variant).dump()).value();
   io::write_file_atomic(directory + "/tokenizer.json", "{}").value();
   auto writer = io::SafetensorsWriter::create(directory).value();
   for (const auto& [name, tensor] : tensors) writer.append(name, tensor).value();

@@ -7,13 +7,13 @@
 #include <utility>
 
 #include "comet/base/json.h"
+#include "comet/io/architecture.h"
 #include "comet/io/config_fields.h"
 #include "comet/io/file.h"
 
 namespace comet::io {
 namespace {
 
-constexpr const char* kArchitecture = "LlamaForCausalLM";
 constexpr int64_t kMaxVocab = 4 << 20;
 constexpr int64_t kMaxHidden = 65536;
 constexpr int64_t kMaxIntermediate = 1 << 20;
@@ -22,21 +22,6 @@ constexpr int64_t kMaxHeads = 4096;
 constexpr int64_t kMaxHeadDim = 512;
 constexpr int64_t kMaxAttentionWidth = 131072;  // num_attention_heads * head_dim
 constexpr int64_t kMaxPositions = 1 << 26;
-
-void check_architecture(ConfigFields& fields) {
-  const Json* names = fields.find("architectures");
-  if (names == nullptr) {
-    const auto model_type = fields.string("model_type");
-    if (model_type != "llama") {
-      fields.unsupported("model_type", model_type.value_or("missing"),
-                         "supported: llama (architectures: LlamaForCausalLM)");
-    }
-    return;
-  }
-  if (!names->is_array() || names->size() != 1 || (*names)[0] != kArchitecture) {
-    fields.unsupported("architectures", shown(*names), "supported: [\"LlamaForCausalLM\"]");
-  }
-}
 
 /// Settings that change the arithmetic in ways Comet does not implement.
 void check_unsupported(ConfigFields& fields) {
@@ -49,35 +34,24 @@ void check_unsupported(ConfigFields& fields) {
     fields.unsupported("pretraining_tp", std::to_string(*tp),
                        "supported: 1 (the weights are the same; set it to 1)");
   }
-  if (const Json* window = fields.find("sliding_window");
-      window != nullptr && fields.boolean("use_sliding_window").value_or(true)) {
-    fields.unsupported("sliding_window", shown(*window), "supported: null (full attention)");
-  }
   const auto rotary = fields.number("partial_rotary_factor", 0, 1);
   if (rotary && *rotary != 1) {
     fields.unsupported("partial_rotary_factor", std::to_string(*rotary), "supported: 1");
   }
-  if (const Json* types = fields.find("layer_types")) {
-    const bool all_full =
-        types->is_array() &&
-        std::all_of(types->begin(), types->end(), [](auto& t) { return t == "full_attention"; });
-    if (!all_full) {
-      fields.unsupported("layer_types", shown(*types), "supported: full_attention in every layer");
-    }
-  }
 }
 
-void read_sizes(ConfigFields& fields, ModelConfig& config) {
+void read_sizes(ConfigFields& fields, const Architecture& row, ModelConfig& config) {
   config.vocab_size = fields.required_integer("vocab_size", 1, kMaxVocab);
   config.hidden_size = fields.required_integer("hidden_size", 1, kMaxHidden);
   config.intermediate_size = fields.required_integer("intermediate_size", 1, kMaxIntermediate);
   config.num_layers = fields.required_integer("num_hidden_layers", 1, kMaxLayers);
   config.num_heads = fields.required_integer("num_attention_heads", 1, kMaxHeads);
-  config.num_kv_heads =
-      fields.integer("num_key_value_heads", 1, kMaxHeads).value_or(config.num_heads);
-  config.max_position_embeddings =
-      fields.integer("max_position_embeddings", 1, kMaxPositions).value_or(2048);
-  const auto head_dim = fields.integer("head_dim", 2, kMaxHeadDim);
+  config.num_kv_heads = fields.integer("num_key_value_heads", 1, kMaxHeads)
+                            .value_or(row.num_kv_heads > 0 ? row.num_kv_heads : config.num_heads);
+  config.max_position_embeddings = fields.integer("max_position_embeddings", 1, kMaxPositions)
+                                       .value_or(row.max_position_embeddings);
+  auto head_dim = fields.integer("head_dim", 2, kMaxHeadDim);
+  if (!head_dim && row.head_dim > 0) head_dim = row.head_dim;
   config.head_dim = head_dim.value_or(config.hidden_size / config.num_heads);
   if (fields.error()) return;
 
@@ -197,15 +171,23 @@ Result<ModelConfig> parse_model_config(const Json& json, const std::string& sour
   }
   ConfigFields fields(json, source);
   ModelConfig config;
-  check_architecture(fields);
-  config.architecture = kArchitecture;
+  const Architecture& row = find_architecture(fields);
+  config.architecture = row.name;
+  config.qk_norm = row.qk_norm;
   check_unsupported(fields);
-  read_sizes(fields, config);
+  read_sizes(fields, row, config);
+  config.sliding_window = read_sliding_window(fields, json, row);
+  if (config.sliding_window > 0) {
+    config.max_position_embeddings =
+        std::min(config.max_position_embeddings, config.sliding_window);
+  }
   read_rope(fields, config);
   read_dtype(fields, config);
   config.rms_norm_eps = fields.number("rms_norm_eps", 0, 1).value_or(1e-6);
   config.tie_word_embeddings = fields.boolean("tie_word_embeddings").value_or(false);
-  config.attention_bias = fields.boolean("attention_bias").value_or(false);
+  config.o_bias = row.attention_bias == AttentionBias::kConfigured &&
+                  fields.boolean("attention_bias").value_or(false);
+  config.qkv_bias = config.o_bias || row.attention_bias == AttentionBias::kQkv;
   config.mlp_bias = fields.boolean("mlp_bias").value_or(false);
   config.bos_token_id = fields.integer("bos_token_id", 0, INT32_MAX);
   config.eos_token_ids = fields.token_ids("eos_token_id");

@@ -1,6 +1,7 @@
-// ModelConfig: what config.json says about a LLaMA model (LLaMA-2, 3, 3.1, 3.2), checked and
-// bounded, so that models may allocate by it. A setting Comet cannot run is kUnsupported, never
-// ignored. Callers: models, quant, apps. GenerationConfig: the optional generation_config.json.
+// ModelConfig: what config.json says about a model of a known architecture (LLaMA, Mistral, Qwen2,
+// Qwen3), checked and bounded, so that models may allocate by it. A setting Comet cannot run is
+// kUnsupported, never ignored. Callers: models, quant, apps. GenerationConfig: the optional
+// generation_config.json.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +30,7 @@ struct RopeScaling {
 };
 
 struct ModelConfig {
-  std::string architecture;  // "LlamaForCausalLM"
+  std::string architecture;  // "LlamaForCausalLM": a row of architecture.h
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
   int64_t intermediate_size = 0;
@@ -37,13 +38,18 @@ struct ModelConfig {
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;
   int64_t head_dim = 0;
-  int64_t max_position_embeddings = 0;
+  int64_t max_position_embeddings = 0;  // longest context; at most sliding_window
   double rms_norm_eps = 1e-6;
   double rope_theta = 10000;
   std::optional<RopeScaling> rope_scaling;  // empty: plain RoPE
   bool tie_word_embeddings = false;
-  bool attention_bias = false;
+  bool qkv_bias = false;
+  bool o_bias = false;
   bool mlp_bias = false;
+  bool qk_norm = false;  // Qwen3: RMSNorm on every head of q and k, before RoPE
+  /// Tokens that a position sees; 0: all. Full attention is the same up to that context, which
+  /// therefore bounds max_position_embeddings.
+  int64_t sliding_window = 0;
   std::optional<int64_t> bos_token_id;
   std::vector<int64_t> eos_token_ids;
   std::optional<DType> dtype;  // as config.json says (torch_dtype or dtype); tensors decide

@@ -109,7 +109,9 @@ TEST(ModelConfig, OptionalParts) {
                                      {"comet_kv_cache", {{"format", "kv4"}}}});
   const ModelConfig config = parsed(json);
   EXPECT_EQ(config.head_dim, 64);
-  EXPECT_TRUE(config.attention_bias && config.mlp_bias && config.tie_word_embeddings);
+  EXPECT_TRUE(config.qkv_bias && config.o_bias && config.mlp_bias && config.tie_word_embeddings);
+  EXPECT_EQ(config.sliding_window, 0);
+  EXPECT_EQ(config.max_position_embeddings, 131072);
   EXPECT_TRUE(config.eos_token_ids.empty());
   EXPECT_FALSE(config.bos_token_id.has_value());
   EXPECT_FALSE(config.rope_scaling.has_value());
@@ -117,17 +119,67 @@ TEST(ModelConfig, OptionalParts) {
   EXPECT_EQ((*config.comet_kv_cache)["format"], "kv4");
 }
 
+TEST(ModelConfig, Mistral) {
+  const Json v01 = Json::parse(R"({"architectures": ["MistralForCausalLM"], "vocab_size": 32000,
+      "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+      "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 32768,
+      "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "sliding_window": 4096,
+      "model_type": "mistral", "attention_bias": true})");
+  const ModelConfig config = parsed(v01);
+  EXPECT_EQ(config.architecture, "MistralForCausalLM");
+  EXPECT_FALSE(config.qkv_bias || config.o_bias || config.qk_norm);  // it has no such field
+  EXPECT_EQ(config.sliding_window, 4096);
+  EXPECT_EQ(config.max_position_embeddings, 4096);  // beyond it full attention would differ
+  const ModelConfig v03 = parsed(with(v01, {{"sliding_window", Json()}, {"head_dim", 64}}));
+  EXPECT_EQ(v03.sliding_window, 0);
+  EXPECT_EQ(v03.max_position_embeddings, 32768);
+  EXPECT_EQ(v03.head_dim, 64);
+  Json silent = v01;  // transformers' default for the family
+  silent.erase("sliding_window");
+  EXPECT_EQ(parsed(silent).sliding_window, 4096);
+  for (const Json& bad : {Json(0), Json(-1), Json("all")}) {
+    EXPECT_FALSE(parse_model_config(with(v01, {{"sliding_window", bad}}), "c").ok()) << bad;
+  }
+}
+
+TEST(ModelConfig, Qwen) {
+  const Json qwen2 = Json::parse(R"({"architectures": ["Qwen2ForCausalLM"], "vocab_size": 152064,
+      "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
+      "num_attention_heads": 28, "num_key_value_heads": 4, "max_position_embeddings": 32768,
+      "max_window_layers": 28, "sliding_window": 131072, "use_sliding_window": false,
+      "rope_theta": 1000000.0, "model_type": "qwen2", "tie_word_embeddings": false})");
+  const ModelConfig config = parsed(qwen2);
+  EXPECT_TRUE(config.qkv_bias);
+  EXPECT_FALSE(config.o_bias || config.mlp_bias || config.qk_norm);
+  EXPECT_EQ(config.sliding_window, 0);
+  EXPECT_EQ(config.head_dim, 128);
+  const Json windowed = with(qwen2, {{"use_sliding_window", true}, {"sliding_window", 1024}});
+  EXPECT_EQ(parsed(windowed).max_position_embeddings, 1024);
+  const Json full_layers = with(windowed, {{"layer_types", {"full_attention"}}});
+  EXPECT_EQ(parsed(full_layers).max_position_embeddings, 32768);
+  const Json sliding = with(windowed, {{"layer_types", {"full_attention", "sliding_attention"}}});
+  EXPECT_EQ(parsed(sliding).max_position_embeddings, 1024);
+
+  Json qwen3 = with(qwen2, {{"architectures", {"Qwen3ForCausalLM"}}, {"attention_bias", false}});
+  EXPECT_TRUE(parsed(qwen3).qk_norm);
+  EXPECT_FALSE(parsed(qwen3).qkv_bias);
+  qwen3["hidden_size"] = 1024;  // head_dim does not follow from it
+  EXPECT_EQ(parsed(qwen3).head_dim, 128);
+  EXPECT_TRUE(parsed(with(qwen3, {{"attention_bias", true}})).o_bias);
+}
+
 TEST(ModelConfig, UnsupportedSettingsNameFieldAndSupport) {
   const std::vector<Json> changes = {
-      {{"architectures", {"MistralForCausalLM"}}},
+      {{"architectures", {"GemmaForCausalLM"}}},
+      {{"architectures", {"LlamaForCausalLM", "MistralForCausalLM"}}},
       {{"architectures", Json::array()}},
       {{"architectures", "LlamaForCausalLM"}},
-      {{"architectures", nullptr}, {"model_type", "qwen2"}},
+      {{"architectures", nullptr}, {"model_type", "qwen2_moe"}},
       {{"hidden_act", "gelu"}},
       {{"pretraining_tp", 2}},
-      {{"sliding_window", 4096}},
       {{"partial_rotary_factor", 0.5}},
-      {{"layer_types", {"full_attention", "sliding_attention"}}},
+      {{"layer_types", {"full_attention", "linear_attention"}}},
+      {{"layer_types", "full_attention"}},
       {{"torch_dtype", "float64"}},
   };
   for (const Json& change : changes) {

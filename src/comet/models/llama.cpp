@@ -7,6 +7,7 @@
 #include "comet/base/json.h"
 #include "comet/ops/add/add.h"
 #include "comet/ops/embedding/embedding.h"
+#include "comet/ops/rms_norm/rms_norm.h"
 #include "comet/ops/rope/rope.h"
 
 namespace comet::models {
@@ -36,8 +37,8 @@ std::vector<formats::LinearSpec> llama_linear_specs(const io::ModelConfig& confi
        {"q_proj", "k_proj", "v_proj"},
        {q_rows, kv_rows, kv_rows},
        config.hidden_size,
-       config.attention_bias},
-      {attn + "o_proj", attn, {"o_proj"}, {config.hidden_size}, q_rows, config.attention_bias},
+       config.qkv_bias},
+      {attn + "o_proj", attn, {"o_proj"}, {config.hidden_size}, q_rows, config.o_bias},
       {mlp + "gate_up_proj",
        mlp,
        {"gate_proj", "up_proj"},
@@ -48,18 +49,27 @@ std::vector<formats::LinearSpec> llama_linear_specs(const io::ModelConfig& confi
   };
 }
 
+std::vector<NormSpec> llama_norm_specs(const io::ModelConfig& config, int64_t layer_idx) {
+  const std::string layer = fmt::format("model.layers.{}.", layer_idx);
+  std::vector<NormSpec> specs{
+      {layer + "input_layernorm.weight", config.hidden_size, &LlamaLayer::attn_norm},
+      {layer + "post_attention_layernorm.weight", config.hidden_size, &LlamaLayer::mlp_norm}};
+  if (config.qk_norm) {
+    specs.push_back({layer + "self_attn.q_norm.weight", config.head_dim, &LlamaLayer::q_norm});
+    specs.push_back({layer + "self_attn.k_norm.weight", config.head_dim, &LlamaLayer::k_norm});
+  }
+  return specs;
+}
+
 Result<LlamaLayer> LlamaLayer::load(const io::ModelConfig& config, int64_t layer_idx,
                                     const ModelFormat& format, const formats::TensorSource& tensors,
                                     const Caps& caps) {
-  const std::string prefix = fmt::format("model.layers.{}.", layer_idx);
   const auto eps = static_cast<float>(config.rms_norm_eps);
   LlamaLayer layer;
-  const std::array norms{std::pair{&layer.attn_norm, "input_layernorm.weight"},
-                         std::pair{&layer.mlp_norm, "post_attention_layernorm.weight"}};
-  for (const auto& [norm, name] : norms) {
-    auto loaded = nn::RmsNorm::load(prefix + name, config.hidden_size, eps, tensors);
+  for (const NormSpec& spec : llama_norm_specs(config, layer_idx)) {
+    auto loaded = nn::RmsNorm::load(spec.name, spec.size, eps, tensors);
     if (!loaded) return loaded.error();
-    *norm = *std::move(loaded);
+    layer.*spec.norm = *std::move(loaded);
   }
   const std::vector<formats::LinearSpec> specs = llama_linear_specs(config, layer_idx);
   const std::array linears{&layer.qkv, &layer.out_proj, &layer.gate_up, &layer.down_proj};
@@ -71,15 +81,23 @@ Result<LlamaLayer> LlamaLayer::load(const io::ModelConfig& config, int64_t layer
   return layer;
 }
 
+LlamaLayer::Heads LlamaLayer::project(Context& ctx, View<const float, 2> x, int64_t head_dim,
+                                      std::span<const int32_t> positions,
+                                      std::span<const float> inv_freq) const {
+  const auto [q, k, v] = nn::split_parts<3>(qkv, qkv(ctx, attn_norm(x)));
+  const Heads heads{as_heads(q, head_dim), as_heads(k, head_dim), as_heads(v, head_dim)};
+  if (!q_norm.weight().empty()) rms_norm(ctx, heads.q, q_norm.view(), q_norm.eps());
+  if (!k_norm.weight().empty()) rms_norm(ctx, heads.k, k_norm.view(), k_norm.eps());
+  rope(ctx, heads.q, positions, inv_freq);
+  rope(ctx, heads.k, positions, inv_freq);
+  return heads;
+}
+
 void LlamaLayer::forward(Context& ctx, const Batch& batch, kv::KvCache& cache, int64_t layer_idx,
                          std::span<const float> inv_freq, View<float, 2> x) const {
   const ArenaScope scope(ctx.arena);
-  const int64_t head_dim = cache.shape().head_dim;
-  const auto [q, k, v] = nn::split_parts<3>(qkv, qkv(ctx, attn_norm(x)));
-  rope(ctx, as_heads(q, head_dim), batch.positions, inv_freq);
-  rope(ctx, as_heads(k, head_dim), batch.positions, inv_freq);
-  const Tensor attended = cache.attend(ctx, layer_idx, as_heads(q, head_dim), as_heads(k, head_dim),
-                                       as_heads(v, head_dim), batch);
+  const auto [q, k, v] = project(ctx, x, cache.shape().head_dim, batch.positions, inv_freq);
+  const Tensor attended = cache.attend(ctx, layer_idx, q, k, v, batch);
   add(ctx, x, out_proj(ctx, attended.view<const float, 2>()).view<const float, 2>());
   const auto [gate, up] = nn::split_parts<2>(gate_up, gate_up(ctx, mlp_norm(x)));
   const formats::SiluMulInput hidden{gate.view<const float, 2>(), up.view<const float, 2>()};

@@ -1,5 +1,6 @@
-// LLaMA (Touvron et al. 2023; LLaMA-3: Grattafiori et al. 2024): the decoder, its layers and how it
-// is loaded. Callers: engine (forward), quant (layer by layer), study.
+// LLaMA (Touvron et al. 2023; LLaMA-3: Grattafiori et al. 2024) and the families that share its
+// decoder (io/architecture.h: Mistral, Qwen2, Qwen3): the decoder, its layers and how it is loaded.
+// Callers: engine (forward), quant (layer by layer), study.
 #pragma once
 
 #include <memory>
@@ -28,6 +29,8 @@ Result<ModelFormat> parse_model_format(const io::ModelConfig& config, const std:
 struct LlamaLayer {
   nn::RmsNorm attn_norm;
   nn::Linear qkv;
+  nn::RmsNorm q_norm;  // [head_dim], on every head; empty but for models with qk_norm
+  nn::RmsNorm k_norm;
   nn::Linear out_proj;
   nn::RmsNorm mlp_norm;
   nn::Linear gate_up;
@@ -37,6 +40,14 @@ struct LlamaLayer {
                                  const ModelFormat& format, const formats::TensorSource& tensors,
                                  const Caps& caps);
 
+  /// q, k and v of x [tokens, hidden] as [tokens, heads, head_dim] in ctx.arena, q and k behind
+  /// their norms and RoPE.
+  struct Heads {
+    View<float, 3> q, k, v;
+  };
+  Heads project(Context& ctx, View<const float, 2> x, int64_t head_dim,
+                std::span<const int32_t> positions, std::span<const float> inv_freq) const;
+
   /// x [tokens, hidden] += attention(x), then += mlp(x).
   void forward(Context& ctx, const Batch& batch, kv::KvCache& cache, int64_t layer_idx,
                std::span<const float> inv_freq, View<float, 2> x) const;
@@ -45,6 +56,14 @@ struct LlamaLayer {
 /// The linears of layer `layer_idx`: qkv_proj, o_proj, gate_up_proj, down_proj.
 std::vector<formats::LinearSpec> llama_linear_specs(const io::ModelConfig& config,
                                                     int64_t layer_idx);
+
+/// The norms of layer `layer_idx`: tensor, size, and where it stands in the layer.
+struct NormSpec {
+  std::string name;
+  int64_t size;
+  nn::RmsNorm LlamaLayer::* norm;
+};
+std::vector<NormSpec> llama_norm_specs(const io::ModelConfig& config, int64_t layer_idx);
 
 class LlamaModel {
  public:

@@ -15,6 +15,7 @@ struct Row {
   bool tied;
   double rope_theta;
   int64_t context;
+  std::string_view architecture = "LlamaForCausalLM";
 };
 
 // As published (config.json of each family).
@@ -25,9 +26,9 @@ constexpr std::array<Row, 9> kRows{{
     {"llama2-7b", 4096, 32, 32, 32, 128, 11008, 32000, false, 1e4, 4096},
     {"llama3-8b", 4096, 32, 32, 8, 128, 14336, 128256, false, 5e5, 8192},
     {"llama3-70b", 8192, 80, 64, 8, 128, 28672, 128256, false, 5e5, 8192},
-    {"mistral-7b", 4096, 32, 32, 8, 128, 14336, 32000, false, 1e4, 32768},
-    {"qwen2.5-7b", 3584, 28, 28, 4, 128, 18944, 152064, false, 1e6, 32768},
-    {"qwen3-8b", 4096, 36, 32, 8, 128, 12288, 151936, false, 1e6, 40960},
+    {"mistral-7b", 4096, 32, 32, 8, 128, 14336, 32000, false, 1e4, 32768, "MistralForCausalLM"},
+    {"qwen2.5-7b", 3584, 28, 28, 4, 128, 18944, 152064, false, 1e6, 32768, "Qwen2ForCausalLM"},
+    {"qwen3-8b", 4096, 36, 32, 8, 128, 12288, 151936, false, 1e6, 40960, "Qwen3ForCausalLM"},
 }};
 
 constexpr int64_t kChunk = int64_t{1} << 16;  // elements filled by one task
@@ -89,6 +90,7 @@ formats::QuantizedWeight random_weight(Context& ctx, const formats::LinearSpec& 
   site.scale = options.act_scale;
   weight.granularity = options.granularity;
   const int64_t rows = weight.num_rows();
+  if (spec.has_bias) weight.bias.assign(rows, 0.02F);
   weight.codes.resize(rows * site.k_padded);
   fill_random_codes(ctx, weight.codes, site.k_padded, site.k, Rng(options.seed, stream));
   // A uniform code has variance 21.25 (standard deviation 4.6): this gives weights a deviation of
@@ -168,7 +170,9 @@ Result<io::ModelConfig> synthetic_config(std::string_view name) {
                       synthetic_names());
   }
   io::ModelConfig config;
-  config.architecture = "LlamaForCausalLM";
+  config.architecture = row->architecture;
+  config.qkv_bias = row->architecture == "Qwen2ForCausalLM";
+  config.qk_norm = row->architecture == "Qwen3ForCausalLM";
   config.vocab_size = row->vocab;
   config.hidden_size = row->hidden;
   config.intermediate_size = row->ffn;
@@ -199,9 +203,8 @@ Result<std::unique_ptr<LlamaModel>> make_synthetic_model(Context& ctx, std::stri
              gaussian_bf16(ctx, {config->vocab_size, config->hidden_size}, 0.02F, options.seed, 2));
   put_norm("model.norm.weight", config->hidden_size, source);
   for (int64_t i = 0; i < config->num_layers; ++i) {
-    const std::string layer = fmt::format("model.layers.{}.", i);
-    put_norm(layer + "input_layernorm.weight", config->hidden_size, source);
-    put_norm(layer + "post_attention_layernorm.weight", config->hidden_size, source);
+    for (const NormSpec& norm : llama_norm_specs(*config, i))
+      put_norm(norm.name, norm.size, source);
     for (const formats::LinearSpec& spec : llama_linear_specs(*config, i)) {
       if (!dense) {
         auto packed = (*formats::find_weight_format("w4ax"))
@@ -216,6 +219,10 @@ Result<std::unique_ptr<LlamaModel>> make_synthetic_model(Context& ctx, std::stri
         source.put(
             spec.prefix + spec.parts[part] + ".weight",
             gaussian_bf16(ctx, {spec.part_rows[part], spec.k}, 0.02F, options.seed, ++stream));
+        if (spec.has_bias) {
+          source.put(spec.prefix + spec.parts[part] + ".bias",
+                     gaussian_bf16(ctx, {spec.part_rows[part]}, 0.02F, options.seed, ++stream));
+        }
       }
     }
   }

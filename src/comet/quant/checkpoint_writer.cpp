@@ -75,13 +75,11 @@ Result<models::LlamaLayer> CheckpointWriter::append_layer(const Caps& caps, int6
     tensors.put(name, tensor);
     return writer_.append(name, tensor);
   };
-  const std::string prefix = fmt::format("model.layers.{}.", layer_idx);
-  for (const auto& [suffix, values] :
-       {std::pair{"input_layernorm.weight", &layer.attn_norm},
-        std::pair{"post_attention_layernorm.weight", &layer.mlp_norm}}) {
-    const auto norm = norm_tensor(prefix + suffix, *values);
+  const auto norm_specs = models::llama_norm_specs(config_, layer_idx);
+  for (size_t i = 0; i < norm_specs.size(); ++i) {
+    const auto norm = norm_tensor(norm_specs[i].name, layer.norms[i]);
     if (!norm) return norm.error();
-    if (const Status status = append(prefix + suffix, *norm); !status) return status.error();
+    if (const Status status = append(norm_specs[i].name, *norm); !status) return status.error();
   }
   Json sites = Json::array();
   Json linears = Json::array();

@@ -13,6 +13,7 @@ namespace comet::quant {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::TinyModel;
 
 std::string read_bytes(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -29,9 +30,9 @@ std::set<std::string> files_of(const std::string& directory) {
 
 class QuantizeModelTest : public ::testing::Test {
  protected:
-  void write_model(bool biases) {
-    testing::write_tiny_checkpoint(folder_.file("model"), biases,
-                                   testing::tiny_tensors(testing::tiny_model_config(biases)));
+  void write_model(TinyModel variant) {
+    testing::write_tiny_checkpoint(folder_.file("model"), variant,
+                                   testing::tiny_tensors(testing::tiny_model_config(variant)));
   }
   static QuantizeOptions recipe(std::string_view name) {
     return options_of_recipe(name, "auto", false).value();
@@ -94,8 +95,9 @@ class QuantizeModelTest : public ::testing::Test {
 };
 
 TEST_F(QuantizeModelTest, EveryRecipeLoadsAndComesClose) {
-  for (const bool biases : {false, true}) {
-    write_model(biases);
+  for (const TinyModel variant :
+       {TinyModel::kLlama, TinyModel::kBiases, TinyModel::kQwen2, TinyModel::kQwen3}) {
+    write_model(variant);
     for (const std::string name : {"w4a8", "fmpq", "paper", "naive"}) {
       const auto report = quantize(recipe(name), name, 1, true);
       ASSERT_TRUE(report.ok()) << report.error().message;
@@ -111,7 +113,7 @@ TEST_F(QuantizeModelTest, EveryRecipeLoadsAndComesClose) {
 }
 
 TEST_F(QuantizeModelTest, EveryGranularityWithInt8Head) {
-  write_model(false);
+  write_model(TinyModel::kLlama);
   for (const auto granularity : {formats::Granularity::kChannel, formats::Granularity::kGroup,
                                  formats::Granularity::kProgressive}) {
     QuantizeOptions options = recipe("fmpq");
@@ -124,7 +126,7 @@ TEST_F(QuantizeModelTest, EveryGranularityWithInt8Head) {
 }
 
 TEST_F(QuantizeModelTest, SameBytesForAnyThreadsAndAgain) {
-  write_model(true);
+  write_model(TinyModel::kBiases);
   for (const std::string name : {"fmpq", "w4a8"}) {
     ASSERT_TRUE(quantize(recipe(name), "one", 1, true).ok());
     ASSERT_TRUE(quantize(recipe(name), "two", 2, true).ok());
@@ -138,7 +140,7 @@ TEST_F(QuantizeModelTest, SameBytesForAnyThreadsAndAgain) {
 }
 
 TEST_F(QuantizeModelTest, ReportAndManifest) {
-  write_model(false);
+  write_model(TinyModel::kLlama);
   QuantizeOptions options = recipe("fmpq");
   ASSERT_TRUE(quantize(options, "out").ok());
   const Json report = Json::parse(read_bytes(folder_.file("out/quant_report.json")));
@@ -162,7 +164,7 @@ TEST_F(QuantizeModelTest, ReportAndManifest) {
 }
 
 TEST_F(QuantizeModelTest, RefusesToOverwriteAndReplacesWhole) {
-  write_model(false);
+  write_model(TinyModel::kLlama);
   ASSERT_TRUE(quantize(recipe("naive"), "out").ok());
   const std::string before = read_bytes(folder_.file("out/model.safetensors"));
   const auto refused = quantize(recipe("w4a8"), "out");
@@ -185,13 +187,13 @@ TEST_F(QuantizeModelTest, RefusesToOverwriteAndReplacesWhole) {
 }
 
 TEST_F(QuantizeModelTest, NonFiniteWeightLeavesNothing) {
-  auto tensors = testing::tiny_tensors(testing::tiny_model_config(false));
+  auto tensors = testing::tiny_tensors(testing::tiny_model_config(TinyModel::kLlama));
   for (auto& [name, tensor] : tensors) {
     if (name == "model.layers.1.self_attn.o_proj.weight") {
       tensor.data<BFloat16>()[3] = to_bfloat16(std::numeric_limits<float>::infinity());
     }
   }
-  testing::write_tiny_checkpoint(folder_.file("model"), false, tensors);
+  testing::write_tiny_checkpoint(folder_.file("model"), TinyModel::kLlama, tensors);
   const auto report = quantize(recipe("w4a8"), "out");
   ASSERT_FALSE(report.ok());
   EXPECT_NE(report.error().message.find("model.layers.1.self_attn.o_proj.weight"),
@@ -200,7 +202,7 @@ TEST_F(QuantizeModelTest, NonFiniteWeightLeavesNothing) {
 }
 
 TEST_F(QuantizeModelTest, CacheOptionsReachTheManifestAndTheModel) {
-  write_model(false);
+  write_model(TinyModel::kLlama);
   ASSERT_TRUE(quantize(with_window(recipe("w4a8")), "out").ok());
   const Json config = Json::parse(read_bytes(folder_.file("out/config.json")));
   EXPECT_EQ(config["quantization_config"]["kv_cache"],
@@ -215,7 +217,7 @@ TEST_F(QuantizeModelTest, CacheOptionsReachTheManifestAndTheModel) {
 }
 
 TEST(Recipes, CacheOptionsFitTheModel) {
-  io::ModelConfig config = testing::tiny_model_config(false);
+  io::ModelConfig config = testing::tiny_model_config(TinyModel::kLlama);
   QuantizeOptions options = options_of_recipe("w4a8", "auto", false).value();
   options.rotate_values = true;
   fit_cache_options(options, config);
@@ -230,7 +232,7 @@ TEST(Recipes, CacheOptionsFitTheModel) {
 }
 
 TEST_F(QuantizeModelTest, BadRequestsAreErrors) {
-  write_model(false);
+  write_model(TinyModel::kLlama);
   QuantizeOptions options = recipe("fmpq");
   options.int8_share = 1.5;
   EXPECT_FALSE(quantize(options, "out").ok());

@@ -14,6 +14,14 @@ void rms_norm(Context& ctx, View<float, 2> out, View<const float, 2> x, View<con
   ctx.ops.rms_norm(ctx, out, x, weight, eps);
 }
 
+void rms_norm(Context& ctx, View<float, 3> x, View<const float, 1> weight, float eps) {
+  for (int64_t head = 0; head < x.size(1); ++head) {
+    const View<float, 2> rows{
+        x.data + head * x.strides[1], {x.size(0), x.size(2)}, {x.strides[0], x.strides[2]}};
+    rms_norm(ctx, rows, View<const float, 2>{rows.data, rows.sizes, rows.strides}, weight, eps);
+  }
+}
+
 void rms_norm_cpu(Context& ctx, View<float, 2> out, View<const float, 2> x,
                   View<const float, 1> weight, float eps) {
   const int64_t n = x.size(1);

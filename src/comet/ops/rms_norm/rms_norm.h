@@ -9,6 +9,9 @@ namespace comet {
 /// out and x [rows, n] (may be the same), weight [n].
 void rms_norm(Context& ctx, View<float, 2> out, View<const float, 2> x, View<const float, 1> weight,
               float eps);
+/// The same in place on every head of x [rows, heads, n], one weight [n] for all (Qwen3's q and k
+/// norm).
+void rms_norm(Context& ctx, View<float, 3> x, View<const float, 1> weight, float eps);
 /// The slot of the CPU tables.
 void rms_norm_cpu(Context& ctx, View<float, 2> out, View<const float, 2> x,
                   View<const float, 1> weight, float eps);

@@ -4,8 +4,6 @@
 #include <cmath>
 #include <numeric>
 
-#include "comet/ops/rope/rope.h"
-
 namespace comet::quant {
 namespace {
 
@@ -22,19 +20,15 @@ void update_absmax(View<const float, 3> x, int64_t heads_per_group, std::vector<
   }
 }
 
-View<float, 3> heads_of(const Tensor& x, int64_t head_dim) {
-  const View<float, 2> rows = x.view<float, 2>();
-  return {
-      rows.data, {rows.size(0), rows.size(1) / head_dim, head_dim}, {rows.strides[0], head_dim, 1}};
-}
-
 }  // namespace
 
 std::vector<float> key_scales(Context& ctx, const models::LlamaLayer& layer,
                               const io::ModelConfig& config, const CalibrationSet& set,
                               const Matrix& hidden) {
   const std::vector<float> inv_freq = io::rope_inverse_frequencies(config);
-  const int64_t size = config.num_kv_heads * config.head_dim / 2;
+  // Norms of q and k have one weight for all heads.
+  const int64_t num_groups = config.qk_norm ? 1 : config.num_kv_heads;
+  const int64_t size = num_groups * config.head_dim / 2;
   std::vector<float> q_absmax(size, 0.0F);
   std::vector<float> k_absmax(size, 0.0F);
   std::vector<int32_t> positions;
@@ -45,13 +39,9 @@ std::vector<float> key_scales(Context& ctx, const models::LlamaLayer& layer,
     positions.resize(count);
     std::iota(positions.begin(), positions.end(), 0);
     const View<const float, 2> x{hidden.row(begin), {count, hidden.cols}};
-    const auto [q, k, v] = nn::split_parts<3>(layer.qkv, layer.qkv(ctx, layer.attn_norm(x)));
-    const View<float, 3> q_heads = heads_of(q, config.head_dim);
-    const View<float, 3> k_heads = heads_of(k, config.head_dim);
-    rope(ctx, q_heads, positions, inv_freq);
-    rope(ctx, k_heads, positions, inv_freq);
-    update_absmax(q_heads, config.num_heads / config.num_kv_heads, q_absmax);
-    update_absmax(k_heads, 1, k_absmax);
+    const auto [q, k, v] = layer.project(ctx, x, config.head_dim, positions, inv_freq);
+    update_absmax(q, q.size(1) / num_groups, q_absmax);
+    update_absmax(k, k.size(1) / num_groups, k_absmax);
     begin += count;
   }
   std::vector<float> lambda(size, 1.0F);

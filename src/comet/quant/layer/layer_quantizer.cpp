@@ -312,8 +312,7 @@ Result<QuantizedLayer> quantize_layer(Context& ctx, const QuantizeOptions& optio
     if (const Status status = quantize_site(s, i, out); !status) return status.error();
     s.hessians[i] = {};
   }
-  out.attn_norm = std::move(s.layer.attn_norm);
-  out.mlp_norm = std::move(s.layer.mlp_norm);
+  out.norms = std::move(s.layer.norms);
   return out;
 }
 

@@ -27,8 +27,7 @@ struct LinearReport {
 };
 
 struct QuantizedLayer {
-  std::vector<float> attn_norm;  // with the equalizer folded in
-  std::vector<float> mlp_norm;
+  std::vector<std::vector<float>> norms;  // as LayerWeights::norms, all foldings in
   std::array<formats::QuantizedWeight, kNumSites> linears;  // in the order of kSites
   std::array<LinearReport, kNumSites> reports;
 };

@@ -16,6 +16,11 @@ constexpr std::array<std::string_view, kNumSites> kSiteNames{"qkv_in", "o_in", "
 constexpr size_t kUpPart = 1;
 constexpr size_t kKeyPart = 1;
 constexpr size_t kValuePart = 2;
+// Positions in LayerWeights::norms.
+constexpr size_t kAttnNorm = 0;
+constexpr size_t kMlpNorm = 1;
+constexpr size_t kQNorm = 2;
+constexpr size_t kKNorm = 3;
 
 Result<std::vector<float>> load_floats(const formats::TensorSource& tensors,
                                        const std::string& name, const Shape& shape) {
@@ -81,10 +86,10 @@ int64_t first_sharing_channel(const LayerWeights& layer, int64_t c) {
 void scale_source(LayerWeights& layer, Site site, int64_t c, float factor) {
   switch (site) {
     case Site::kQkvIn:
-      layer.attn_norm[c] *= factor;
+      layer.norms[kAttnNorm][c] *= factor;
       return;
     case Site::kGateUpIn:
-      layer.mlp_norm[c] *= factor;
+      layer.norms[kMlpNorm][c] *= factor;
       return;
     case Site::kDownIn:
       scale_row(layer, Site::kGateUpIn, layer.part_begin(Site::kGateUpIn, kUpPart) + c, factor);
@@ -119,14 +124,11 @@ Result<LayerWeights> load_layer_weights(const formats::TensorSource& tensors,
   layer.num_heads = config.num_heads;
   layer.num_kv_heads = config.num_kv_heads;
   layer.head_dim = config.head_dim;
-  const std::string prefix = fmt::format("model.layers.{}.", layer_idx);
-  auto attn_norm = load_floats(tensors, prefix + "input_layernorm.weight", {config.hidden_size});
-  if (!attn_norm) return attn_norm.error();
-  layer.attn_norm = *std::move(attn_norm);
-  auto mlp_norm =
-      load_floats(tensors, prefix + "post_attention_layernorm.weight", {config.hidden_size});
-  if (!mlp_norm) return mlp_norm.error();
-  layer.mlp_norm = *std::move(mlp_norm);
+  for (const models::NormSpec& spec : models::llama_norm_specs(config, layer_idx)) {
+    auto norm = load_floats(tensors, spec.name, {spec.size});
+    if (!norm) return norm.error();
+    layer.norms.push_back(*std::move(norm));
+  }
   const std::vector<formats::LinearSpec> specs = models::llama_linear_specs(config, layer_idx);
   COMET_CHECK(specs.size() == kNumSites, "{} linears", specs.size());
   for (size_t i = 0; i < kNumSites; ++i) {
@@ -136,12 +138,12 @@ Result<LayerWeights> load_layer_weights(const formats::TensorSource& tensors,
   return layer;
 }
 
-models::MemorySource borrow_tensors(const LayerWeights& layer) {
+models::MemorySource borrow_tensors(const LayerWeights& layer, const io::ModelConfig& config) {
   models::MemorySource source;
-  const std::string prefix = fmt::format("model.layers.{}.", layer.layer_idx);
-  const auto hidden = static_cast<int64_t>(layer.attn_norm.size());
-  source.put(prefix + "input_layernorm.weight", borrow(layer.attn_norm.data(), {hidden}));
-  source.put(prefix + "post_attention_layernorm.weight", borrow(layer.mlp_norm.data(), {hidden}));
+  const auto norm_specs = models::llama_norm_specs(config, layer.layer_idx);
+  for (size_t i = 0; i < norm_specs.size(); ++i) {
+    source.put(norm_specs[i].name, borrow(layer.norms[i].data(), {norm_specs[i].size}));
+  }
   for (const Site site : kSites) {
     const formats::LinearSpec& spec = layer.spec(site);
     for (size_t i = 0; i < spec.parts.size(); ++i) {
@@ -163,7 +165,8 @@ Result<models::LlamaLayer> bind_float_layer(const LayerWeights& layer,
   if (!dense) return dense.error();
   models::ModelFormat format;
   format.weights = *dense;
-  return models::LlamaLayer::load(config, layer.layer_idx, format, borrow_tensors(layer), caps);
+  return models::LlamaLayer::load(config, layer.layer_idx, format, borrow_tensors(layer, config),
+                                  caps);
 }
 
 std::array<nn::Linear*, kNumSites> linears_of(models::LlamaLayer& layer) {
@@ -214,6 +217,13 @@ void fold_value_rotation(LayerWeights& layer) {
 void fold_key_scales(LayerWeights& layer, std::span<const float> lambda) {
   const int64_t half = layer.head_dim / 2;
   const int64_t group_size = layer.num_heads / layer.num_kv_heads;
+  if (layer.has_qk_norm()) {  // what stands in front of a norm has no scale
+    for (int64_t i = 0; i < layer.head_dim; ++i) {
+      layer.norms[kQNorm][i] *= lambda[i % half];
+      layer.norms[kKNorm][i] /= lambda[i % half];
+    }
+    return;
+  }
   const int64_t k_begin = layer.part_begin(Site::kQkvIn, kKeyPart);
   for (int64_t kv_head = 0; kv_head < layer.num_kv_heads; ++kv_head) {
     for (int64_t i = 0; i < layer.head_dim; ++i) {

@@ -26,12 +26,14 @@ struct LayerWeights {
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;
   int64_t head_dim = 0;
-  std::vector<float> attn_norm;
-  std::vector<float> mlp_norm;
+  /// In the order of models::llama_norm_specs: before attention, before the MLP and, for models
+  /// that have them, of the heads of q and k.
+  std::vector<std::vector<float>> norms;
   std::array<formats::LinearSpec, kNumSites> specs;
   std::array<Matrix, kNumSites> weights;             // fused, [n, k]
   std::array<std::vector<float>, kNumSites> biases;  // [n] or empty
 
+  [[nodiscard]] bool has_qk_norm() const { return norms.size() > 2; }
   Matrix& weight(Site site) { return weights[static_cast<size_t>(site)]; }
   [[nodiscard]] const Matrix& weight(Site site) const { return weights[static_cast<size_t>(site)]; }
   std::vector<float>& bias(Site site) { return biases[static_cast<size_t>(site)]; }
@@ -49,7 +51,7 @@ Result<LayerWeights> load_layer_weights(const formats::TensorSource& tensors,
                                         const io::ModelConfig& config, int64_t layer_idx);
 
 /// The layer's tensors under their checkpoint names, FP32, borrowing the memory of `layer`.
-models::MemorySource borrow_tensors(const LayerWeights& layer);
+models::MemorySource borrow_tensors(const LayerWeights& layer, const io::ModelConfig& config);
 
 /// The dense layer over these weights, planned; borrows `layer`.
 Result<models::LlamaLayer> bind_float_layer(const LayerWeights& layer,
@@ -71,6 +73,7 @@ void permute_ffn_rows(LayerWeights& layer, std::span<const int32_t> order);
 void fold_value_rotation(LayerWeights& layer);
 
 /// k divided and q multiplied by lambda[kv_head · head_dim/2 + pair], both channels of the pair.
+/// Folded into the norms of q and k where there are any: lambda is then the same for all heads.
 void fold_key_scales(LayerWeights& layer, std::span<const float> lambda);
 
 }  // namespace comet::quant

@@ -13,7 +13,7 @@
 namespace comet::quant {
 namespace {
 
-class LayerWeightsTest : public ::testing::TestWithParam<bool> {
+class LayerWeightsTest : public ::testing::TestWithParam<testing::TinyModel> {
  protected:
   LayerWeightsTest()
       : config_(testing::tiny_model_config(GetParam())),
@@ -47,7 +47,9 @@ class LayerWeightsTest : public ::testing::TestWithParam<bool> {
   models::MemorySource source_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Biases, LayerWeightsTest, ::testing::Bool());
+INSTANTIATE_TEST_SUITE_P(Families, LayerWeightsTest,
+                         ::testing::Values(testing::TinyModel::kLlama, testing::TinyModel::kBiases,
+                                           testing::TinyModel::kQwen2, testing::TinyModel::kQwen3));
 
 TEST_P(LayerWeightsTest, FoldedExponentsKeepTheFunction) {
   const LayerWeights original = load_layer_weights(source_, config_, 1).value();
@@ -98,7 +100,7 @@ TEST_P(LayerWeightsTest, SmoothedKeysKeepTheFunctionAndBalance) {
         bind_float_layer(of, config_, runtime_->context().caps).value();
     return key_scales(runtime_->context(), bound, config_, set_, hidden);
   };
-  std::vector<float> uneven(config_.num_kv_heads * config_.head_dim / 2);
+  std::vector<float> uneven(scales(layer).size());
   for (size_t i = 0; i < uneven.size(); ++i) uneven[i] = 0.3F + 0.1F * static_cast<float>(i % 9);
   fold_key_scales(layer, uneven);
   expect_same_function(layer, original);
@@ -149,7 +151,7 @@ TEST(Calibration, WindowsAreEvenlySpacedAndLeaveTheLastTenth) {
 }
 
 TEST(Calibration, BadSamplesAreErrors) {
-  const io::ModelConfig config = testing::tiny_model_config(false);
+  const io::ModelConfig config = testing::tiny_model_config(testing::TinyModel::kLlama);
   EXPECT_TRUE(check_calibration({{{1, 2, 3}}}, config).ok());
   EXPECT_FALSE(check_calibration({}, config).ok());
   EXPECT_FALSE(check_calibration({{{1}, {}}}, config).ok());
