@@ -59,7 +59,7 @@ Result<std::vector<Timeline>> run_requests(engine::Engine& engine, const Globals
     for (int64_t j = 0; j < options.input_len; ++j) {
       request.prompt.push_back(static_cast<int32_t>(rng.next_below(vocab_size)));
     }
-    request.on_token = [&, i](const engine::TokenEvent&) {
+    request.on_event = [&, i](const engine::TokenEvent&) {
       timelines[i].last_s = clock.seconds();
       if (timelines[i].first_s == 0) timelines[i].first_s = timelines[i].last_s;
       progress.advance(1);

@@ -7,7 +7,6 @@
 #include "comet/base/log.h"
 #include "comet/engine/engine.h"
 #include "comet/io/file.h"
-#include "comet/text/stream_decoder.h"
 
 namespace comet::cli {
 namespace {
@@ -49,71 +48,37 @@ engine::SamplingParams sampling_params(const Options& options, const io::Generat
   return params;
 }
 
-/// Collects the answer, prints what is sure, and ends the request at a stop string.
+/// Collects the answer and prints it as it comes.
 class Answer {
  public:
-  Answer(const text::Tokenizer* tokenizer, std::vector<std::string> stops, bool print)
-      : stops_(std::move(stops)), print_(print) {
-    if (tokenizer != nullptr) decoder_.emplace(*tokenizer, /*skip_special=*/true);
-  }
+  explicit Answer(bool print) : print_(print) {}
 
-  /// False once a stop string has appeared.
-  bool on_token(const engine::TokenEvent& event) {
+  bool on_event(const engine::TokenEvent& event) {
     if (tokens_.empty()) first_token_s_ = clock_.seconds();
-    if (event.finish == engine::FinishReason::kError) failed_ = true;
     if (event.token >= 0) tokens_.push_back(event.token);
-    const bool ended = event.finish != engine::FinishReason::kNone;
-    const bool is_stop_token = event.finish == engine::FinishReason::kStop;
-    if (event.finish == engine::FinishReason::kStop) finish_reason_ = "stop";
-    if (decoder_ && event.token >= 0 && !is_stop_token) text_ += decoder_->push(event.token);
-    if (decoder_ && ended) text_ += decoder_->flush();
-    const bool stopped = !stopped_ && cut_at_stop();
-    release(ended || stopped);
-    stopped_ = stopped_ || stopped;
-    return !stopped_;
+    text_ += event.text;
+    finish_ = event.finish;
+    error_ = event.error;
+    if (print_ && !event.text.empty()) {
+      std::fwrite(event.text.data(), 1, event.text.size(), stdout);
+      std::fflush(stdout);
+    }
+    return true;
   }
 
   [[nodiscard]] const std::vector<int32_t>& tokens() const { return tokens_; }
   [[nodiscard]] const std::string& text() const { return text_; }
-  [[nodiscard]] const std::string& finish_reason() const { return finish_reason_; }
+  [[nodiscard]] engine::FinishReason finish() const { return finish_; }
+  [[nodiscard]] const std::string& error() const { return error_; }
   [[nodiscard]] double first_token_s() const { return first_token_s_; }
   [[nodiscard]] double total_s() const { return clock_.seconds(); }
-  [[nodiscard]] bool failed() const { return failed_; }
 
  private:
-  bool cut_at_stop() {
-    size_t at = std::string::npos;
-    for (const std::string& stop : stops_) at = std::min(at, text_.find(stop));
-    if (at == std::string::npos) return false;
-    text_.resize(at);
-    finish_reason_ = "stop";
-    return true;
-  }
-
-  /// Prints all but a tail that may yet become a stop string.
-  void release(bool all) {
-    size_t held = 0;
-    for (const std::string& stop : stops_) {
-      for (size_t n = std::min(stop.size() - 1, text_.size()); n > held; --n) {
-        if (text_.ends_with(std::string_view(stop).substr(0, n))) held = n;
-      }
-    }
-    const size_t end = all ? text_.size() : text_.size() - held;
-    if (!print_ || end <= printed_) return;
-    std::fwrite(text_.data() + printed_, 1, end - printed_, stdout);
-    std::fflush(stdout);
-    printed_ = end;
-  }
-
-  std::vector<std::string> stops_;
   bool print_;
-  std::optional<text::StreamDecoder> decoder_;
   std::vector<int32_t> tokens_;
   std::string text_;
-  std::string finish_reason_ = "length";
-  size_t printed_ = 0;
-  bool stopped_ = false;
-  bool failed_ = false;
+  engine::FinishReason finish_ = engine::FinishReason::kNone;
+  std::string error_;
   Stopwatch clock_;
   double first_token_s_ = 0;
 };
@@ -149,12 +114,8 @@ Result<engine::Request> make_request(const Globals& globals, const Options& opti
   engine::Request request;
   request.max_tokens = options.max_tokens;
   request.sampling = sampling_params(options, subject.generation, globals.seed);
-  if (!options.ignore_eos) {
-    const auto& own = subject.generation.eos_token_ids;
-    for (const int64_t id : own.empty() ? subject.model->config().eos_token_ids : own) {
-      request.stop_tokens.push_back(static_cast<int32_t>(id));
-    }
-  }
+  request.ignore_eos = options.ignore_eos;
+  request.stop_strings = options.stop;
   if (!subject.tokenizer) {
     for (int32_t i = 0; i < kSyntheticPromptTokens; ++i) request.prompt.push_back(i + 1);
     return request;
@@ -188,20 +149,23 @@ Status run_generate(const Globals& globals, const Options& options) {
   engine_options.limits.max_seqs = 1;
   engine_options.kv_memory_bytes = *kv_memory;
   engine_options.max_model_len = options.max_model_len;
+  engine_options.tokenizer = subject->tokenizer ? &*subject->tokenizer : nullptr;
+  const auto& own_eos = subject->generation.eos_token_ids;
+  for (const int64_t id : own_eos.empty() ? subject->model->config().eos_token_ids : own_eos) {
+    engine_options.eos_tokens.push_back(static_cast<int32_t>(id));
+  }
   auto engine = engine::Engine::create(ctx, *subject->model, engine_options);
   if (!engine) return engine.error();
   const double load_s = since_start.seconds();
 
   const auto num_prompt_tokens = static_cast<int64_t>(request->prompt.size());
-  Answer answer(subject->tokenizer ? &*subject->tokenizer : nullptr, options.stop,
-                prints_text(globals));
-  request->on_token = [&](const engine::TokenEvent& event) { return answer.on_token(event); };
+  Answer answer(prints_text(globals));
+  request->on_event = [&](const engine::TokenEvent& event) { return answer.on_event(event); };
   auto id = (*engine)->submit(*std::move(request));
   if (!id) return id.error();
   while ((*engine)->step()) {}
-  if (answer.failed()) {
-    return make_error(ErrorCode::kCorrupt, "{}: the model's activations became NaN or infinite",
-                      options.model);
+  if (answer.finish() == engine::FinishReason::kError) {
+    return make_error(ErrorCode::kCorrupt, "{}: {}", options.model, answer.error());
   }
   const auto num_tokens = static_cast<int64_t>(answer.tokens().size());
   const double total_s = answer.total_s();
@@ -213,7 +177,7 @@ Status run_generate(const Globals& globals, const Options& options) {
   return write_json_result(globals, "generate",
                            {{"tokens", answer.tokens()},
                             {"text", answer.text()},
-                            {"finish_reason", answer.finish_reason()},
+                            {"finish_reason", engine::finish_reason_name(answer.finish())},
                             {"num_prompt_tokens", num_prompt_tokens},
                             {"timings",
                              {{"load_ms", load_s * 1e3},

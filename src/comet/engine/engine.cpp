@@ -1,18 +1,21 @@
 #include "comet/engine/engine.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 
 #include "comet/base/log.h"
+#include "comet/engine/sampled.h"
+#include "comet/engine/sequence.h"
+#include "comet/engine/step_batch.h"
 #include "comet/io/file.h"
 
 namespace comet::engine {
 namespace {
 
-int64_t pages_for(int64_t num_tokens) {
-  return (num_tokens + kv::kPageTokens - 1) / kv::kPageTokens;
-}
+/// Logits of prompt rows that one step may ask for.
+constexpr int64_t kMaxPromptLogitBytes = int64_t{64} << 20;
+/// One page in so many stays free when a sequence joins others.
+constexpr int64_t kWatermarkShare = 100;
 
 }  // namespace
 
@@ -47,6 +50,9 @@ Result<std::unique_ptr<Engine>> Engine::create(Context& ctx, const models::Llama
                       window_bytes + pages_for(fitted.max_model_len) * page_bytes);
   }
   fitted.max_model_len = std::min(fitted.max_model_len, num_pages * kv::kPageTokens);
+  fitted.limits.watermark_pages = num_pages / kWatermarkShare;
+  fitted.limits.max_prompt_rows = std::max<int64_t>(
+      1, kMaxPromptLogitBytes / (config.vocab_size * static_cast<int64_t>(sizeof(float))));
   auto cache = model.make_cache(num_pages, fitted.limits.max_seqs);
   if (!cache) return cache.error();
   return std::unique_ptr<Engine>(new Engine(ctx, model, fitted, *std::move(cache)));
@@ -57,140 +63,135 @@ Engine::Engine(Context& ctx, const models::LlamaModel& model, const EngineOption
     : ctx_(ctx),
       model_(model),
       options_(options),
-      max_model_len_(options.max_model_len),
       cache_(std::move(cache)),
       pages_(cache_.num_pages()),
-      free_slots_(options.limits.max_seqs) {
+      free_slots_(options.limits.max_seqs),
+      batch_(std::make_unique<StepBatch>()),
+      scratch_(ctx.pool.num_threads()) {
   std::iota(free_slots_.rbegin(), free_slots_.rend(), 0);
 }
 
+Engine::~Engine() = default;
+
+Status Engine::validate(const Request& request) const {
+  return check_request(
+      request, {model_.config().vocab_size, options_.max_model_len, options_.tokenizer != nullptr});
+}
+
 Result<int64_t> Engine::submit(Request request) {
-  const auto length = static_cast<int64_t>(request.prompt.size());
-  if (length == 0) {
-    return make_error(ErrorCode::kInvalidArgument, "the prompt is empty: it needs a token");
-  }
-  if (length + 1 > max_model_len_) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "the prompt has {} tokens; the context holds {}, one of them for the answer",
-                      length, max_model_len_);
-  }
-  for (const int32_t token : request.prompt) {
-    if (token < 0 || token >= model_.config().vocab_size) {
-      return make_error(ErrorCode::kInvalidArgument,
-                        "prompt token {} is outside the model's vocabulary of {}", token,
-                        model_.config().vocab_size);
-    }
-  }
-  if (request.max_tokens < 1) {
-    return make_error(ErrorCode::kInvalidArgument, "max_tokens is {}; expected at least 1",
-                      request.max_tokens);
-  }
-  request.max_tokens = std::min(request.max_tokens, max_model_len_ - length);
+  if (auto status = validate(request); !status) return status.error();
+  const int64_t request_id = next_id_++;
+  enqueue(request_id, std::move(request), RequestTimes::Point::clock::now());
+  return request_id;
+}
+
+void Engine::enqueue(int64_t request_id, Request request, RequestTimes::Point submitted) {
+  const auto num_prompt = static_cast<int64_t>(request.prompt.size());
+  request.max_tokens = std::min(request.max_tokens, options_.max_model_len - num_prompt);
   auto seq = std::make_unique<Sequence>();
-  seq->id = next_id_++;
+  seq->id = request_id;
+  seq->times.submitted = submitted;
+  seq->tokens.reserve(num_prompt + std::min<int64_t>(request.max_tokens, kv::kPageTokens));
   seq->tokens = request.prompt;
-  seq->tokens.reserve(length + request.max_tokens);
-  seq->state.num_known = length;
-  seq->state.pages_needed = pages_for(length + request.max_tokens);
+  seq->state.num_known = num_prompt;
+  seq->end_tokens = request.stop_tokens;
+  if (!request.ignore_eos) {
+    seq->end_tokens.insert(seq->end_tokens.end(), options_.eos_tokens.begin(),
+                           options_.eos_tokens.end());
+  }
+  if (has_penalties(request.sampling)) seq->counts.add_prompt(request.prompt);
+  if (options_.tokenizer != nullptr) {
+    seq->decoder.emplace(*options_.tokenizer, request.skip_special_tokens);
+    seq->stops = StopMatcher(request.stop_strings);
+  }
   seq->request = std::move(request);
   sequences_.push_back(std::move(seq));
-  return sequences_.back()->id;
+}
+
+void Engine::cancel(int64_t request_id) {
+  for (const auto& seq : sequences_) {
+    if (seq->id == request_id) seq->cancel_requested = true;
+  }
+}
+
+void Engine::cancel_all() {
+  for (const auto& seq : sequences_) seq->cancel_requested = true;
 }
 
 bool Engine::step() {
+  now_ = RequestTimes::Point::clock::now();
+  end_cancelled();
   if (sequences_.empty()) return false;
+  const RequestTimes::Point begin = now_;
   states_.clear();
-  for (const auto& seq : sequences_) states_.push_back(seq->state);
+  for (const auto& seq : sequences_) {
+    states_.push_back(seq->state);
+    states_.back().wants_prompt_rows = seq->wants_prompt_rows();
+  }
   const StepPlan plan = plan_step(states_, pages_.num_free(), options_.limits);
   COMET_CHECK(!plan.chunks.empty(), "{} sequences wait and none can run", sequences_.size());
+  apply(plan);
+
+  {
+    const ArenaScope scope(ctx_.arena);
+    const Batch batch = batch_->finish();
+    stats_.last_batch_tokens = batch.num_tokens();
+    stats_.last_batch_seqs = batch.num_seqs();
+    const Tensor logits = model_.forward(ctx_, batch, cache_);
+    if (cache_.num_saturated_rows() > num_saturated_rows_) {
+      num_saturated_rows_ = cache_.num_saturated_rows();
+      log_warning("{} rows of the cache exceeded FP16 and were saturated", num_saturated_rows_);
+    }
+    sample_rows(logits.view<float, 2>());
+  }
+  now_ = RequestTimes::Point::clock::now();
+  for (const StepPlan::Chunk& chunk : plan.chunks) {
+    sequences_[chunk.seq_idx]->state.num_computed += chunk.num_tokens;
+  }
+  for (size_t i = 0; i < sampled_.size(); ++i) {
+    const StepBatch::Row& row = batch_->rows()[i];
+    if (!row.seq->finished) publish(*row.seq, sampled_[i], row.position);
+  }
+  end_cancelled();
+  ++stats_.num_steps;
+  stats_.last_step_s =
+      std::chrono::duration<double>(RequestTimes::Point::clock::now() - begin).count();
+  return !sequences_.empty();
+}
+
+/// Takes and gives back pages and slots, and fills the batch.
+void Engine::apply(const StepPlan& plan) {
+  for (const int64_t seq_idx : plan.preempt) {
+    release(*sequences_[seq_idx]);
+    ++stats_.num_preemptions;
+  }
   for (const int64_t seq_idx : plan.admit) {
     Sequence& seq = *sequences_[seq_idx];
-    COMET_CHECK(pages_.take(seq.state.pages_needed, seq.pages), "the plan exceeds the free pages");
     COMET_CHECK(!free_slots_.empty(), "the plan exceeds {} sequences", options_.limits.max_seqs);
     seq.slot = free_slots_.back();
     free_slots_.pop_back();
     seq.state.admitted = true;
+    if (seq.times.admitted == RequestTimes::Point{}) seq.times.admitted = now_;
   }
-  fill_batch(plan);
-
-  const ArenaScope scope(ctx_.arena);
-  const Tensor logits = model_.forward(ctx_, batch_, cache_);
-  if (cache_.num_saturated_rows() > num_saturated_rows_) {
-    num_saturated_rows_ = cache_.num_saturated_rows();
-    log_warning("{} rows of the cache exceeded FP16 and were saturated", num_saturated_rows_);
-  }
-  for (const StepPlan::Chunk& chunk : plan.chunks) {
-    sequences_[chunk.seq_idx]->state.num_computed += chunk.num_tokens;
-  }
-  const View<float, 2> rows = logits.view<float, 2>();
-  for (size_t i = 0; i < sampled_.size(); ++i) {
-    publish(*sampled_[i], {rows.row(static_cast<int64_t>(i)), static_cast<size_t>(rows.size(1))});
-  }
-  std::erase_if(sequences_, [](const auto& seq) { return seq->finished; });
-  return !sequences_.empty();
-}
-
-void Engine::fill_batch(const StepPlan& plan) {
-  for (auto* list : {&tokens_, &positions_, &cu_seqlens_, &kv_lens_, &sample_rows_, &seq_slots_}) {
-    list->clear();
-  }
-  sampled_.clear();
-  cu_seqlens_.push_back(0);
-  int64_t max_pages = 1;
+  batch_->clear();
   for (const StepPlan::Chunk& chunk : plan.chunks) {
     Sequence& seq = *sequences_[chunk.seq_idx];
-    const int64_t begin = seq.state.num_computed;
-    for (int64_t i = begin; i < begin + chunk.num_tokens; ++i) {
-      tokens_.push_back(seq.tokens[i]);
-      positions_.push_back(static_cast<int32_t>(i));
-    }
-    cu_seqlens_.push_back(static_cast<int32_t>(tokens_.size()));
-    kv_lens_.push_back(static_cast<int32_t>(begin + chunk.num_tokens));
-    seq_slots_.push_back(seq.slot);
-    if (begin + chunk.num_tokens == seq.state.num_known) {
-      sample_rows_.push_back(static_cast<int32_t>(tokens_.size()) - 1);
-      sampled_.push_back(&seq);
-    }
-    max_pages = std::max(max_pages, static_cast<int64_t>(seq.pages.size()));
-  }
-  block_tables_.assign(plan.chunks.size() * max_pages, -1);
-  for (size_t i = 0; i < plan.chunks.size(); ++i) {
-    const auto& pages = sequences_[plan.chunks[i].seq_idx]->pages;
-    std::copy(pages.begin(), pages.end(),
-              block_tables_.begin() + static_cast<int64_t>(i) * max_pages);
-  }
-  batch_ = {tokens_,
-            positions_,
-            cu_seqlens_,
-            kv_lens_,
-            {block_tables_.data(), {static_cast<int64_t>(plan.chunks.size()), max_pages}},
-            sample_rows_,
-            seq_slots_};
-}
-
-void Engine::publish(Sequence& seq, std::span<float> logits) {
-  // NaN logits come from NaN or infinite activations: the request cannot go on.
-  if (std::isnan(logits[0])) return finish(seq, -1, FinishReason::kError);
-  const int32_t token = sample_token(logits, seq.request.sampling, seq.tokens);
-  seq.tokens.push_back(token);
-  ++seq.state.num_known;
-  const auto& stops = seq.request.stop_tokens;
-  const auto num_output = static_cast<int64_t>(seq.tokens.size() - seq.request.prompt.size());
-  if (std::find(stops.begin(), stops.end(), token) != stops.end()) {
-    return finish(seq, token, FinishReason::kStop);
-  }
-  if (num_output >= seq.request.max_tokens) return finish(seq, token, FinishReason::kLength);
-  if (seq.request.on_token && !seq.request.on_token({seq.id, token, FinishReason::kNone})) {
-    finish(seq, -1, FinishReason::kCancelled);
+    COMET_CHECK(pages_.take(chunk.take_pages, seq.pages), "the plan exceeds the free pages");
+    seq.state.num_pages = static_cast<int64_t>(seq.pages.size());
+    batch_->add(seq, chunk.num_tokens);
   }
 }
 
-void Engine::finish(Sequence& seq, int32_t token, FinishReason reason) {
+/// Pages and slot go back; what was computed is forgotten.
+void Engine::release(Sequence& seq) {
+  if (!seq.state.admitted) return;
   pages_.give_back(seq.pages);
   seq.pages.clear();
   free_slots_.push_back(seq.slot);
-  seq.finished = true;
-  if (seq.request.on_token) seq.request.on_token({seq.id, token, reason});
+  seq.slot = -1;
+  seq.state.admitted = false;
+  seq.state.num_computed = 0;
+  seq.state.num_pages = 0;
 }
 
 }  // namespace comet::engine

@@ -33,7 +33,7 @@ class DemoModel : public testing::Test {
     std::map<int64_t, std::vector<int32_t>> outputs;
     std::map<int64_t, int> num_finished;
     for (Request request : requests) {
-      request.on_token = [&](const TokenEvent& event) {
+      request.on_event = [&](const TokenEvent& event) {
         if (event.token >= 0) outputs[event.request_id].push_back(event.token);
         if (event.finish != FinishReason::kNone) ++num_finished[event.request_id];
         return true;
@@ -100,7 +100,7 @@ TEST_F(DemoModel, PagesComeBackAndCancelEndsARequest) {
   Request request = make_request(1, 20, 50, 0.0);
   int num_tokens = 0;
   FinishReason reason = FinishReason::kNone;
-  request.on_token = [&](const TokenEvent& event) {
+  request.on_event = [&](const TokenEvent& event) {
     reason = event.finish;
     return ++num_tokens < 5;
   };
@@ -135,102 +135,6 @@ TEST_F(DemoModel, RefusesWhatCanNeverRun) {
   options.kv_memory_bytes = 0;
   options.max_model_len = 4096;
   EXPECT_FALSE(Engine::create(runtime_->context(), *model_, options).ok());
-}
-
-TEST(Scheduler, KeepsItsLimitsAndServesEverySequence) {
-  for (uint64_t seed = 0; seed < 200; ++seed) {
-    Rng rng(seed);
-    const SchedulerLimits limits{1 + static_cast<int64_t>(rng.next_below(5)),
-                                 1 + static_cast<int64_t>(rng.next_below(40))};
-    const int64_t num_pages = 4 + static_cast<int64_t>(rng.next_below(12));
-    int64_t free_pages = num_pages;
-    struct Job {
-      SequenceState state;
-      int64_t output_left;
-    };
-    std::vector<Job> jobs;
-    int64_t num_left = 20;
-    int num_steps = 0;
-    while (num_left > 0 || !jobs.empty()) {
-      if (num_left > 0 && rng.next_below(3) == 0) {
-        const auto prompt = 1 + static_cast<int64_t>(rng.next_below(60));
-        jobs.push_back({{0, prompt, 1 + static_cast<int64_t>(rng.next_below(4)), false},
-                        1 + static_cast<int64_t>(rng.next_below(8))});
-        --num_left;
-      }
-      if (jobs.empty()) continue;
-      std::vector<SequenceState> states;
-      for (const Job& job : jobs) states.push_back(job.state);
-      const StepPlan plan = plan_step(states, free_pages, limits);
-      ASSERT_FALSE(plan.chunks.empty());
-      for (const int64_t i : plan.admit) {
-        free_pages -= jobs[i].state.pages_needed;
-        jobs[i].state.admitted = true;
-      }
-      ASSERT_GE(free_pages, 0);
-      int64_t num_admitted = 0;
-      for (const Job& job : jobs) num_admitted += job.state.admitted ? 1 : 0;
-      ASSERT_LE(num_admitted, limits.max_seqs);
-      int64_t num_tokens = 0;
-      for (const StepPlan::Chunk& chunk : plan.chunks) {
-        Job& job = jobs[chunk.seq_idx];
-        ASSERT_TRUE(job.state.admitted);
-        ASSERT_GE(chunk.num_tokens, 1);
-        num_tokens += chunk.num_tokens;
-        job.state.num_computed += chunk.num_tokens;
-        ASSERT_LE(job.state.num_computed, job.state.num_known);
-        if (job.state.num_computed == job.state.num_known) {
-          --job.output_left;
-          ++job.state.num_known;
-        }
-      }
-      ASSERT_LE(num_tokens, limits.max_batch_tokens);
-      std::erase_if(jobs, [&](const Job& job) {
-        if (job.output_left > 0) return false;
-        free_pages += job.state.pages_needed;
-        return true;
-      });
-      ASSERT_LT(++num_steps, 5000) << "starved";
-    }
-    EXPECT_EQ(free_pages, num_pages);
-  }
-}
-
-TEST(Sampler, GreedyTakesTheFirstMaximum) {
-  std::array<float, 4> logits{1, 3, 3, 2};
-  EXPECT_EQ(sample_token(logits, {}, {}), 1);
-}
-
-TEST(Sampler, FrequenciesFollowTheSoftmaxAndTheCuts) {
-  const std::array<float, 4> logits{0.0F, 1.0F, 2.0F, -1.0F};
-  const auto frequencies = [&](SamplingParams params) {
-    std::array<double, 4> counts{};
-    constexpr int kDraws = 20000;
-    for (int i = 0; i < kDraws; ++i) {
-      std::array<float, 4> copy = logits;
-      params.seed = static_cast<uint64_t>(i);
-      counts[sample_token(copy, params, {})] += 1.0 / kDraws;
-    }
-    return counts;
-  };
-  const double total = 1 + std::exp(1.0) + std::exp(2.0) + std::exp(-1.0);
-  const auto plain = frequencies({.temperature = 1.0});
-  EXPECT_NEAR(plain[2], std::exp(2.0) / total, 0.015);
-  EXPECT_NEAR(plain[0], 1 / total, 0.015);
-  const auto top2 = frequencies({.temperature = 1.0, .top_k = 2});
-  EXPECT_NEAR(top2[2], 1 / (1 + std::exp(-1.0)), 0.015);
-  EXPECT_EQ(top2[0] + top2[3], 0.0);
-  const auto nucleus = frequencies({.temperature = 1.0, .top_p = 0.5});
-  EXPECT_NEAR(nucleus[2], 1.0, 1e-9);
-  const auto floor = frequencies({.temperature = 1.0, .min_p = 0.2});
-  EXPECT_EQ(floor[0] + floor[3], 0.0);
-  EXPECT_GT(floor[1], 0.2);
-}
-
-TEST(Sampler, RepetitionPenaltyLowersSeenTokens) {
-  std::array<float, 3> logits{2.0F, 1.9F, -1.0F};
-  const std::array<int32_t, 2> history{0, 0};
-  EXPECT_EQ(sample_token(logits, {.repetition_penalty = 1.5}, history), 1);
 }
 
 }  // namespace

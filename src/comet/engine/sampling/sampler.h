@@ -6,20 +6,33 @@
 #include <span>
 #include <vector>
 
+#include "comet/engine/sampling/sampling_params.h"
+#include "comet/engine/sampling/token_counts.h"
+
 namespace comet::engine {
 
-struct SamplingParams {
-  double temperature = 0.0;  // 0: greedy
-  int64_t top_k = 0;         // 0: off
-  double top_p = 1.0;
-  double min_p = 0.0;
-  double repetition_penalty = 1.0;  // Keskar et al. 2019: over prompt and output
-  uint64_t seed = 0;
+/// Buffers of one thread, kept from call to call.
+struct SamplerScratch {
+  struct Candidate {
+    float logit;
+    int32_t token;
+  };
+  std::vector<float> logits;  // with bias and penalties
+  std::vector<float> weights;
+  std::vector<Candidate> candidates;
 };
 
-/// `history` is prompt and output so far. `logits` is scratch: it is changed. Order as
-/// transformers: repetition penalty, temperature, top-k, top-p, min-p.
-int32_t sample_token(std::span<float> logits, const SamplingParams& params,
-                     std::span<const int32_t> history);
+/// Where in its sequence a token is drawn.
+struct SamplePoint {
+  const TokenCounts& counts;
+  std::span<const int32_t> forbidden = {};  // tokens that may not come; strange ids are ignored
+  uint64_t position = 0;                    // tokens before this one
+};
+
+/// First `forbidden` and logit_bias, then repetition, frequency and presence penalty (vLLM's
+/// order); then temperature, top-k, top-p, min-p (transformers' order), ties by token id. Logits
+/// are finite.
+int32_t sample_token(std::span<const float> logits, const SamplingParams& params,
+                     const SamplePoint& point, SamplerScratch& scratch);
 
 }  // namespace comet::engine
