@@ -124,7 +124,8 @@ TEST_P(LlamaGolden, LogitsAndGreedyTokensEqualTransformers) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, LlamaGolden,
-                         testing::Values("llama2", "llama3", "llama3_2", "biases", "demo"),
+                         testing::Values("llama2", "llama3", "llama3_2", "biases", "mistral",
+                                         "qwen2", "qwen3", "demo"),
                          [](const auto& param) { return std::string(param.param); });
 
 TEST(LlamaForward, ChunksAndSharedBatchesGiveTheLogitsOfOnePass) {
