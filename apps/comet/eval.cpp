@@ -1,5 +1,6 @@
 // comet eval MODEL --tasks LIST: perplexity of text:PATH and wikitext2.
 #include <cstdio>
+#include <optional>
 
 #include "apps/comet/command.h"
 #include "comet/base/progress.h"
@@ -19,6 +20,7 @@ struct Options {
   int64_t max_length = 0;
   int64_t num_tokens = 0;
   std::string kv;
+  std::string base;
 };
 
 struct Task {
@@ -52,8 +54,20 @@ Result<std::vector<Task>> parse_tasks(const Options& options) {
   return tasks;
 }
 
+/// What paired statistics of two runs need: windows in order, the same for every model of a
+/// tokenizer.
+Json windows_json(const std::vector<study::WindowScore>& windows, bool with_base) {
+  Json result = {{"log_prob_sum", Json::array()}, {"num_tokens", Json::array()}};
+  for (const study::WindowScore& window : windows) {
+    result["log_prob_sum"].push_back(window.log_prob_sum);
+    result["num_tokens"].push_back(window.num_tokens);
+    if (with_base) result["kl_sum"].push_back(window.kl_sum);
+  }
+  return result;
+}
+
 Result<Json> run_task(Context& ctx, const Globals& globals, const Options& options,
-                      const OpenedModel& opened, const Task& task) {
+                      const OpenedModel& opened, const models::LlamaModel* base, const Task& task) {
   auto text = io::read_file(task.path, kMaxTextBytes);
   if (!text) return text.error();
   const std::vector<study::Document> documents =
@@ -64,8 +78,8 @@ Result<Json> run_task(Context& ctx, const Globals& globals, const Options& optio
   // About four bytes a token until the count is known: the bar's total is an estimate.
   int64_t estimate = static_cast<int64_t>(text->size()) / 4;
   if (options.num_tokens > 0) estimate = std::min(estimate, options.num_tokens);
-  study::PerplexityOptions perplexity_options{options.max_length, options.num_tokens,
-                                              options.limit};
+  study::PerplexityOptions perplexity_options{options.max_length, options.num_tokens, options.limit,
+                                              base};
   Progress progress(task.name, estimate, "tokens", globals.quiet);
   int64_t shown = 0;
   auto scored = study::perplexity(ctx, *opened.model, opened.tokenizer, documents,
@@ -77,7 +91,13 @@ Result<Json> run_task(Context& ctx, const Globals& globals, const Options& optio
   Json result = {{"token_perplexity", scored->token_perplexity},
                  {"token_perplexity_stderr", scored->token_perplexity_stderr},
                  {"num_tokens", scored->num_tokens},
-                 {"num_documents", scored->num_documents}};
+                 {"num_documents", scored->num_documents},
+                 {"windows", windows_json(scored->windows, base != nullptr)}};
+  if (base != nullptr) {
+    result["kl_mean"] = scored->kl_mean;
+    result["kl_mean_stderr"] = scored->kl_stderr;
+    result["top1_agreement"] = scored->top1_agreement;
+  }
   if (scored->bits_per_byte > 0) {
     result["word_perplexity"] = scored->word_perplexity;
     result["byte_perplexity"] = scored->byte_perplexity;
@@ -95,7 +115,7 @@ Result<Json> run_task(Context& ctx, const Globals& globals, const Options& optio
 void print_result(const std::string& task, const Json& result) {
   fmt::print("{}\n", task);
   for (const char* field : {"token_perplexity", "word_perplexity", "byte_perplexity",
-                            "bits_per_byte", "paper_perplexity"}) {
+                            "bits_per_byte", "paper_perplexity", "kl_mean", "top1_agreement"}) {
     if (!result.contains(field)) continue;
     fmt::print("  {:<18} {:>10.4f}", field, result[field].get<double>());
     const std::string stderr_field = std::string(field) + "_stderr";
@@ -113,6 +133,12 @@ Status run_eval(const Globals& globals, const Options& options) {
   Context& ctx = (*runtime)->context();
   auto opened = open_model(options.model, ctx.caps, options.kv);
   if (!opened) return opened.error();
+  std::optional<OpenedModel> base;
+  if (!options.base.empty()) {
+    auto opened_base = open_model(options.base, ctx.caps, "");
+    if (!opened_base) return opened_base.error();
+    base.emplace(*std::move(opened_base));
+  }
   if (options.max_length > opened->model->config().max_position_embeddings) {
     return make_error(ErrorCode::kInvalidArgument,
                       "--max-length {}: the model's context is {} tokens", options.max_length,
@@ -120,7 +146,8 @@ Status run_eval(const Globals& globals, const Options& options) {
   }
   Json results = Json::object();
   for (const Task& task : *tasks) {
-    auto result = run_task(ctx, globals, options, *opened, task);
+    auto result =
+        run_task(ctx, globals, options, *opened, base ? base->model.get() : nullptr, task);
     if (!result) return result.error();
     results[task.name] = *result;
     if (prints_text(globals)) print_result(task.name, *result);
@@ -147,6 +174,8 @@ void add_eval(CLI::App& app, const Globals& globals, Action& action) {
       ->check(CLI::NonNegativeNumber);
   command.add_option("--kv", options->kv,
                      "Cache format: kv16, kv8 or kv4 (default: the checkpoint's)");
+  command.add_option("--base", options->base,
+                     "Also KL divergence and top-1 agreement against this model, same tokens");
   command.callback([&globals, &action, options] {
     action = [&globals, options] { return run_eval(globals, *options); };
   });

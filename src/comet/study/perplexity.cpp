@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "comet/study/similarity.h"
+
 namespace comet::study {
 namespace {
 
@@ -25,21 +27,93 @@ int64_t count_words(std::string_view text) {
   return words;
 }
 
-struct WindowScore {
-  double nll;
-  int64_t num_targets;
+/// Scores windows by one model, and beside it a base where there is one.
+class WindowScorer {
+ public:
+  static Result<WindowScorer> create(Context& ctx, const models::LlamaModel& model,
+                                     const models::LlamaModel* base, int64_t length) {
+    WindowScorer result;
+    auto scorer = Scorer::create(ctx, model, length);
+    if (!scorer) return scorer.error();
+    result.scorer_ = *std::move(scorer);
+    if (base == nullptr) return result;
+    const int64_t vocab_size = model.config().vocab_size;
+    if (base->config().vocab_size != vocab_size ||
+        base->config().max_position_embeddings < length) {
+      return make_error(ErrorCode::kInvalidArgument,
+                        "the base has {} tokens of vocabulary and a context of {}; expected {} and "
+                        "at least {}",
+                        base->config().vocab_size, base->config().max_position_embeddings,
+                        vocab_size, length);
+    }
+    auto base_scorer = Scorer::create(ctx, *base, length);
+    if (!base_scorer) return base_scorer.error();
+    result.base_ = *std::move(base_scorer);
+    return result;
+  }
+
+  /// Every token but the first is a target.
+  WindowScore score(std::span<const int32_t> tokens) {
+    WindowScore window;
+    window.num_tokens = static_cast<int64_t>(tokens.size()) - 1;
+    std::vector<double> log_probs(tokens.size() - 1);
+    if (base_ == nullptr) {
+      log_probs = scorer_->log_probs(tokens);
+    } else {
+      std::vector<double> kl(log_probs.size());
+      std::vector<int8_t> agree(log_probs.size());
+      const auto visit = [&](int64_t i, std::span<const float> expected,
+                             std::span<const float> given) {
+        log_probs[i] = log_softmax_at(given, tokens[i + 1]);
+        kl[i] = kl_divergence(expected, given);
+        agree[i] = likeliest_token(expected) == likeliest_token(given) ? 1 : 0;
+      };
+      Scorer::for_each_row_pair(*base_, *scorer_, tokens.first(log_probs.size()), 0, visit);
+      window.kl_sum = std::accumulate(kl.begin(), kl.end(), 0.0);
+      window.num_agree = std::accumulate(agree.begin(), agree.end(), int64_t{0});
+    }
+    window.log_prob_sum = std::accumulate(log_probs.begin(), log_probs.end(), 0.0);
+    return window;
+  }
+
+ private:
+  WindowScorer() = default;
+  std::unique_ptr<Scorer> scorer_;
+  std::unique_ptr<Scorer> base_;
 };
 
-/// Standard error of exp(mean) over windows of unequal size (ratio estimator, delta method).
-double perplexity_stderr(const std::vector<WindowScore>& windows, double mean, int64_t num_tokens) {
+/// Standard error of Σ value / Σ num_tokens over windows of unequal size (ratio estimator).
+double ratio_stderr(const std::vector<WindowScore>& windows, double WindowScore::* value,
+                    double mean, int64_t num_tokens) {
   if (windows.size() < 2) return 0;
   double sum = 0;
   for (const WindowScore& w : windows) {
-    const double residual = w.nll - mean * static_cast<double>(w.num_targets);
+    const double residual = w.*value - mean * static_cast<double>(w.num_tokens);
     sum += residual * residual;
   }
   const auto n = static_cast<double>(windows.size());
-  return std::exp(mean) * std::sqrt(sum * n / (n - 1)) / static_cast<double>(num_tokens);
+  return std::sqrt(sum * n / (n - 1)) / static_cast<double>(num_tokens);
+}
+
+/// The figures that are means over all targets.
+void finish(PerplexityResult& result) {
+  double log_prob_sum = 0;
+  int64_t num_agree = 0;
+  for (const WindowScore& window : result.windows) {
+    log_prob_sum += window.log_prob_sum;
+    result.kl_mean += window.kl_sum;
+    num_agree += window.num_agree;
+  }
+  const auto n = static_cast<double>(result.num_tokens);
+  const double mean = log_prob_sum / n;
+  result.token_perplexity = std::exp(-mean);
+  result.token_perplexity_stderr =  // delta method
+      result.token_perplexity *
+      ratio_stderr(result.windows, &WindowScore::log_prob_sum, mean, result.num_tokens);
+  result.kl_mean /= n;
+  result.kl_stderr =
+      ratio_stderr(result.windows, &WindowScore::kl_sum, result.kl_mean, result.num_tokens);
+  result.top1_agreement = static_cast<double>(num_agree) / n;
 }
 
 }  // namespace
@@ -74,11 +148,9 @@ Result<PerplexityResult> perplexity(Context& ctx, const models::LlamaModel& mode
                                     const PerplexityOptions& options,
                                     const std::function<void(int64_t)>& on_progress) {
   const int64_t length = window_length(model, options.max_length, kDefaultMaxLength);
-  auto scorer = Scorer::create(ctx, model, length);
+  auto scorer = WindowScorer::create(ctx, model, options.base, length);
   if (!scorer) return scorer.error();
   PerplexityResult result;
-  std::vector<WindowScore> windows;
-  double nll = 0;
   double whole_nll = 0;
   int64_t words = 0;
   int64_t bytes = 0;
@@ -92,21 +164,19 @@ Result<PerplexityResult> perplexity(Context& ctx, const models::LlamaModel& mode
     int64_t done = 0;
     while (done < num_targets && result.num_tokens < max_targets) {
       const int64_t count = std::min({length, num_targets - done, max_targets - result.num_tokens});
-      const auto scores = (*scorer)->log_probs(std::span(tokens).subspan(done, count + 1));
-      const double window_nll = -std::accumulate(scores.begin(), scores.end(), 0.0);
-      if (!std::isfinite(window_nll)) {
+      const WindowScore window = scorer->score(std::span(tokens).subspan(done, count + 1));
+      if (!std::isfinite(window.log_prob_sum) || !std::isfinite(window.kl_sum)) {
         return make_error(ErrorCode::kCorrupt,
                           "document {}: the model gives NaN or zero probability around token {}",
                           result.num_documents, done);
       }
-      windows.push_back({window_nll, count});
-      document_nll += window_nll;
+      result.windows.push_back(window);
+      document_nll -= window.log_prob_sum;
       done += count;
       result.num_tokens += count;
       on_progress(result.num_tokens);
     }
     ++result.num_documents;
-    nll += document_nll;
     if (done == num_targets) {
       whole_nll += document_nll;
       words += count_words(document.counted);
@@ -116,9 +186,7 @@ Result<PerplexityResult> perplexity(Context& ctx, const models::LlamaModel& mode
   if (result.num_tokens == 0) {
     return make_error(ErrorCode::kInvalidArgument, "the text holds no token to predict");
   }
-  const double mean = nll / static_cast<double>(result.num_tokens);
-  result.token_perplexity = std::exp(mean);
-  result.token_perplexity_stderr = perplexity_stderr(windows, mean, result.num_tokens);
+  finish(result);
   if (bytes > 0) {
     result.word_perplexity = std::exp(whole_nll / static_cast<double>(words));
     result.byte_perplexity = std::exp(whole_nll / static_cast<double>(bytes));

@@ -26,6 +26,17 @@ struct PerplexityOptions {
   int64_t max_length = 0;  // tokens of a window; 0: the model's context, at most 2,048
   int64_t num_tokens = 0;  // stop after so many targets; 0: all
   int64_t limit = 0;       // documents; 0: all
+  /// Another model of the same vocabulary: how far the scored one is from it on the same tokens.
+  const models::LlamaModel* base = nullptr;
+};
+
+/// One forward pass of a document's tokens: the unit of paired statistics. Two models of one
+/// tokenizer, under the same options, have the same windows.
+struct WindowScore {
+  double log_prob_sum = 0;  // of the targets, natural logarithm
+  int64_t num_tokens = 0;   // targets
+  double kl_sum = 0;        // KL(base‖model) in nats; 0 without a base
+  int64_t num_agree = 0;    // targets where both find the same token likeliest
 };
 
 struct PerplexityResult {
@@ -36,6 +47,10 @@ struct PerplexityResult {
   double bits_per_byte = 0;
   int64_t num_tokens = 0;
   int64_t num_documents = 0;
+  double kl_mean = 0;  // nats a token; of a base only, like the two below
+  double kl_stderr = 0;
+  double top1_agreement = 0;
+  std::vector<WindowScore> windows;
 };
 
 /// Documents separated by lines `<|endoftext|>`; empty ones are left out.

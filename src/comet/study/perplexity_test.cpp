@@ -5,9 +5,11 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <numeric>
 #include <sstream>
 
 #include "comet/models/load.h"
+#include "comet/study/similarity.h"
 
 namespace comet::study {
 namespace {
@@ -97,6 +99,60 @@ TEST_F(DemoModel, LongerContextIsBetterAndLimitsHold) {
   EXPECT_GT(whole.token_perplexity, 5);
   EXPECT_LT(whole.token_perplexity, 40);  // a trained model; an untrained one is at 8,192
   EXPECT_EQ(run(documents, {.limit = 1}).num_documents, 1);
+}
+
+TEST_F(DemoModel, WindowsAddUpToTheMean) {
+  const auto documents = split_documents(read_text(COMET_SOURCE_DIR "/models/demo/heldout.txt"));
+  const PerplexityResult result = run(documents, {.max_length = 100, .num_tokens = 450});
+  double log_prob_sum = 0;
+  int64_t num_tokens = 0;
+  for (const WindowScore& window : result.windows) {
+    log_prob_sum += window.log_prob_sum;
+    num_tokens += window.num_tokens;
+    EXPECT_LE(window.num_tokens, 100);
+    EXPECT_EQ(window.kl_sum, 0);
+  }
+  EXPECT_GE(result.windows.size(), 5U);
+  EXPECT_EQ(num_tokens, 450);
+  EXPECT_NEAR(std::log(result.token_perplexity), -log_prob_sum / 450, 1e-12);
+}
+
+TEST_F(DemoModel, DivergenceFromABaseIsWhatTheRowsSay) {
+  const auto documents = split_documents(read_text(COMET_SOURCE_DIR "/models/demo/heldout.txt"));
+  const auto coarse = models::load_model(*checkpoint_, runtime_->context().caps, "kv4").value();
+  PerplexityOptions options{.max_length = 300, .num_tokens = 300, .limit = 1};
+  options.base = model_.get();
+  const PerplexityResult same = run(documents, options);
+  EXPECT_NEAR(same.kl_mean, 0, 1e-12);
+  EXPECT_EQ(same.top1_agreement, 1.0);
+  const auto scored = [&](const models::LlamaModel& model) {
+    return perplexity(runtime_->context(), model, *tokenizer_, documents, options, [](int64_t) {})
+        .value();
+  };
+  const PerplexityResult other = scored(*coarse);
+  // By hand, over more rows than the scorer holds at once.
+  const std::vector<int32_t> tokens = tokenizer_->encode(documents[0].scored);
+  std::vector<std::vector<float>> expected(300);
+  std::vector<double> kl(300);
+  std::vector<int> agree(300);
+  Scorer::create(runtime_->context(), *model_, 300)
+      .value()
+      ->for_each_row(std::span(tokens).first(300), 0, [&](int64_t i, std::span<const float> row) {
+        expected[i].assign(row.begin(), row.end());
+      });
+  Scorer::create(runtime_->context(), *coarse, 300)
+      .value()
+      ->for_each_row(std::span(tokens).first(300), 0, [&](int64_t i, std::span<const float> row) {
+        kl[i] = kl_divergence(expected[i], row);
+        agree[i] = likeliest_token(expected[i]) == likeliest_token(row) ? 1 : 0;
+      });
+  ASSERT_EQ(other.num_tokens, 300);
+  EXPECT_NEAR(other.kl_mean, std::accumulate(kl.begin(), kl.end(), 0.0) / 300, 1e-12);
+  EXPECT_EQ(other.top1_agreement, std::accumulate(agree.begin(), agree.end(), 0) / 300.0);
+  EXPECT_GT(other.kl_mean, 1e-4);
+  // A base changes no other figure.
+  options.base = nullptr;
+  EXPECT_EQ(other.token_perplexity, scored(*coarse).token_perplexity);
 }
 
 TEST_F(DemoModel, TextWithoutATargetIsAnError) {

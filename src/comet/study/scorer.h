@@ -27,7 +27,17 @@ class Scorer {
   void for_each_row(std::span<const int32_t> tokens, int64_t first_row,
                     const std::function<void(int64_t, std::span<const float>)>& visit);
 
+  /// The same of two models of one vocabulary side by side: visit(i, base logits, candidate
+  /// logits). Holds the logits of a few hundred rows at a time.
+  static void for_each_row_pair(
+      Scorer& base, Scorer& candidate, std::span<const int32_t> tokens, int64_t first_row,
+      const std::function<void(int64_t, std::span<const float>, std::span<const float>)>& visit);
+
  private:
+  /// Appends tokens[begin, begin + count) to the cache; their logits from row begin + skipped on.
+  Tensor forward_chunk(std::span<const int32_t> tokens, int64_t begin, int64_t count,
+                       int64_t skipped);
+
   Scorer(Context& ctx, const models::LlamaModel& model, int64_t max_length, kv::KvCache cache);
 
   Context& ctx_;
@@ -36,5 +46,8 @@ class Scorer {
   kv::KvCache cache_;
   std::vector<int32_t> block_table_;
 };
+
+/// log softmax(logits)[target], natural logarithm.
+double log_softmax_at(std::span<const float> logits, int32_t target);
 
 }  // namespace comet::study

@@ -8,17 +8,6 @@
 namespace comet::study {
 namespace {
 
-double log_sum_exp(std::span<const float> logits) {
-  const float max = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(static_cast<double>(logit) - max);
-  return max + std::log(sum);
-}
-
-int64_t argmax(std::span<const float> logits) {
-  return std::max_element(logits.begin(), logits.end()) - logits.begin();
-}
-
 Result<std::vector<int32_t>> continue_greedily(engine::Engine& engine,
                                                const std::vector<int32_t>& prompt,
                                                const SimilarityOptions& options) {
@@ -28,7 +17,7 @@ Result<std::vector<int32_t>> continue_greedily(engine::Engine& engine,
   request.prompt = prompt;
   request.max_tokens = options.max_tokens;
   request.stop_tokens = options.stop_tokens;
-  request.on_token = [&](const engine::TokenEvent& event) {
+  request.on_event = [&](const engine::TokenEvent& event) {
     if (event.token >= 0) tokens.push_back(event.token);
     failed = failed || event.finish == engine::FinishReason::kError;
     return true;
@@ -51,17 +40,14 @@ PromptScore score_continuation(Scorer& base, Scorer& candidate, const std::vecto
   std::vector<int32_t> tokens = prompt;
   tokens.insert(tokens.end(), continuation.begin(), continuation.end() - 1);
   const auto first_row = static_cast<int64_t>(prompt.size()) - 1;
-  std::vector<std::vector<float>> base_rows(continuation.size());
-  base.for_each_row(tokens, first_row, [&](int64_t i, std::span<const float> logits) {
-    base_rows[i - first_row].assign(logits.begin(), logits.end());
-  });
   std::vector<double> kl(continuation.size());
   std::vector<int8_t> agree(continuation.size());
-  candidate.for_each_row(tokens, first_row, [&](int64_t i, std::span<const float> logits) {
-    const std::vector<float>& expected = base_rows[i - first_row];
-    kl[i - first_row] = kl_divergence(expected, logits);
-    agree[i - first_row] = argmax(expected) == argmax(logits) ? 1 : 0;
-  });
+  Scorer::for_each_row_pair(
+      base, candidate, tokens, first_row,
+      [&](int64_t i, std::span<const float> expected, std::span<const float> given) {
+        kl[i - first_row] = kl_divergence(expected, given);
+        agree[i - first_row] = likeliest_token(expected) == likeliest_token(given) ? 1 : 0;
+      });
   PromptScore score;
   for (const double value : kl) score.kl_sum += value;
   for (const int8_t value : agree) score.num_agree += value;
@@ -88,15 +74,27 @@ double ratio_stderr(const std::vector<PromptScore>& scores, const std::vector<in
 
 }  // namespace
 
+int64_t likeliest_token(std::span<const float> logits) {
+  return std::max_element(logits.begin(), logits.end()) - logits.begin();
+}
+
+// KL = E_p[a − b] − (log Z_a − log Z_b): one exponential a value and model.
 double kl_divergence(std::span<const float> base_logits, std::span<const float> candidate_logits) {
-  const double base_norm = log_sum_exp(base_logits);
-  const double candidate_norm = log_sum_exp(candidate_logits);
-  double sum = 0;
+  const double base_max = *std::max_element(base_logits.begin(), base_logits.end());
+  const double candidate_max = *std::max_element(candidate_logits.begin(), candidate_logits.end());
+  double base_sum = 0;
+  double candidate_sum = 0;
+  double weighted = 0;
   for (size_t i = 0; i < base_logits.size(); ++i) {
-    const double log_p = base_logits[i] - base_norm;
-    sum += std::exp(log_p) * (log_p - (candidate_logits[i] - candidate_norm));
+    const double a = base_logits[i] - base_max;
+    const double b = candidate_logits[i] - candidate_max;
+    const double p = std::exp(a);
+    base_sum += p;
+    candidate_sum += std::exp(b);
+    weighted += p * (a - b);
   }
-  return std::max(sum, 0.0);  // rounding alone can take it below
+  const double kl = weighted / base_sum - (std::log(base_sum) - std::log(candidate_sum));
+  return kl < 0 ? 0 : kl;  // rounding alone can take it below; NaN stays
 }
 
 Result<Similarity> compare_models(Context& ctx, const models::LlamaModel& base,

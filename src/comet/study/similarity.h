@@ -1,5 +1,6 @@
 // How alike two models of one vocabulary speak: the candidate beside the base, prompt by prompt.
-// Callers: compare. Every mean is over prompts or over all tokens of the base's continuations.
+// Callers: compare, perplexity. Every mean is over prompts or over all tokens of the base's
+// continuations.
 #pragma once
 
 #include <cstdint>
@@ -35,5 +36,7 @@ Result<Similarity> compare_models(Context& ctx, const models::LlamaModel& base,
 
 /// KL(p‖q) in nats of the softmax distributions of two rows of logits, in double.
 double kl_divergence(std::span<const float> base_logits, std::span<const float> candidate_logits);
+/// The first of the largest.
+int64_t likeliest_token(std::span<const float> logits);
 
 }  // namespace comet::study
