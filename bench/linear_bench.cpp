@@ -78,6 +78,7 @@ formats::PackedLinear dense_tensors(const LinearSpec& spec, uint64_t seed) {
 QuantizedWeight random_codes(const LinearSpec& spec, const LinearBenchOptions& options) {
   Rng rng(options.seed);
   const bool w4ax = options.format == "w4ax";
+  const bool w4a16 = options.format == "w4a16";
   QuantizedWeight weight;
   weight.name = spec.name;
   weight.parts = spec.parts;
@@ -86,16 +87,22 @@ QuantizedWeight random_codes(const LinearSpec& spec, const LinearBenchOptions& o
   weight.site.k = spec.k;
   weight.site.k_padded = w4ax ? (spec.k + kBlock - 1) / kBlock * kBlock : spec.k;
   weight.site.scale = options.act_scale;
-  weight.granularity = w4ax ? options.granularity : Granularity::kChannel;
+  weight.granularity = w4a16  ? Granularity::kGroup
+                       : w4ax ? options.granularity
+                              : Granularity::kChannel;
   const int64_t blocks = weight.site.num_blocks();
   weight.site.int8_blocks =
       static_cast<int64_t>(std::ceil(options.int8_share * static_cast<double>(blocks)));
+  if (w4a16) {
+    weight.site.scale = formats::ActScale::kA16;
+    weight.site.int8_blocks = 0;
+  }
   const int64_t rows = weight.num_rows();
   weight.codes.resize(static_cast<size_t>(rows * weight.site.k_padded));
   const int low = weight.granularity == Granularity::kProgressive ? 0 : -8;
   for (int8_t& code : weight.codes) {
-    code = static_cast<int8_t>(w4ax ? static_cast<int>(rng.next_bits() & 15) + low
-                                    : static_cast<int>(rng.next_bits() % 255) - 127);
+    code = static_cast<int8_t>(w4ax || w4a16 ? static_cast<int>(rng.next_bits() & 15) + low
+                                             : static_cast<int>(rng.next_bits() % 255) - 127);
   }
   const auto groups = static_cast<size_t>(blocks * rows);
   if (weight.granularity == Granularity::kGroup) {

@@ -23,6 +23,8 @@ struct W4axShape {
 };
 
 formats::QuantizedWeight random_w4ax(const W4axShape& shape, uint64_t seed);
+formats::QuantizedWeight random_w4a16(const std::vector<int64_t>& part_rows, int64_t k,
+                                      DType scale_type, bool has_bias);
 /// The quantization_config that names exactly this linear.
 Json w4ax_config(const formats::QuantizedWeight& weight, const formats::PackedLinear& packed);
 /// pack → bind, as a checkpoint would do it; `tensors` receives what was packed.

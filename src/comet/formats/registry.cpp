@@ -3,6 +3,7 @@
 
 #include "comet/formats/dense/dense.h"
 #include "comet/formats/format.h"
+#include "comet/formats/w4a16/w4a16.h"
 #include "comet/formats/w4ax/w4ax.h"
 #include "comet/formats/w8a8_int/w8a8_int.h"
 
@@ -19,8 +20,8 @@ std::string_view act_scale_name(ActScale scale) {
 }
 
 std::span<const WeightFormat* const> weight_formats() {
-  static const std::array<const WeightFormat*, 3> formats{&dense_format(), &w4ax_format(),
-                                                          &w8a8_int_format()};
+  static const std::array<const WeightFormat*, 4> formats{&dense_format(), &w4a16_format(),
+                                                          &w4ax_format(), &w8a8_int_format()};
   return formats;
 }
 

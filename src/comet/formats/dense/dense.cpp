@@ -1,8 +1,6 @@
 #include "comet/formats/dense/dense.h"
 
-#include <algorithm>
-
-#include "comet/ops/op_table.h"
+#include "comet/formats/float_input.h"
 
 namespace comet::formats {
 namespace {
@@ -42,52 +40,6 @@ Result<QuantizedWeight> unpack(const LinearWeight& weight) {
                     weight.spec.name);
 }
 
-Activation rows_in_arena(Context& ctx, int64_t rows, int64_t k) {
-  Activation activation;
-  activation.rows = rows;
-  activation.parts[0] = ctx.arena.alloc(DType::kF32, {rows, k});
-  return activation;
-}
-
-Activation input_from_rows(Context& ctx, const LinearWeight& weight, View<const float, 2> x) {
-  COMET_CHECK(x.size(1) == weight.spec.k && x.strides[1] == 1, "{}: input has {} channels, not {}",
-              weight.spec.name, x.size(1), weight.spec.k);
-  Activation activation = rows_in_arena(ctx, x.size(0), x.size(1));
-  float* out = activation.parts[0].data<float>();
-  for (int64_t i = 0; i < x.size(0); ++i) {
-    std::copy_n(x.row(i), x.size(1), out + i * x.size(1));
-  }
-  return activation;
-}
-
-Activation input_from_norm(Context& ctx, const LinearWeight& weight, const NormInput& input) {
-  COMET_CHECK(input.x.size(1) == weight.spec.k, "{}: input has {} channels, not {}",
-              weight.spec.name, input.x.size(1), weight.spec.k);
-  Activation activation = rows_in_arena(ctx, input.x.size(0), weight.spec.k);
-  ctx.ops.rms_norm(ctx, activation.parts[0].view<float, 2>(), input.x, input.weight, input.eps);
-  return activation;
-}
-
-Activation input_from_silu_mul(Context& ctx, const LinearWeight& weight,
-                               const SiluMulInput& input) {
-  COMET_CHECK(input.gate.size(1) == weight.spec.k, "{}: input has {} channels, not {}",
-              weight.spec.name, input.gate.size(1), weight.spec.k);
-  Activation activation = rows_in_arena(ctx, input.gate.size(0), weight.spec.k);
-  ctx.ops.silu_mul(ctx, activation.parts[0].view<float, 2>(), input.gate, input.up);
-  return activation;
-}
-
-float element(const Tensor& tensor, int64_t i) {
-  switch (tensor.dtype()) {
-    case DType::kBF16:
-      return to_float(tensor.data<BFloat16>()[i]);
-    case DType::kF16:
-      return to_float(tensor.data<Float16>()[i]);
-    default:
-      return tensor.data<float>()[i];
-  }
-}
-
 void reference_linear(const LinearWeight& weight, const Activation& x, View<float, 2> out) {
   const int64_t k = weight.spec.k;
   const float* rows = x.parts[0].data<float>();
@@ -98,9 +50,11 @@ void reference_linear(const LinearWeight& weight, const Activation& x, View<floa
       for (int64_t row = 0; row < weight.spec.part_rows[part]; ++row, ++column) {
         double sum = 0;
         for (int64_t i = 0; i < k; ++i) {
-          sum += double{rows[token * k + i]} * double{element(weight.tensors[part], row * k + i)};
+          sum += double{rows[token * k + i]} *
+                 double{float_element(weight.tensors[part], row * k + i)};
         }
-        if (weight.spec.has_bias) sum += double{element(weight.tensors[num_parts + part], row)};
+        if (weight.spec.has_bias)
+          sum += double{float_element(weight.tensors[num_parts + part], row)};
         out(token, column) = static_cast<float>(sum);
       }
     }
@@ -117,9 +71,9 @@ const WeightFormat& dense_format() {
       .bind = bind,
       .pack = nullptr,
       .unpack = unpack,
-      .input_from_rows = input_from_rows,
-      .input_from_norm = input_from_norm,
-      .input_from_silu_mul = input_from_silu_mul,
+      .input_from_rows = float_input_from_rows,
+      .input_from_norm = float_input_from_norm,
+      .input_from_silu_mul = float_input_from_silu_mul,
       .reference_linear = reference_linear,
       .kernels = dense_kernels(),
   };

@@ -4,6 +4,7 @@
 #include "comet/formats/cpu/isa_row.h"
 #include "comet/formats/dense/cpu/gemm_args.h"
 #include "comet/formats/dense/dense.h"
+#include "comet/formats/float_input.h"
 
 namespace comet::formats {
 namespace {
@@ -31,19 +32,6 @@ WeightType weight_type(DType dtype) {
 int64_t rows_per_task(const GemmArgs& args, int num_threads) {
   if (args.tokens > dense_cpu::kFewTokens) return dense_cpu::kStripRows;
   return std::max<int64_t>(4, args.n / (kTasksPerThread * num_threads) / 4 * 4);
-}
-
-float bias_value(const Tensor& bias, int64_t i) {
-  if (bias.dtype() == DType::kBF16) return to_float(bias.data<BFloat16>()[i]);
-  if (bias.dtype() == DType::kF16) return to_float(bias.data<Float16>()[i]);
-  return bias.data<float>()[i];
-}
-
-void add_bias(const Tensor& bias, View<float, 2> out, int64_t column) {
-  for (int64_t token = 0; token < out.size(0); ++token) {
-    float* row = out.row(token) + column;
-    for (int64_t i = 0; i < bias.size(0); ++i) row[i] += bias_value(bias, i);
-  }
 }
 
 /// Input rows in the order that the kernel reads them; one copy per weight type.

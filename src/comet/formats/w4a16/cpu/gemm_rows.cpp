@@ -1,0 +1,93 @@
+// Kernel rows of "w4a16" on the CPU: arrange the inputs, split the output channels over the pool.
+#include <algorithm>
+
+#include "comet/formats/cpu/isa_row.h"
+#include "comet/formats/float_input.h"
+#include "comet/formats/w4a16/cpu/gemm_args.h"
+#include "comet/formats/w4a16/w4a16.h"
+
+namespace comet::formats::w4a16 {
+namespace {
+
+using w4a16_cpu::GemmArgs;
+using w4a16_cpu::GemmIsa;
+using w4a16_cpu::ScaleType;
+
+// A decode step's task is a run of neighbouring rows: long, because the first rows of a task are
+// not prefetched, but several per thread, to even out.
+constexpr int64_t kTasksPerThread = 4;
+
+int64_t rows_per_task(const GemmArgs& args, int num_threads) {
+  if (args.tokens > w4a16_cpu::kFewTokens) return w4a16_cpu::kStripRows;
+  return std::max<int64_t>(4, args.n / (kTasksPerThread * num_threads) / 4 * 4);
+}
+
+/// Input rows in the order in which the kernel decodes weights; all parts share them.
+const float* arrange_inputs(Context& ctx, const GemmIsa& isa, const GemmArgs& args,
+                            const float* x) {
+  auto* arranged = ctx.arena.alloc_array<float>(args.tokens * args.x_stride);
+  ctx.pool.parallel_for(args.tokens, [&](int64_t token, int) {
+    isa.arrange(args, x + token * args.k, arranged + token * args.x_stride);
+  });
+  return arranged;
+}
+
+GemmArgs part_args(const LinearWeight& weight, size_t part, View<float, 2> out, int64_t column) {
+  const Tensor& scales = weight.tensors[scale_slot(weight, part)];
+  GemmArgs args;
+  args.words = reinterpret_cast<const uint8_t*>(weight.tensors[packed_slot(part)].raw());
+  args.scales = reinterpret_cast<const uint16_t*>(scales.raw());
+  args.type = scales.dtype() == DType::kBF16 ? ScaleType::kBF16 : ScaleType::kF16;
+  args.n = weight.spec.part_rows[part];
+  args.k = weight.spec.k;
+  args.x_stride = w4a16_cpu::arranged_floats(args.k);
+  args.tokens = out.size(0);
+  args.out = out.data + column;
+  args.out_stride = out.strides[0];
+  return args;
+}
+
+void run(Context& ctx, const GemmIsa& isa, const LinearWeight& weight, const Activation& x,
+         View<float, 2> out) {
+  COMET_CHECK(out.size(0) == x.rows && out.size(1) == weight.spec.n() && out.strides[1] == 1,
+              "{}: output is [{}, {}]", weight.spec.name, out.size(0), out.size(1));
+  if (x.rows == 0) return;
+  const ArenaScope scope(ctx.arena);
+  auto* scratch = ctx.arena.alloc_array<float>(ctx.pool.num_threads() * w4a16_cpu::kScratchFloats);
+  const float* arranged = nullptr;
+  int64_t column = 0;
+  for (size_t part = 0; part < weight.spec.parts.size(); ++part) {
+    GemmArgs args = part_args(weight, part, out, column);
+    if (arranged == nullptr) {
+      arranged = arrange_inputs(ctx, isa, args, x.parts[0].data<float>());
+    }
+    args.x = arranged;
+    const int64_t step = rows_per_task(args, ctx.pool.num_threads());
+    ctx.pool.parallel_for((args.n + step - 1) / step, [&](int64_t task, int thread) {
+      isa.rows(args, task * step, std::min(args.n, (task + 1) * step),
+               scratch + thread * w4a16_cpu::kScratchFloats);
+    });
+    if (weight.spec.has_bias) add_bias(weight.tensors[bias_slot(weight, part)], out, column);
+    column += args.n;
+  }
+}
+
+template <const GemmIsa& Isa>
+void run_isa(Context& ctx, const LinearWeight& weight, const Activation& x, View<float, 2> out) {
+  run(ctx, Isa, weight, x, out);
+}
+
+}  // namespace
+
+std::span<const LinearKernel> kernels() {
+  static const std::array<LinearKernel, 3> rows{{
+      {"w4a16_portable", supports<CpuIsa::kPortable>, cost_us<CpuIsa::kPortable>,
+       run_isa<w4a16_cpu::kPortableIsa>},
+      {"w4a16_avx2", supports<CpuIsa::kAvx2>, cost_us<CpuIsa::kAvx2>, run_isa<w4a16_cpu::kAvx2Isa>},
+      {"w4a16_avx512", supports<CpuIsa::kAvx512>, cost_us<CpuIsa::kAvx512>,
+       run_isa<w4a16_cpu::kAvx512Isa>},
+  }};
+  return rows;
+}
+
+}  // namespace comet::formats::w4a16
