@@ -11,6 +11,8 @@
 namespace comet::engine {
 namespace {
 
+/// Not stream 0: there, seed and counter are interchangeable, and their draw is 0 where they agree.
+constexpr uint64_t kDrawStream = 1;
 constexpr double kGreedyBelow = 1e-5;  // temperatures that no float can tell from 0 (as vLLM)
 /// Weights below e^−this share of the largest seldom matter: tried first without them.
 constexpr float kUsualSpread = 12.0F;
@@ -174,7 +176,7 @@ int32_t sample_token(std::span<const float> logits, const SamplingParams& params
   }
   const auto scale = static_cast<float>(1.0 / params.temperature);
   fill_weights(scratch.weights, logits, *likeliest, scale);
-  const double u = static_cast<double>(Rng(params.seed).bits(point.position) >> 11) *
+  const double u = static_cast<double>(Rng(params.seed, kDrawStream).bits(point.position) >> 11) *
                    0x1p-53;  // [0, 1), 53 bits
   const std::vector<float>& weights = scratch.weights;
   if (params.top_k == 0 && params.top_p >= 1.0 && params.min_p <= 0) {

@@ -15,7 +15,7 @@ struct SamplingParams {
   double repetition_penalty = 1.0;  // > 0; Keskar et al. 2019: over prompt and output
   double presence_penalty = 0.0;    // over the output, as OpenAI's
   double frequency_penalty = 0.0;   // over the output, as OpenAI's
-  std::vector<std::pair<int32_t, float>> logit_bias;  // token, added to its logit
+  std::vector<std::pair<int32_t, float>> logit_bias = {};  // token, added to its logit
   uint64_t seed = 0;
 };
 
