@@ -19,6 +19,10 @@ struct Batch {
   /// [num_seqs] where a cache with a BF16 window keeps it: below the cache's num_slots, no two
   /// alike in a step, the same for all steps of a sequence. May be empty for caches without one.
   std::span<const int32_t> seq_slots = {};
+  /// [num_seqs] 1: this step's tokens of the sequence are generated ones, 0: prompt. Attention then
+  /// adds up in an order that depends on nothing else: neither chunks of a prompt nor computing a
+  /// sequence again change a bit. Empty: in the order that suits the number of tokens.
+  std::span<const uint8_t> is_generated = {};
 
   [[nodiscard]] int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
   [[nodiscard]] int64_t num_seqs() const { return static_cast<int64_t>(kv_lens.size()); }

@@ -27,6 +27,9 @@ struct AttendWindow {
 };
 
 /// Attention of some consecutive query tokens of one sequence over one KV head.
+/// Which of the two ways through attention a task takes (their sums differ in the last bits).
+enum class AttendWay { kByNumRows, kLanesOverDims, kLanesOverRows };
+
 struct AttendTask {
   const float* q;  // first token, first head of the group
   int64_t q_token_stride;
@@ -41,6 +44,7 @@ struct AttendTask {
   int64_t group;          // query heads of this KV head
   int64_t first_visible;  // keys that the first query token sees; the next sees one more
   int64_t head_dim;
+  AttendWay way;
   AttendWindow window;
   float* scratch;  // scratch_size in attend/attend.cpp
 };

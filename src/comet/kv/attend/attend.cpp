@@ -79,6 +79,11 @@ AttendTask make_task(const Plan& plan, int64_t task_idx, int thread_idx) {
   task.group = plan.group;
   task.first_visible = batch.kv_lens[seq_idx] - num_queries + first_query + 1;
   task.head_dim = head_dim;
+  task.way = AttendWay::kByNumRows;
+  if (!batch.is_generated.empty()) {
+    task.way =
+        batch.is_generated[seq_idx] != 0 ? AttendWay::kLanesOverDims : AttendWay::kLanesOverRows;
+  }
   task.window = make_window(plan, seq_idx, kv_head_idx);
   task.scratch = plan.scratch + thread_idx * plan.scratch_floats;
   return task;
@@ -92,6 +97,8 @@ void check_shapes(const PageLayout& layout, View<float, 2> out, View<const float
               out.size(0), out.size(1), batch.num_tokens());
   COMET_CHECK(q.size(1) % layout.num_kv_heads == 0 && q.size(1) / layout.num_kv_heads <= kMaxGroup,
               "{} heads over {} KV heads", q.size(1), layout.num_kv_heads);
+  COMET_CHECK(batch.is_generated.empty() ||
+              static_cast<int64_t>(batch.is_generated.size()) == batch.num_seqs());
   COMET_CHECK(q.strides[2] == 1 && out.strides[1] == 1 && batch.block_tables.strides[1] == 1);
 }
 

@@ -164,8 +164,8 @@ template <typename Source>
 inline void add_panels(const AttendTask& task, const TaskShape& shape, const PanelSet& set,
                        const Source& source, const KeyRange& range) {
   const int64_t end = range.high(visible_keys(task, shape.rows - 1));
-  const int64_t begin = Source::tile_begin(range.low(task.first_visible));
-  for (int64_t start = begin; start < end; start += kTileTokens) {
+  const int64_t first = range.low(task.first_visible);
+  for (int64_t start = first / kTileTokens * kTileTokens; start < end; start += kTileTokens) {
     const int64_t keys = smaller(kTileTokens, end - start);
     // Keys that a panel computes: up to what its last row reads, in whole blocks.
     const auto panel_keys = [&](const Panel& panel) {
@@ -173,7 +173,7 @@ inline void add_panels(const AttendTask& task, const TaskShape& shape, const Pan
       return smaller(round_up(keys, kBlockKeys),
                      round_up(range.high(panel.most_visible) - start, kBlockKeys));
     };
-    source.load_keys(set.tile, start, keys, shape.dims);
+    source.load_keys(set.tile, start, keys, shape.dims, first);
     clear_rows(set.tile, keys, kBlockKeys, shape.dims);
     for (int64_t i = 0; i < set.num_panels; ++i) {
       float* s = set.scores + i * kTileTokens * kPanel;
@@ -182,7 +182,7 @@ inline void add_panels(const AttendTask& task, const TaskShape& shape, const Pan
                      shape.dims);
       }
     }
-    source.load_values(set.tile, start, keys, shape.dims);
+    source.load_values(set.tile, start, keys, shape.dims, first);
     clear_rows(set.tile, keys, kBlockKeys, shape.dims);
     for (int64_t i = 0; i < set.num_panels; ++i) {
       const Panel& panel = set.panels[i];

@@ -112,16 +112,16 @@ template <typename Source>
 inline void add_rows(const AttendTask& task, const TaskShape& shape, const RowState& state,
                      const Source& source, const KeyRange& range) {
   const int64_t end = range.high(visible_keys(task, shape.rows - 1));
-  const int64_t begin = Source::tile_begin(range.low(task.first_visible));
-  for (int64_t start = begin; start < end; start += kTileTokens) {
+  const int64_t first = range.low(task.first_visible);
+  for (int64_t start = first / kTileTokens * kTileTokens; start < end; start += kTileTokens) {
     const int64_t keys = smaller(kTileTokens, end - start);
-    source.load_keys(state.tile, start, keys, shape.dims);
+    source.load_keys(state.tile, start, keys, shape.dims, first);
     clear_rows(state.tile, keys, 4, shape.dims);
     for (int64_t r = 0; r < shape.rows; ++r) {
       row_scores(state.scores + r * kTileTokens, state.q + r * shape.dims, state.tile, shape.dims,
                  round_up(keys, 4));
     }
-    source.load_values(state.tile, start, keys, shape.dims);
+    source.load_values(state.tile, start, keys, shape.dims, first);
     for (int64_t r = 0; r < shape.rows; ++r) {
       const int64_t visible = visible_keys(task, r);
       const int64_t low = larger(0, range.low(visible) - start);

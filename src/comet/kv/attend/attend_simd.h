@@ -15,7 +15,8 @@ template <typename Rows>
 void attend(const AttendTask& task) {
   const TaskShape shape = task_shape(task);
   // With lanes over query rows, a half-empty register costs what two products of rows cost.
-  if (2 * shape.rows > simd::kLanes) {
+  const bool many = 2 * shape.rows > simd::kLanes;
+  if (task.way == AttendWay::kByNumRows ? many : task.way == AttendWay::kLanesOverRows) {
     attend_lanes<Rows>(task, shape);
   } else {
     attend_rows<Rows>(task, shape);

@@ -80,17 +80,18 @@ inline void clear_rows(float* tile, int64_t keys, int64_t step, int64_t dims) {
   for (int64_t i = keys * dims; i < round_up(keys, step) * dims; ++i) tile[i] = 0.0F;
 }
 
-/// Tiles of K or V from the pages of a task; a tile is a page.
+/// Tiles of K or V from the pages of a task; a tile is a page. As with every source, tile row i is
+/// key start + i, and `start` is a multiple of kTileTokens: which keys are added up together
+/// depends on their positions alone. Keys before `first` are read by no row.
 template <typename Rows>
 class PageRows {
  public:
   explicit PageRows(const AttendTask& task) : task_(task) {}
 
-  static int64_t tile_begin(int64_t key_idx) { return key_idx / kTileTokens * kTileTokens; }
-  void load_keys(float* tile, int64_t start, int64_t count, int64_t dims) const {
+  void load_keys(float* tile, int64_t start, int64_t count, int64_t dims, int64_t) const {
     Rows::decode_rows(tile, dims, page(start), count, task_.head_dim);
   }
-  void load_values(float* tile, int64_t start, int64_t count, int64_t dims) const {
+  void load_values(float* tile, int64_t start, int64_t count, int64_t dims, int64_t) const {
     Rows::decode_rows(tile, dims, page(start) + task_.value_offset, count, task_.head_dim);
   }
 

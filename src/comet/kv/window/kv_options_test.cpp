@@ -1,6 +1,7 @@
 // Rotation and the BF16 window, through KvCache.
 #include <gtest/gtest.h>
 
+#include "comet/kv/kv16/kv16.h"
 #include "comet/kv/kv4/kv4.h"
 #include "comet/kv/kv8/kv8.h"
 #include "comet/kv/ragged_case.h"
@@ -35,6 +36,8 @@ class CacheRunner {
     for (const auto& part : outs) out.insert(out.end(), part.begin(), part.end());
     return out;
   }
+  std::vector<uint8_t> is_generated;  // of every step
+
   void gather(const RaggedCase& c, Rows& k, Rows& v) const {
     const RaggedBatch ragged(c.seqs, c.tables);
     for (size_t s = 0; s < c.seqs.size(); ++s) {
@@ -60,6 +63,7 @@ class CacheRunner {
     const RaggedBatch ragged(lens, c.tables);
     Batch batch = ragged.batch();
     batch.seq_slots = slots_;
+    batch.is_generated = is_generated;
     const int64_t kv_row = c.kv_heads * c.head_dim;
     const int64_t q_row = c.num_heads * c.head_dim;
     std::vector<float> k = RaggedCase::rows(c.k, begin, count, kv_row);
@@ -282,6 +286,32 @@ TEST(KvWindow, ChangesNothingOnKv16) {
             windowed.run(runtime->context(), c, {50, 100}));
   EXPECT_EQ(window_bytes(kv16, c.shape(), options), 0);
   EXPECT_EQ(window_bytes(kv4_format(), c.shape(), options), 24 * 2 * 2 * 64 * 2);
+}
+
+TEST(KvOptions, ChunksChangeNoBitWhereTheBatchSaysWhatIsGenerated) {
+  for (const int64_t head_dim : {64, 80}) {
+    const RaggedCase c = whole_sequences({150, 97}, 4, 2, head_dim, 6);
+    for (const KvOptions& options :
+         {KvOptions{}, KvOptions{.window_first = 3, .window_recent = 40}}) {
+      for (const KvFormat* format : {&kv16_format(), &kv8_format(), &kv4_format()}) {
+        for (const CpuIsa isa : available_cpu_isas()) {
+          const auto runtime = Runtime::cpu(isa, 2);
+          for (const uint8_t generated : {0, 1}) {
+            CacheRunner whole(*format, options, c);
+            whole.is_generated = {generated, generated};
+            const auto expected = whole.run(runtime->context(), c, {150});
+            for (const auto& lengths :
+                 {counting(1, 150), std::vector<int32_t>{1, 8, 40, 90, 91, 150}}) {
+              CacheRunner chunked(*format, options, c);
+              chunked.is_generated = {generated, generated};
+              EXPECT_EQ(chunked.run(runtime->context(), c, lengths), expected)
+                  << format->name << " " << cpu_isa_name(isa) << " generated " << int{generated};
+            }
+          }
+        }
+      }
+    }
+  }
 }
 
 TEST(KvWindow, SteadyStepsTakeNoMemory) {

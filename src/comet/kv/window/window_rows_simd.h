@@ -13,13 +13,14 @@ class WindowRows {
  public:
   explicit WindowRows(const AttendTask& task) : window_(task.window), head_dim_(task.head_dim) {}
 
-  /// Tiles may begin anywhere.
-  static int64_t tile_begin(int64_t key_idx) { return key_idx; }
-  void load_keys(float* tile, int64_t start, int64_t count, int64_t dims) const {
-    load(tile, start, count, dims, {window_.keys, window_.step_keys, window_.step_key_stride});
+  void load_keys(float* tile, int64_t start, int64_t count, int64_t dims, int64_t first) const {
+    const int64_t skip = skip_rows(tile, start, dims, first);
+    load(tile + skip * dims, start + skip, count - skip, dims,
+         {window_.keys, window_.step_keys, window_.step_key_stride});
   }
-  void load_values(float* tile, int64_t start, int64_t count, int64_t dims) const {
-    load(tile, start, count, dims,
+  void load_values(float* tile, int64_t start, int64_t count, int64_t dims, int64_t first) const {
+    const int64_t skip = skip_rows(tile, start, dims, first);
+    load(tile + skip * dims, start + skip, count - skip, dims,
          {window_.values, window_.step_values, window_.step_value_stride});
   }
 
@@ -29,6 +30,13 @@ class WindowRows {
     const float* step;
     int64_t step_stride;
   };
+
+  /// The window has no keys before `first`: zeros in their place.
+  static int64_t skip_rows(float* tile, int64_t start, int64_t dims, int64_t first) {
+    const int64_t skip = larger(0, first - start);
+    for (int64_t i = 0; i < skip * dims; ++i) tile[i] = 0.0F;
+    return skip;
+  }
 
   void load(float* tile, int64_t start, int64_t count, int64_t dims, const Rows& rows) const {
     for (int64_t i = 0; i < count; ++i) {
