@@ -46,9 +46,9 @@ Result<const WeightFormat*> find_disk_format(std::string_view quant_method,
   }
   return make_error(
       ErrorCode::kUnsupported,
-      "quantization_config names format '{}' of quant_method '{}'; this version reads "
+      "quantization_config.quant_method is '{}' and its format '{}'; this version reads "
       "{}, and models without quantization_config",
-      disk_format, quant_method, known);
+      quant_method, disk_format, known);
 }
 
 Status plan_linear(LinearWeight& weight, const Caps& caps) {

@@ -178,7 +178,7 @@ TEST(ModelFormat, RefusesWhatItCannotRun) {
   config.head_dim = 96;
   config.max_position_embeddings = 100;
   const auto kv_refused = [&](Json kv_cache, const char* part) {
-    refused({{"quant_method", "comet"}, {"format", "dense"}, {"kv_cache", std::move(kv_cache)}},
+    refused({{"quant_method", "comet"}, {"format", "w4ax"}, {"kv_cache", std::move(kv_cache)}},
             part);
   };
   kv_refused({{"format", "kv4"}, {"rotate", true}}, "head_dim is 96");

@@ -69,13 +69,9 @@ Result<ModelFormat> parse_model_format(const io::ModelConfig& config, const std:
     for (const auto* field : {&method, &name, &lm_head}) {
       if (!field->ok()) return field->error();
     }
-    if (method->value_or("") != "comet") {
-      return make_error(ErrorCode::kUnsupported,
-                        "{}: quantization_config.quant_method is '{}'; this version reads 'comet' "
-                        "checkpoints and unquantized ones",
-                        source, method->value_or("(missing)"));
-    }
-    weights_name = name->value_or("");
+    auto named = formats::find_disk_format(method->value_or(""), name->value_or(""));
+    if (!named) return Error{named.error().code, source + ": " + named.error().message};
+    weights_name = (*named)->name;
     if (lm_head->value_or("bf16") == "int8") {
       lm_head_name = "w8a8-int";
     } else if (lm_head->value_or("bf16") != "bf16") {

@@ -111,22 +111,35 @@ formats::QuantizedWeight random_weight(Context& ctx, const formats::LinearSpec& 
   return weight;
 }
 
-Json manifest(const SyntheticOptions& options) {
-  return {
-      {"quant_method", "comet"},
-      {"format", "w4ax"},
-      {"version", 1},
-      {"weights",
-       {{"bits", 4},
-        {"granularity", formats::granularity_name(options.granularity)},
-        {"group_size", formats::kBlock}}},
-      {"activations",
-       {{"scale", formats::act_scale_name(options.act_scale)}, {"block_size", formats::kBlock}}},
-      {"kv_cache", {{"format", options.kv}, {"rotate", false}, {"window", {0, 0}}}},
-      {"layout", "tile128"},
-      {"lm_head", options.int8_lm_head ? "int8" : "bf16"},
-      {"sites", Json::array()},
-      {"linears", Json::array()}};
+formats::ManifestParts manifest_parts(const SyntheticOptions& options) {
+  formats::ManifestParts parts;
+  parts.granularity = options.granularity;
+  parts.act_scale = options.act_scale;
+  parts.int8_lm_head = options.int8_lm_head;
+  parts.kv_cache = {{"format", options.kv}, {"rotate", false}, {"window", {0, 0}}};
+  return parts;
+}
+
+Status put_packed_linear(const formats::WeightFormat& format,
+                         const formats::QuantizedWeight& weight, formats::ManifestParts& parts,
+                         MemorySource& source) {
+  auto packed = format.pack(weight);
+  if (!packed) return packed.error();
+  for (auto& [name, tensor] : packed->tensors) source.put(name, tensor);
+  parts.sites.push_back(packed->site);
+  parts.linears.push_back(packed->linear);
+  return {};
+}
+
+void put_dense_linear(Context& ctx, const formats::LinearSpec& spec, uint64_t seed,
+                      uint64_t& stream, MemorySource& source) {
+  for (size_t part = 0; part < spec.parts.size(); ++part) {
+    const std::string name = spec.prefix + spec.parts[part];
+    const int64_t rows = spec.part_rows[part];
+    source.put(name + ".weight", gaussian_bf16(ctx, {rows, spec.k}, 0.02F, seed, ++stream));
+    if (!spec.has_bias) continue;
+    source.put(name + ".bias", gaussian_bf16(ctx, {rows}, 0.02F, seed, ++stream));
+  }
 }
 
 void put_int8_lm_head(Context& ctx, const io::ModelConfig& config, const SyntheticOptions& options,
@@ -188,42 +201,41 @@ Result<io::ModelConfig> synthetic_config(std::string_view name) {
 }
 
 Result<std::unique_ptr<LlamaModel>> make_synthetic_model(Context& ctx, std::string_view name,
-                                                         const SyntheticOptions& options) {
+                                                         const SyntheticOptions& wanted) {
   auto config = synthetic_config(name);
   if (!config) return config.error();
-  const bool dense = options.format == "dense";
-  if (!dense && options.format != "w4ax") {
+  const auto weights = formats::find_weight_format(wanted.format);
+  if (!weights) return weights.error();
+  const bool dense = (*weights)->pack == nullptr;
+  if (!dense && (*weights)->manifest == nullptr) {
     return make_error(ErrorCode::kInvalidArgument,
-                      "--format '{}': synthetic models exist as dense or w4ax", options.format);
+                      "--format '{}': synthetic models exist as dense, w4ax or w4a16",
+                      wanted.format);
+  }
+  SyntheticOptions options = wanted;
+  if (options.format == "w4a16") {
+    options.granularity = formats::Granularity::kGroup;
+    options.act_scale = formats::ActScale::kA16;
+    options.int8_share = 0.0;
   }
   MemorySource source;
-  Json quantization = manifest(options);
+  formats::ManifestParts parts = manifest_parts(options);
   uint64_t stream = 100;
   source.put("model.embed_tokens.weight",
              gaussian_bf16(ctx, {config->vocab_size, config->hidden_size}, 0.02F, options.seed, 2));
   put_norm("model.norm.weight", config->hidden_size, source);
   for (int64_t i = 0; i < config->num_layers; ++i) {
-    for (const NormSpec& norm : llama_norm_specs(*config, i))
+    for (const NormSpec& norm : llama_norm_specs(*config, i)) {
       put_norm(norm.name, norm.size, source);
+    }
     for (const formats::LinearSpec& spec : llama_linear_specs(*config, i)) {
-      if (!dense) {
-        auto packed = (*formats::find_weight_format("w4ax"))
-                          ->pack(random_weight(ctx, spec, options, ++stream));
-        if (!packed) return packed.error();
-        for (auto& [tensor_name, tensor] : packed->tensors) source.put(tensor_name, tensor);
-        quantization["sites"].push_back(packed->site);
-        quantization["linears"].push_back(packed->linear);
+      if (dense) {
+        put_dense_linear(ctx, spec, options.seed, stream, source);
         continue;
       }
-      for (size_t part = 0; part < spec.parts.size(); ++part) {
-        source.put(
-            spec.prefix + spec.parts[part] + ".weight",
-            gaussian_bf16(ctx, {spec.part_rows[part], spec.k}, 0.02F, options.seed, ++stream));
-        if (spec.has_bias) {
-          source.put(spec.prefix + spec.parts[part] + ".bias",
-                     gaussian_bf16(ctx, {spec.part_rows[part]}, 0.02F, options.seed, ++stream));
-        }
-      }
+      const Status put =
+          put_packed_linear(**weights, random_weight(ctx, spec, options, ++stream), parts, source);
+      if (!put) return put.error();
     }
   }
   if (options.int8_lm_head) {
@@ -232,11 +244,12 @@ Result<std::unique_ptr<LlamaModel>> make_synthetic_model(Context& ctx, std::stri
     source.put("lm_head.weight", gaussian_bf16(ctx, {config->vocab_size, config->hidden_size},
                                                0.02F, options.seed, 4));
   }
-  if (!dense) {
-    config->quantization_config = std::make_shared<const Json>(std::move(quantization));
-  } else {
-    config->comet_kv_cache = std::make_shared<const Json>(Json{{"format", options.kv}});
+  // Comet's own format keeps the cache in its manifest, the others beside it.
+  Json manifest = dense ? Json() : (*weights)->manifest(parts);
+  if (!manifest.contains("kv_cache")) {
+    config->comet_kv_cache = std::make_shared<const Json>(parts.kv_cache);
   }
+  if (!dense) config->quantization_config = std::make_shared<const Json>(std::move(manifest));
   auto format = parse_model_format(*config, fmt::format("synthetic {}", name));
   if (!format) return format.error();
   if (options.int8_lm_head) format->lm_head = *formats::find_weight_format("w8a8-int");

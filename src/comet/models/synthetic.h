@@ -12,8 +12,9 @@
 namespace comet::models {
 
 struct SyntheticOptions {
-  std::string format = "dense";  // dense or w4ax
+  std::string format = "dense";  // dense, w4ax or w4a16
   std::string kv = "kv16";
+  // Of w4ax only, down to int8_blocks.
   formats::Granularity granularity = formats::Granularity::kGroup;
   formats::ActScale act_scale = formats::ActScale::kS2;
   /// INT8 blocks over all blocks of a site, rounded up; when absent, int8_blocks at every site.
@@ -27,7 +28,7 @@ struct SyntheticOptions {
 std::string synthetic_names();
 Result<io::ModelConfig> synthetic_config(std::string_view name);
 
-/// A loaded model with Gaussian weights (BF16) or random codes (w4ax).
+/// A loaded model with Gaussian weights (BF16) or random codes.
 Result<std::unique_ptr<LlamaModel>> make_synthetic_model(Context& ctx, std::string_view name,
                                                          const SyntheticOptions& options);
 

@@ -16,11 +16,11 @@ Tensor allocate(DType dtype, const Shape& shape) {
 Status check(const QuantizedWeight& weight) {
   const SiteLayout& site = weight.site;
   const auto rows = static_cast<size_t>(weight.num_rows());
-  if (site.k % kBlock != 0) {
+  if (site.k % kBlock != 0 || site.k > kMaxChannels) {
     return make_error(ErrorCode::kUnsupported,
-                      "'{}': w4a16 needs input channels in groups of 128, but there are {}; use "
-                      "--format w4ax, which pads",
-                      weight.name, site.k);
+                      "'{}': w4a16 needs input channels in groups of 128, {} at most, but there "
+                      "are {}; use --format w4ax, which pads",
+                      weight.name, kMaxChannels, site.k);
   }
   COMET_CHECK(site.k >= kBlock && site.k_padded == site.k && site.perm.empty() &&
                   site.scale == ActScale::kA16,

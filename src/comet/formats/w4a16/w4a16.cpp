@@ -64,10 +64,11 @@ Status check_scales(const LinearWeight& weight) {
 Result<LinearWeight> bind(const LinearSpec& spec, const FormatConfig* /*config*/,
                           const TensorSource& tensors) {
   COMET_CHECK(spec.parts.size() == spec.part_rows.size() && !spec.parts.empty(), "{}", spec.name);
-  if (spec.k < kBlock || spec.k % kBlock != 0) {
+  if (spec.k < kBlock || spec.k % kBlock != 0 || spec.k > kMaxChannels) {
     return make_error(ErrorCode::kUnsupported,
-                      "'{}': w4a16 needs input channels in groups of 128, but there are {}",
-                      spec.name, spec.k);
+                      "'{}': w4a16 needs input channels in groups of 128, {} at most, but there "
+                      "are {}",
+                      spec.name, kMaxChannels, spec.k);
   }
   for (size_t part = 0; part < spec.parts.size(); ++part) {
     if (const Status s = check_part(tensors, spec, part); !s) return s.error();

@@ -14,6 +14,7 @@ namespace w4a16 {
 
 constexpr int64_t kWordCodes = 8;  // of a 32-bit word, lowest nibble first
 constexpr int kCodeOffset = 8;     // a nibble holds code + 8
+constexpr int64_t kMaxChannels = 131072;
 
 /// Position in LinearWeight::tensors of part `part_idx`.
 inline size_t packed_slot(size_t part_idx) { return part_idx; }

@@ -27,12 +27,12 @@ constexpr int64_t kGroupBytes = kGroup / 2;
 constexpr int64_t kMaxLanes = 16;
 // Rows of a power of two would all fall into the same few cache sets: one line more.
 constexpr int64_t kStridePadding = 16;
-constexpr int64_t kFewTokens = 8;  // up to here nibbles are decoded once per few tokens
 // Blocking of the many-token product: a strip of decoded weights and its vector sums stay in L2.
 constexpr int64_t kStripRows = 32;
 constexpr int64_t kStripChannels = 1024;
 constexpr int64_t kStripTokens = 96;
 constexpr int64_t kStripStride = kStripChannels + kStridePadding;
+constexpr int64_t kMaxChannels = 131072;  // of a row, so that its scales fit into scratch
 constexpr int64_t kScratchFloats = kStripRows * (kStripStride + kStripTokens * kMaxLanes);
 
 /// Floats of an arranged row: the channels, then at most kMaxLanes offsets per group.
@@ -41,6 +41,7 @@ constexpr int64_t arranged_floats(int64_t k) { return k + k / kGroup * kMaxLanes
 /// One instruction set. Sums of an output are taken in an order that depends on neither the number
 /// of tokens nor that of threads.
 struct GemmIsa {
+  int64_t few_tokens;  // up to here nibbles are decoded anew for every few tokens
   /// x [k] → out [x_stride], in the order in which the nibbles of vectors of words come.
   void (*arrange)(const GemmArgs& args, const float* x, float* out);
   /// Rows [row_begin, row_end) for all tokens; scratch holds kScratchFloats.

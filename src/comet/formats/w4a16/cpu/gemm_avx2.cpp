@@ -12,6 +12,7 @@ struct Avx2 {
   static constexpr int kLanes = 8;
   static constexpr int kTokens = 3;  // 4 × 3 sums, 3 inputs and 1 weight in 16 registers
   static constexpr int kFew = 2;
+  static constexpr int64_t kFewTokens = 10;
   static constexpr bool kExact = false;
 
   static Reg splat(float x) { return _mm256_set1_ps(x); }
@@ -37,6 +38,6 @@ struct Avx2 {
 
 }  // namespace
 
-const GemmIsa kAvx2Isa{arrange_row<Avx2>, gemm_rows<Avx2>};
+const GemmIsa kAvx2Isa{Avx2::kFewTokens, arrange_row<Avx2>, gemm_rows<Avx2>};
 
 }  // namespace comet::formats::w4a16_cpu

@@ -12,6 +12,7 @@ struct Avx512 {
   static constexpr int kLanes = 16;
   static constexpr int kTokens = 6;  // 4 × 6 sums, 6 inputs and 1 weight in 32 registers
   static constexpr int kFew = 4;
+  static constexpr int64_t kFewTokens = 24;
   static constexpr bool kExact = true;
 
   static Reg splat(float x) { return _mm512_set1_ps(x); }
@@ -34,6 +35,6 @@ struct Avx512 {
 
 }  // namespace
 
-const GemmIsa kAvx512Isa{arrange_row<Avx512>, gemm_rows<Avx512>};
+const GemmIsa kAvx512Isa{Avx512::kFewTokens, arrange_row<Avx512>, gemm_rows<Avx512>};
 
 }  // namespace comet::formats::w4a16_cpu

@@ -12,8 +12,8 @@
 // tokens in the same order of additions.
 //
 // V is the instruction set: Reg, Words, Table, kLanes, kRows × kTokens (register block of many
-// tokens), kFew (tokens that share decoded nibbles), kExact, splat, load, store, fma, sum, half,
-// load_words, table, nibble<i>.
+// tokens), kFew (tokens that share decoded nibbles), kFewTokens, kExact,
+// splat, load, store, fma, sum, half, load_words, table, nibble<i>.
 #pragma once
 
 #include <stdint.h>
@@ -82,10 +82,12 @@ template <class V, int R, int T, int I = 0>
   if constexpr (I + 1 < kNibbles) add_nibbles<V, R, T, I + 1>(words, tables, x, x_stride, acc);
 }
 
-/// R rows × T tokens over all of k.
-template <class V, ScaleType Type, int R, int T>
-void few_tokens(const GemmArgs& args, int64_t row, int64_t token) {
+/// R rows × T tokens over all of k; row_scales [R, groups] in FP32: a broadcast from memory takes
+/// no port that decoding needs.
+template <class V, int R, int T>
+void few_tokens(const GemmArgs& args, int64_t row, int64_t token, const float* row_scales) {
   using Reg = typename V::Reg;
+  const int64_t num_groups = args.k / kGroup;
   Reg total[R][T];
   for (int r = 0; r < R; ++r) {
     for (int t = 0; t < T; ++t) total[r][t] = V::splat(0.0F);
@@ -95,14 +97,12 @@ void few_tokens(const GemmArgs& args, int64_t row, int64_t token) {
   const int64_t row_bytes = args.k / 2;
   const int64_t block_bytes = R * row_bytes;  // the next block of rows lies right behind
   const int64_t ahead = (kPrefetchBytes + block_bytes - 1) / block_bytes * block_bytes;
-  for (int64_t g = 0; g < args.k / kGroup; ++g) {
+  for (int64_t g = 0; g < num_groups; ++g) {
     typename V::Table tables[R];
-    float scales[R];
     Reg acc[R][T];
     for (int r = 0; r < R; ++r) {
       __builtin_prefetch(words + r * row_bytes + g * kGroupBytes + ahead);
-      scales[r] = scale_of<V, Type>(args, row + r, g);
-      tables[r] = V::table(scales[r]);
+      tables[r] = V::table(row_scales[r * num_groups + g]);
       for (int t = 0; t < T; ++t) {
         if constexpr (V::kExact) {
           acc[r][t] = total[r][t];
@@ -123,7 +123,8 @@ void few_tokens(const GemmArgs& args, int64_t row, int64_t token) {
         if constexpr (V::kExact) {
           total[r][t] = acc[r][t];
         } else {
-          total[r][t] = V::fma(V::splat(scales[r]), acc[r][t], total[r][t]);
+          const Reg scale = V::splat(row_scales[r * num_groups + g]);
+          total[r][t] = V::fma(scale, acc[r][t], total[r][t]);
         }
       }
     }
@@ -136,13 +137,19 @@ void few_tokens(const GemmArgs& args, int64_t row, int64_t token) {
 }
 
 template <class V, ScaleType Type, int R>
-void few_tokens_rows(const GemmArgs& args, int64_t row) {
+void few_tokens_rows(const GemmArgs& args, int64_t row, float* row_scales) {
+  const int64_t num_groups = args.k / kGroup;
+  for (int64_t r = 0; r < R; ++r) {
+    for (int64_t g = 0; g < num_groups; ++g) {
+      row_scales[r * num_groups + g] = scale_of<V, Type>(args, row + r, g);
+    }
+  }
   int64_t token = 0;
   if constexpr (V::kFew >= 4) {
-    for (; token + 4 <= args.tokens; token += 4) few_tokens<V, Type, R, 4>(args, row, token);
+    for (; token + 4 <= args.tokens; token += 4) few_tokens<V, R, 4>(args, row, token, row_scales);
   }
-  for (; token + 2 <= args.tokens; token += 2) few_tokens<V, Type, R, 2>(args, row, token);
-  for (; token < args.tokens; ++token) few_tokens<V, Type, R, 1>(args, row, token);
+  for (; token + 2 <= args.tokens; token += 2) few_tokens<V, R, 2>(args, row, token, row_scales);
+  for (; token < args.tokens; ++token) few_tokens<V, R, 1>(args, row, token, row_scales);
 }
 
 template <class V, int I = 0>
@@ -247,7 +254,10 @@ void many_tokens(const GemmArgs& args, int64_t row, int64_t num_rows, float* scr
   for (int64_t token = 0; token < args.tokens; token += kStripTokens) {
     const int64_t left_tokens = args.tokens - token;
     const int64_t num_tokens = left_tokens < kStripTokens ? left_tokens : kStripTokens;
-    memset(sums, 0, sizeof(float) * kStripRows * kStripTokens * kMaxLanes);
+    for (int64_t r = 0; r < num_rows; ++r) {
+      memset(sums + r * kStripTokens * kMaxLanes, 0,
+             sizeof(float) * static_cast<size_t>(num_tokens * kMaxLanes));
+    }
     for (int64_t k = 0; k < args.k; k += kStripChannels) {
       const int64_t count = args.k - k < kStripChannels ? args.k - k : kStripChannels;
       decode_strip<V, Type>(args, row, num_rows, k, count, weights);
@@ -275,7 +285,7 @@ void many_tokens(const GemmArgs& args, int64_t row, int64_t num_rows, float* scr
 template <class V, ScaleType Type>
 void typed_rows(const GemmArgs& args, int64_t row_begin, int64_t row_end, float* scratch) {
   int64_t row = row_begin;
-  if (args.tokens > kFewTokens) {
+  if (args.tokens > V::kFewTokens) {
     for (; row < row_end; row += kStripRows) {
       many_tokens<V, Type>(args, row, row_end - row < kStripRows ? row_end - row : kStripRows,
                            scratch);
@@ -283,9 +293,9 @@ void typed_rows(const GemmArgs& args, int64_t row_begin, int64_t row_end, float*
     return;
   }
   for (; row + kBlockRows <= row_end; row += kBlockRows) {
-    few_tokens_rows<V, Type, kBlockRows>(args, row);
+    few_tokens_rows<V, Type, kBlockRows>(args, row, scratch);
   }
-  for (; row < row_end; ++row) few_tokens_rows<V, Type, 1>(args, row);
+  for (; row < row_end; ++row) few_tokens_rows<V, Type, 1>(args, row, scratch);
 }
 
 template <class V>

@@ -11,6 +11,7 @@ struct Portable {
   static constexpr int kLanes = 4;
   static constexpr int kTokens = 2;
   static constexpr int kFew = 2;
+  static constexpr int64_t kFewTokens = 8;
   static constexpr bool kExact = false;
 
   static Reg splat(float x) { return Reg{x, x, x, x}; }
@@ -39,6 +40,6 @@ struct Portable {
 
 }  // namespace
 
-const GemmIsa kPortableIsa{arrange_row<Portable>, gemm_rows<Portable>};
+const GemmIsa kPortableIsa{Portable::kFewTokens, arrange_row<Portable>, gemm_rows<Portable>};
 
 }  // namespace comet::formats::w4a16_cpu

@@ -17,8 +17,8 @@ using w4a16_cpu::ScaleType;
 // not prefetched, but several per thread, to even out.
 constexpr int64_t kTasksPerThread = 4;
 
-int64_t rows_per_task(const GemmArgs& args, int num_threads) {
-  if (args.tokens > w4a16_cpu::kFewTokens) return w4a16_cpu::kStripRows;
+int64_t rows_per_task(const GemmIsa& isa, const GemmArgs& args, int num_threads) {
+  if (args.tokens > isa.few_tokens) return w4a16_cpu::kStripRows;
   return std::max<int64_t>(4, args.n / (kTasksPerThread * num_threads) / 4 * 4);
 }
 
@@ -62,7 +62,7 @@ void run(Context& ctx, const GemmIsa& isa, const LinearWeight& weight, const Act
       arranged = arrange_inputs(ctx, isa, args, x.parts[0].data<float>());
     }
     args.x = arranged;
-    const int64_t step = rows_per_task(args, ctx.pool.num_threads());
+    const int64_t step = rows_per_task(isa, args, ctx.pool.num_threads());
     ctx.pool.parallel_for((args.n + step - 1) / step, [&](int64_t task, int thread) {
       isa.rows(args, task * step, std::min(args.n, (task + 1) * step),
                scratch + thread * w4a16_cpu::kScratchFloats);
