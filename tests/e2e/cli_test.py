@@ -5,6 +5,7 @@ usage: cli_test.py BINARY SOURCE_DIR [unittest arguments]
 """
 import filecmp
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -77,6 +78,24 @@ class MainJob(Case):
         self.assertEqual(written["result"]["finish_reason"], "length")
         for field in ("comet_version", "git_commit", "machine", "started_at", "seed"):
             self.assertIn(field, written)
+
+    def test_eval_gives_windows_and_divergence_from_a_base(self):
+        def task(*arguments):
+            process = comet("eval", DEMO, "--tasks", HELDOUT, "--num-tokens", 700, "--max-length", 200, "--json", "-",
+                            *arguments)
+            return result_of(process)["result"]["tasks"][HELDOUT]
+
+        plain, coarse = task(), task("--kv", "kv4", "--base", DEMO)
+        self.assertNotIn("kl_mean", plain)
+        for figures in (plain, coarse):
+            windows = figures["windows"]
+            self.assertEqual(sum(windows["num_tokens"]), 700)
+            self.assertAlmostEqual(math.exp(-sum(windows["log_prob_sum"]) / 700), figures["token_perplexity"], places=9)
+        self.assertEqual(plain["windows"]["num_tokens"], coarse["windows"]["num_tokens"])
+        self.assertAlmostEqual(sum(coarse["windows"]["kl_sum"]) / 700, coarse["kl_mean"], places=12)
+        self.assertTrue(0 < coarse["kl_mean"] < 0.3, coarse["kl_mean"])
+        self.assertTrue(0.7 < coarse["top1_agreement"] < 1, coarse["top1_agreement"])
+        self.assert_fails(comet("eval", DEMO, "--tasks", HELDOUT, "--base", self.folder / "none"), "none")
 
     def test_files_do_not_depend_on_threads_or_repetition(self):
         outs = [self.folder / name for name in ("one", "two", "again")]
