@@ -3,6 +3,7 @@
 #include <array>
 #include <bit>
 
+#include "comet/models/llama.h"
 #include "comet/quant/weights/weight_methods.h"
 
 namespace comet::quant {
@@ -13,6 +14,7 @@ using formats::Granularity;
 
 struct Recipe {
   std::string_view name;
+  std::string_view format;
   ActScale act_scale;
   std::optional<double> int8_share;
   int64_t int8_blocks;
@@ -22,10 +24,11 @@ struct Recipe {
 };
 
 constexpr std::array kRecipes{
-    Recipe{"w4a8", ActScale::kS2, 1.0, 0, Granularity::kProgressive, "gptq", true},
-    Recipe{"fmpq", ActScale::kS2h, std::nullopt, 1, Granularity::kChannel, "gptq", true},
-    Recipe{"paper", ActScale::kS1, std::nullopt, 1, Granularity::kGroup, "clip", true},
-    Recipe{"naive", ActScale::kS2, std::nullopt, 0, Granularity::kChannel, "rtn", false},
+    Recipe{"w4a8", "w4ax", ActScale::kS2, 1.0, 0, Granularity::kProgressive, "gptq", true},
+    Recipe{"fmpq", "w4ax", ActScale::kS2h, std::nullopt, 1, Granularity::kChannel, "gptq", true},
+    Recipe{"paper", "w4ax", ActScale::kS1, std::nullopt, 1, Granularity::kGroup, "clip", true},
+    Recipe{"naive", "w4ax", ActScale::kS2, std::nullopt, 0, Granularity::kChannel, "rtn", false},
+    Recipe{"w4a16", "w4a16", ActScale::kA16, std::nullopt, 0, Granularity::kGroup, "gptq", true},
 };
 
 }  // namespace
@@ -40,14 +43,17 @@ Result<QuantizeOptions> options_of_recipe(std::string_view name, std::string_vie
     if (recipe.name != name) continue;
     QuantizeOptions options;
     options.recipe = recipe.name;
+    options.format = recipe.format;
     options.act_scale = recipe.act_scale;
     options.int8_share = recipe.int8_share;
     options.int8_blocks = recipe.int8_blocks;
     options.granularity = recipe.granularity;
     options.weights = recipe.weights;
     options.equalize = recipe.refined;
-    options.sort_channels = recipe.refined;
-    options.search_activation_clip = recipe.refined;
+    const bool coded = recipe.act_scale != ActScale::kA16;  // activations
+    options.sort_channels = recipe.refined && coded;
+    options.search_activation_clip = recipe.refined && coded;
+    if (!coded) options.kv = "kv16";
     options.smooth_keys = recipe.refined;
     options.kv_options.rotate = recipe.refined;
 
@@ -68,7 +74,47 @@ void fit_cache_options(QuantizeOptions& options, const io::ModelConfig& config) 
   }
 }
 
+void fit_scale_type(QuantizeOptions& options, const io::ModelConfig& config) {
+  if (options.format != "w4a16") return;
+  options.scale_type = config.dtype == DType::kF16 ? DType::kF16 : DType::kBF16;
+}
+
+namespace {
+
+/// Of formats that know floats as activations only: what they cannot hold.
+Status check_float_activations(const QuantizeOptions& options, const io::ModelConfig& config) {
+  if (options.granularity != Granularity::kGroup || options.int8_share || options.int8_blocks > 0) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--format {}: weights have one scale per 128 channels and activations stay "
+                      "floats; --w4, --act-scale and --int8-… belong to w4ax",
+                      options.format);
+  }
+  if (options.int8_lm_head) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--lm-head int8: --format {} keeps the output head as it is; w4ax has it",
+                      options.format);
+  }
+  for (const formats::LinearSpec& spec : models::llama_linear_specs(config, 0)) {
+    if (spec.k % formats::kBlock == 0) continue;
+    return make_error(ErrorCode::kUnsupported,
+                      "--format {}: '{}' has {} input channels, which is no multiple of 128; use "
+                      "--format w4ax, which pads",
+                      options.format, spec.name, spec.k);
+  }
+  return {};
+}
+
+}  // namespace
+
 Status check_options(const QuantizeOptions& options, const io::ModelConfig& config) {
+  if ((options.format == "w4a16") != (options.act_scale == ActScale::kA16)) {
+    return make_error(ErrorCode::kInvalidArgument, "--format {}: activations {} do not go with it",
+                      options.format, formats::act_scale_name(options.act_scale));
+  }
+  if (options.act_scale == ActScale::kA16) {
+    const Status status = check_float_activations(options, config);
+    if (!status) return status;
+  }
   if (options.int8_share && !(*options.int8_share >= 0.0 && *options.int8_share <= 1.0)) {
     return make_error(ErrorCode::kInvalidArgument,
                       "--int8-share {}: expected a share of the multiply-accumulates from 0 to 1",

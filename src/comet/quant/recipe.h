@@ -1,4 +1,4 @@
-// QuantizeOptions: everything that decides a w4ax model, and the recipes that fill it in
+// QuantizeOptions: everything that decides a quantized model, and the recipes that fill it in
 // (docs/formats.md §2.6). A new method or mode is one more value here. Callers: apps, study,
 // quantize_model.
 #pragma once
@@ -16,14 +16,16 @@
 namespace comet::quant {
 
 struct QuantizeOptions {
-  std::string recipe;  // its name, for the report
+  std::string recipe;           // its name, for the report
+  std::string format = "w4ax";  // of the linears
   formats::ActScale act_scale = formats::ActScale::kS2;
   /// Share of the multiply-accumulates in INT8 blocks; when absent, int8_blocks at every site.
   std::optional<double> int8_share;
   int64_t int8_blocks = 1;
   formats::Granularity granularity = formats::Granularity::kChannel;
-  std::string weights = "gptq";  // weight_methods()
-  double damp = 0.01;            // of gptq
+  std::string weights = "gptq";    // weight_methods()
+  DType scale_type = DType::kF16;  // of group scales
+  double damp = 0.01;              // of gptq
   bool equalize = true;
   bool sort_channels = true;
   bool search_activation_clip = true;
@@ -38,12 +40,16 @@ struct QuantizeOptions {
 
 /// auto (resolved by `target`: auto, cpu, sm80 or sm90), w4a8, fmpq, paper or naive. auto on auto
 /// is the present device: `on_cuda_before_hopper` says that it is a GPU with INT4 tensor cores.
+/// w4a16 is the recipe of the format of that name.
 Result<QuantizeOptions> options_of_recipe(std::string_view name, std::string_view target,
                                           bool on_cuda_before_hopper);
 
 /// Turns off what a recipe asks of the cache but this model or cache format has no use for:
 /// rotation where head_dim is no power of two; rotation and smoothing where keys are kept in BF16.
 void fit_cache_options(QuantizeOptions& options, const io::ModelConfig& config);
+
+/// w4a16's group scales in the model's own type: what else reads such files casts them to it.
+void fit_scale_type(QuantizeOptions& options, const io::ModelConfig& config);
 
 /// Ranges and combinations; the error names the flag or field.
 Status check_options(const QuantizeOptions& options, const io::ModelConfig& config);

@@ -69,6 +69,7 @@ Matrix stored_rows(ThreadPool& pool, const SiteLayout& layout, View<const float,
 Matrix quantized_rows(ThreadPool& pool, const SiteLayout& layout, const Matrix& stored) {
   COMET_CHECK(stored.cols == layout.k_padded, "{}: rows of {}, {} stored channels", layout.name,
               stored.cols, layout.k_padded);
+  if (layout.scale == ActScale::kA16) return stored;
   Matrix out(stored.rows, stored.cols);
   pool.parallel_for(stored.rows,
                     [&](int64_t t, int) { quantize_row(layout, stored.row(t), out.row(t)); });

@@ -13,7 +13,7 @@ namespace comet::quant {
 /// rows [n, k] in the model's order → [n, k_padded] in stored order, INT4 blocks rotated (S2h).
 Matrix stored_rows(ThreadPool& pool, const formats::SiteLayout& layout, View<const float, 2> rows);
 
-/// codes · scale of rows in stored order, by layout.scale, int8_blocks and clip.
+/// codes · scale of rows in stored order, by layout.scale, int8_blocks and clip; A16: as they are.
 Matrix quantized_rows(ThreadPool& pool, const formats::SiteLayout& layout, const Matrix& stored);
 
 /// One span under one scale, in place: a = clip·absmax; a < 2⁻¹⁰⁰ → 0, else codes in
