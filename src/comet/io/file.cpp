@@ -121,6 +121,24 @@ Result<OutputFile> OutputFile::create(const std::string& path) {
   return OutputFile(path, fd);
 }
 
+Result<OutputFile> OutputFile::continue_at(const std::string& path, uint64_t num_bytes) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW);
+  if (fd < 0) return system_error(path, "open it to write on", errno);
+  OutputFile file(path, fd);
+  struct stat info{};
+  if (::fstat(fd, &info) != 0) return system_error(path, "read its size", errno);
+  if (!S_ISREG(info.st_mode) || static_cast<uint64_t>(info.st_size) < num_bytes) {
+    return make_error(ErrorCode::kCorrupt,
+                      "{}: expected a file of at least {} bytes, found {}; it cannot be continued",
+                      path, num_bytes, info.st_size);
+  }
+  const auto size = static_cast<off_t>(num_bytes);
+  if (::ftruncate(fd, size) != 0) return system_error(path, "cut off its end", errno);
+  if (::lseek(fd, size, SEEK_SET) != size) return system_error(path, "go to its end", errno);
+  file.num_bytes_ = num_bytes;
+  return file;
+}
+
 OutputFile::OutputFile(OutputFile&& other) noexcept
     : path_(std::move(other.path_)),
       fd_(std::exchange(other.fd_, -1)),
@@ -162,6 +180,14 @@ Status OutputFile::write_at(uint64_t offset, std::span<const std::byte> bytes) {
     if (put < 0) return system_error(path_, fmt::format("write at byte {}", offset), errno);
     offset += static_cast<uint64_t>(put);
     bytes = bytes.subspan(static_cast<size_t>(put));
+  }
+  return {};
+}
+
+Status OutputFile::sync() {
+  COMET_CHECK(fd_ >= 0, "{} is closed", path_);
+  if (::fsync(fd_) != 0 && errno != EINVAL) {  // EINVAL: a device, which cannot be synced
+    return system_error(path_, "write it to the disk", errno);
   }
   return {};
 }

@@ -52,12 +52,16 @@ class OutputFile {
  public:
   /// Creates the file or empties the one that is there.
   static Result<OutputFile> create(const std::string& path);
+  /// Goes on behind the first `num_bytes` of a file that has at least so many; the rest is cut off.
+  static Result<OutputFile> continue_at(const std::string& path, uint64_t num_bytes);
   OutputFile(OutputFile&& other) noexcept;
   OutputFile& operator=(OutputFile&& other) noexcept;
   ~OutputFile();
 
   Status write(std::span<const std::byte> bytes);                      // at the end
   Status write_at(uint64_t offset, std::span<const std::byte> bytes);  // over existing bytes
+  /// What has been written so far survives a crash of the machine.
+  Status sync();
   /// fsync and close; late write errors come out here. No writing after it.
   Status close();
   [[nodiscard]] uint64_t num_bytes() const { return num_bytes_; }

@@ -21,6 +21,36 @@ std::string final_name(size_t shard_idx, size_t num_shards) {
   return fmt::format("model-{:05}-of-{:05}.safetensors", shard_idx + 1, num_shards);
 }
 
+/// An upper bound of what the entry adds to a header's text: its offsets at their longest.
+size_t longest_entry_bytes(HeaderEntry entry) {
+  entry.begin = entry.end = UINT64_MAX;
+  return format_safetensors_header({{std::move(entry)}, {}}).size();
+}
+
+std::string partial_path(const std::string& directory, size_t shard_idx) {
+  return fmt::format("{}/model-{:05}.safetensors.partial", directory, shard_idx + 1);
+}
+
+/// Undoes what finish() does to names: shards get back their partial ones, the index goes.
+Status take_back_names(const std::string& directory) {
+  std::error_code code;
+  std::filesystem::remove(std::filesystem::path(directory) / kIndexName, code);
+  std::vector<std::string> names;
+  for (const auto& item : std::filesystem::directory_iterator(directory, code)) {
+    names.push_back(item.path().filename().string());
+  }
+  for (const std::string& name : names) {
+    const std::string_view numbered = "model-00000-of-";
+    const bool shard = name.size() > numbered.size() && name.starts_with("model-") &&
+                       name.substr(11, 4) == "-of-" && name.ends_with(".safetensors");
+    if (!shard && name != kSingleName) continue;
+    const std::string target = shard ? directory + "/" + name.substr(0, 11) + ".safetensors.partial"
+                                     : partial_path(directory, 0);
+    if (Status status = rename_file(directory + "/" + name, target); !status) return status;
+  }
+  return {};
+}
+
 }  // namespace
 
 struct SafetensorsWriter::Shard {
@@ -37,7 +67,7 @@ SafetensorsWriter::SafetensorsWriter(std::string directory, SafetensorsWriterOpt
 SafetensorsWriter::SafetensorsWriter(SafetensorsWriter&& other) noexcept = default;
 
 SafetensorsWriter::~SafetensorsWriter() {
-  if (finished_) return;
+  if (finished_ || kept_) return;
   shard_.reset();
   for (const std::string& path : paths_) ::unlink(path.c_str());
 }
@@ -79,10 +109,7 @@ Status SafetensorsWriter::append_checked(const std::string& name, const Tensor& 
   for (int i = 0; i < tensor.shape().rank(); ++i) {
     entry.shape.push_back(static_cast<uint64_t>(tensor.size(i)));
   }
-  // An upper bound of what the entry adds to the text, its offsets at their longest.
-  HeaderEntry longest = entry;
-  longest.begin = longest.end = UINT64_MAX;
-  const size_t text_bytes = format_safetensors_header({{longest}, {}}).size();
+  const size_t text_bytes = longest_entry_bytes(entry);
   const auto fits = [&](const Shard& shard) {
     return shard.header_text_bytes + text_bytes <= options_.header_bytes - kLengthBytes;
   };
@@ -117,11 +144,10 @@ Status SafetensorsWriter::open_shard() {
                       "{}: {} bytes of metadata do not fit a header of {} bytes", directory_,
                       text_bytes, options_.header_bytes);
   }
-  const auto path = std::filesystem::path(directory_) /
-                    fmt::format("model-{:05}.safetensors.partial", paths_.size() + 1);
-  auto file = OutputFile::create(path.string());
+  const std::string path = partial_path(directory_, paths_.size());
+  auto file = OutputFile::create(path);
   if (!file) return file.error();
-  paths_.push_back(path.string());
+  paths_.push_back(path);
   shard_ = std::make_unique<Shard>(Shard{*std::move(file), std::move(header), text_bytes});
   const std::string room(options_.header_bytes, ' ');
   return shard_->file.write(std::as_bytes(std::span(room)));
@@ -141,6 +167,71 @@ Status SafetensorsWriter::close_shard() {
   if (status) status = shard_->file.close();
   shard_.reset();
   return status;
+}
+
+Result<std::string> SafetensorsWriter::save_point() {
+  COMET_CHECK(!finished_, "save_point() comes after finish()");
+  if (failure_) return *failure_;
+  Json point;
+  point["payload_bytes"] = payload_bytes_;
+  point["closed"] = Json::array();
+  const size_t num_closed = paths_.size() - (shard_ ? 1 : 0);
+  for (size_t i = 0; i < num_closed; ++i) point["closed"].push_back(Json::array());
+  for (const auto& [name, shard_idx] : shard_of_) {
+    if (shard_idx < num_closed) point["closed"][shard_idx].push_back(name);
+  }
+  if (shard_) {
+    if (const Status status = shard_->file.sync(); !status) return status.error();
+    point["open"] = format_safetensors_header(shard_->header);
+  }
+  return point.dump();
+}
+
+Result<SafetensorsWriter> SafetensorsWriter::continue_from(const std::string& directory,
+                                                           std::string_view save_point,
+                                                           SafetensorsWriterOptions options) {
+  const auto point = parse_json(save_point, directory);
+  if (!point) return point.error();
+  if (const Status status = take_back_names(directory); !status) return status.error();
+  SafetensorsWriter writer(directory, std::move(options));
+  writer.kept_ = true;  // until all is known to be well
+  try {
+    writer.payload_bytes_ = point->at("payload_bytes").get<uint64_t>();
+    for (const Json& names : point->at("closed")) {
+      for (const Json& name : names) writer.shard_of_[name] = writer.paths_.size();
+      writer.paths_.push_back(partial_path(directory, writer.paths_.size()));
+      if (!std::filesystem::is_regular_file(writer.paths_.back())) {
+        return make_error(ErrorCode::kNotFound, "{}: is missing; it cannot be continued",
+                          writer.paths_.back());
+      }
+    }
+    if (point->contains("open")) {
+      const Status status = writer.reopen_shard(point->at("open"));
+      if (!status) return status.error();
+    }
+  } catch (const Json::exception& e) {
+    return make_error(ErrorCode::kCorrupt, "{}: the save point is damaged: {}", directory,
+                      e.what());
+  }
+  writer.kept_ = false;
+  return writer;
+}
+
+Status SafetensorsWriter::reopen_shard(const std::string& header_text) {
+  const std::string path = partial_path(directory_, paths_.size());
+  auto header = parse_safetensors_header(header_text, path);
+  if (!header) return header.error();
+  const uint64_t payload = header->entries.empty() ? 0 : header->entries.back().end;
+  auto file = OutputFile::continue_at(path, options_.header_bytes + payload);
+  if (!file) return file.error();
+  size_t text_bytes = format_safetensors_header({{}, header->metadata}).size();
+  for (const HeaderEntry& entry : header->entries) {
+    text_bytes += longest_entry_bytes(entry);
+    shard_of_[entry.name] = paths_.size();
+  }
+  paths_.push_back(path);
+  shard_ = std::make_unique<Shard>(Shard{*std::move(file), *std::move(header), text_bytes});
+  return {};
 }
 
 Result<std::vector<std::string>> SafetensorsWriter::finish() {

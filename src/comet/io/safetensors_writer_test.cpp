@@ -200,5 +200,70 @@ TEST(SafetensorsWriter, FullDisk) {
   EXPECT_TRUE(files_of(folder).empty());
 }
 
+/// Appends tensors [begin, end) of 100 bytes each.
+void append_range(SafetensorsWriter& writer, int begin, int end) {
+  for (int i = begin; i < end; ++i) {
+    ASSERT_TRUE(writer.append(fmt::format("t{}", i), counting(DType::kU8, {100}, i)).ok());
+  }
+}
+
+TEST(SafetensorsWriter, ContinuesFromASavePoint) {
+  for (const uint64_t max_shard_bytes : {uint64_t{1} << 30, uint64_t{250}}) {
+    const SafetensorsWriterOptions options{.max_shard_bytes = max_shard_bytes};
+    const TemporaryFolder straight;
+    {
+      auto writer = SafetensorsWriter::create(straight.path(), options).value();
+      append_range(writer, 0, 9);
+      ASSERT_TRUE(writer.finish().ok());
+    }
+    for (const int saved : {0, 1, 2, 3, 4, 9}) {
+      for (const bool finished : {false, true}) {
+        const TemporaryFolder folder;
+        std::string point;
+        {
+          auto writer = SafetensorsWriter::create(folder.path(), options).value();
+          append_range(writer, 0, saved);
+          point = writer.save_point().value();
+          append_range(writer, saved, 9);  // lost
+          if (finished) {
+            ASSERT_TRUE(writer.finish().ok());
+          }
+          writer.keep_files();
+        }
+        auto writer = SafetensorsWriter::continue_from(folder.path(), point, options);
+        ASSERT_TRUE(writer.ok()) << writer.error().message;
+        EXPECT_EQ(writer->payload_bytes(), 100U * saved);
+        append_range(*writer, saved, 9);
+        ASSERT_TRUE(writer->finish().ok());
+        EXPECT_EQ(files_of(folder), files_of(straight));
+        for (const std::string& name : files_of(straight)) {
+          EXPECT_EQ(folder.read(name), straight.read(name)) << name << " " << saved;
+        }
+      }
+    }
+  }
+}
+
+TEST(SafetensorsWriter, ASavePointNeedsItsFiles) {
+  const TemporaryFolder folder;
+  std::string point;
+  {
+    auto writer = SafetensorsWriter::create(folder.path()).value();
+    append_range(writer, 0, 3);
+    point = writer.save_point().value();
+    writer.keep_files();
+  }
+  const std::string shard = folder.file("model-00001.safetensors.partial");
+  std::filesystem::resize_file(shard, std::filesystem::file_size(shard) - 1);
+  const auto cut = SafetensorsWriter::continue_from(folder.path(), point);
+  ASSERT_FALSE(cut.ok());
+  EXPECT_NE(cut.error().message.find("model-00001.safetensors.partial"), std::string::npos);
+  EXPECT_TRUE(std::filesystem::exists(shard));  // a failed attempt removes nothing
+  std::filesystem::remove(shard);
+  EXPECT_FALSE(SafetensorsWriter::continue_from(folder.path(), point).ok());
+  EXPECT_FALSE(SafetensorsWriter::continue_from(folder.path(), "{}").ok());
+  EXPECT_FALSE(SafetensorsWriter::continue_from(folder.path(), "no json").ok());
+}
+
 }  // namespace
 }  // namespace comet::io
