@@ -128,7 +128,7 @@ bool Engine::step() {
     states_.push_back(seq->state);
     states_.back().wants_prompt_rows = seq->wants_prompt_rows();
   }
-  const StepPlan plan = plan_step(states_, pages_.num_free(), options_.limits);
+  StepPlan plan = plan_step(states_, pages_.num_free(), options_.limits);
   COMET_CHECK(!plan.chunks.empty(), "{} sequences wait and none can run", sequences_.size());
   apply(plan);
 
@@ -160,7 +160,7 @@ bool Engine::step() {
 }
 
 /// Takes and gives back pages and slots, and fills the batch.
-void Engine::apply(const StepPlan& plan) {
+void Engine::apply(StepPlan& plan) {
   for (const int64_t seq_idx : plan.preempt) {
     release(*sequences_[seq_idx]);
     ++stats_.num_preemptions;
@@ -174,11 +174,11 @@ void Engine::apply(const StepPlan& plan) {
     if (seq.times.admitted == RequestTimes::Point{}) seq.times.admitted = now_;
   }
   batch_->clear();
-  for (const StepPlan::Chunk& chunk : plan.chunks) {
+  for (StepPlan::Chunk& chunk : plan.chunks) {
     Sequence& seq = *sequences_[chunk.seq_idx];
     COMET_CHECK(pages_.take(chunk.take_pages, seq.pages), "the plan exceeds the free pages");
     seq.state.num_pages = static_cast<int64_t>(seq.pages.size());
-    batch_->add(seq, chunk.num_tokens);
+    chunk.num_tokens = batch_->add(seq, chunk.num_tokens);
   }
 }
 

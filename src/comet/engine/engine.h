@@ -66,7 +66,7 @@ class Engine {
   Engine(Context& ctx, const models::LlamaModel& model, const EngineOptions& options,
          kv::KvCache cache);
   void end_cancelled();
-  void apply(const StepPlan& plan);
+  void apply(StepPlan& plan);
   void release(Sequence& seq);
   void sample_rows(View<const float, 2> logits);
   void publish(Sequence& seq, Sampled& sampled, int64_t position);

@@ -20,14 +20,17 @@ void StepBatch::clear() {
   for (auto* list : {&tokens_, &positions_, &cu_seqlens_, &kv_lens_, &sample_rows_, &seq_slots_}) {
     list->clear();
   }
+  is_generated_.clear();
   seqs_.clear();
   rows_.clear();
   cu_seqlens_.push_back(0);
 }
 
-void StepBatch::add(Sequence& seq, int64_t num_tokens) {
+int64_t StepBatch::add(Sequence& seq, int64_t num_tokens) {
   const int64_t begin = seq.state.num_computed;
-  const int64_t end = begin + num_tokens;
+  const bool is_generated = begin >= seq.num_prompt();
+  const int64_t end =
+      is_generated ? begin + num_tokens : std::min(begin + num_tokens, seq.num_prompt());
   for (int64_t i = begin; i < end; ++i) {
     if (is_row_wanted(seq, i)) {
       sample_rows_.push_back(static_cast<int32_t>(tokens_.size()));
@@ -39,7 +42,9 @@ void StepBatch::add(Sequence& seq, int64_t num_tokens) {
   cu_seqlens_.push_back(static_cast<int32_t>(tokens_.size()));
   kv_lens_.push_back(static_cast<int32_t>(end));
   seq_slots_.push_back(seq.slot);
+  is_generated_.push_back(is_generated ? 1 : 0);
   seqs_.push_back(&seq);
+  return end - begin;
 }
 
 Batch StepBatch::finish() {
@@ -57,7 +62,8 @@ Batch StepBatch::finish() {
       kv_lens_,
       {block_tables_.data(), {static_cast<int64_t>(seqs_.size()), static_cast<int64_t>(max_pages)}},
       sample_rows_,
-      seq_slots_};
+      seq_slots_,
+      is_generated_};
 }
 
 }  // namespace comet::engine

@@ -20,9 +20,10 @@ class StepBatch {
   };
 
   void clear();
-  /// The next num_tokens tokens of `seq`, whose pages hold them. Wants the logits of its last known
-  /// token and, where it asks for them, of its prompt.
-  void add(Sequence& seq, int64_t num_tokens);
+  /// The next num_tokens tokens of `seq`, whose pages hold them, or fewer: a step has its prompt or
+  /// its generated tokens, never both (Batch::is_generated). Returns how many. Wants the logits of
+  /// its last known token and, where it asks for them, of its prompt.
+  int64_t add(Sequence& seq, int64_t num_tokens);
   /// Call when all have been added; valid until clear().
   [[nodiscard]] Batch finish();
 
@@ -33,6 +34,7 @@ class StepBatch {
   std::vector<Row> rows_;
   std::vector<int32_t> tokens_, positions_, cu_seqlens_, kv_lens_, sample_rows_, seq_slots_,
       block_tables_;
+  std::vector<uint8_t> is_generated_;
 };
 
 }  // namespace comet::engine
