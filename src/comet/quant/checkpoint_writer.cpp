@@ -40,16 +40,42 @@ Result<CheckpointWriter> CheckpointWriter::create(const std::string& directory,
   auto opened = io::SafetensorsWriter::create(directory);
   if (!opened) return opened.error();
   CheckpointWriter writer(checkpoint, config, options, *std::move(opened));
-  const auto format = formats::find_weight_format("w4ax");
-  if (!format) return format.error();
-  writer.format_ = *format;
-  const auto kv_format = kv::find_kv_format(options.kv);
-  if (!kv_format) return kv_format.error();
-  writer.kv_format_ = *kv_format;
+  if (const Status status = writer.find_formats(); !status) return status.error();
   if (const Status status = writer.copy_tensor(std::string(kEmbedding)); !status) {
     return status.error();
   }
   return writer;
+}
+
+Result<CheckpointWriter> CheckpointWriter::continue_from(const std::string& directory,
+                                                         const io::Checkpoint& checkpoint,
+                                                         const io::ModelConfig& config,
+                                                         const QuantizeOptions& options,
+                                                         const Json& save_point) {
+  auto opened =
+      io::SafetensorsWriter::continue_from(directory, save_point.value("tensors", std::string()));
+  if (!opened) return opened.error();
+  CheckpointWriter writer(checkpoint, config, options, *std::move(opened));
+  if (const Status status = writer.find_formats(); !status) return status.error();
+  writer.sites_ = save_point.value("sites", Json::array());
+  writer.linears_ = save_point.value("linears", Json::array());
+  return writer;
+}
+
+Result<Json> CheckpointWriter::save_point() {
+  auto tensors = writer_.save_point();
+  if (!tensors) return tensors.error();
+  return Json{{"tensors", *std::move(tensors)}, {"sites", sites_}, {"linears", linears_}};
+}
+
+Status CheckpointWriter::find_formats() {
+  const auto format = formats::find_weight_format(options_.format);
+  if (!format) return format.error();
+  format_ = *format;
+  const auto kv_format = kv::find_kv_format(options_.kv);
+  if (!kv_format) return kv_format.error();
+  kv_format_ = *kv_format;
+  return {};
 }
 
 Status CheckpointWriter::copy_tensor(const std::string& name) {
@@ -137,25 +163,22 @@ Result<int64_t> CheckpointWriter::finish() {
   return static_cast<int64_t>(writer_.payload_bytes());
 }
 
+Json CheckpointWriter::kv_cache() const {
+  const kv::KvOptions& kv = options_.kv_options;
+  return {{"format", options_.kv},
+          {"rotate", kv.rotate},
+          {"window", {kv.window_first, kv.window_recent}}};
+}
+
 Json CheckpointWriter::manifest(const Json& sites, const Json& linears) const {
-  return {
-      {"quant_method", "comet"},
-      {"format", format_->name},
-      {"version", format_->version},
-      {"weights",
-       {{"bits", 4},
-        {"granularity", formats::granularity_name(options_.granularity)},
-        {"group_size", formats::kBlock}}},
-      {"activations",
-       {{"scale", formats::act_scale_name(options_.act_scale)}, {"block_size", formats::kBlock}}},
-      {"kv_cache",
-       {{"format", options_.kv},
-        {"rotate", options_.kv_options.rotate},
-        {"window", {options_.kv_options.window_first, options_.kv_options.window_recent}}}},
-      {"layout", "tile128"},
-      {"lm_head", options_.int8_lm_head ? "int8" : "bf16"},
-      {"sites", sites},
-      {"linears", linears}};
+  formats::ManifestParts parts;
+  parts.granularity = options_.granularity;
+  parts.act_scale = options_.act_scale;
+  parts.int8_lm_head = options_.int8_lm_head;
+  parts.kv_cache = kv_cache();
+  parts.sites = sites;
+  parts.linears = linears;
+  return format_->manifest(parts);
 }
 
 Json CheckpointWriter::quantization_config() const { return manifest(sites_, linears_); }

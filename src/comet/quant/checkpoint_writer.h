@@ -1,4 +1,4 @@
-// CheckpointWriter: turns quantized layers into the tensors and the manifest of a w4ax checkpoint
+// CheckpointWriter: turns quantized layers into the tensors and the manifest of a checkpoint
 // (docs/formats.md §4), and binds each layer as a loader would, so that calibration runs on exactly
 // what is in the file. Callers: quantize_model.
 #pragma once
@@ -22,6 +22,17 @@ class CheckpointWriter {
                                          const io::ModelConfig& config,
                                          const QuantizeOptions& options);
 
+  /// Goes on after the layers of save_point(); the other arguments are those of create().
+  static Result<CheckpointWriter> continue_from(const std::string& directory,
+                                                const io::Checkpoint& checkpoint,
+                                                const io::ModelConfig& config,
+                                                const QuantizeOptions& options,
+                                                const Json& save_point);
+  /// Syncs what is written and says what continue_from() must know.
+  Result<Json> save_point();
+  /// Unfinished files stay for continue_from().
+  void keep_files() { writer_.keep_files(); }
+
   /// Packs and writes the layer; returns it loaded from the packed tensors.
   Result<models::LlamaLayer> append_layer(const Caps& caps, int64_t layer_idx,
                                           QuantizedLayer layer);
@@ -29,6 +40,8 @@ class CheckpointWriter {
   Result<int64_t> finish();
   /// Complete after finish().
   [[nodiscard]] Json quantization_config() const;
+  /// The cache that the options ask for, as config.json says it.
+  [[nodiscard]] Json kv_cache() const;
 
   [[nodiscard]] const io::ModelConfig& config() const { return config_; }
   [[nodiscard]] const kv::KvFormat& kv_format() const { return *kv_format_; }
@@ -40,6 +53,7 @@ class CheckpointWriter {
         config_(std::move(config)),
         options_(std::move(options)),
         writer_(std::move(writer)) {}
+  Status find_formats();
   [[nodiscard]] Json manifest(const Json& sites, const Json& linears) const;
   Status copy_tensor(const std::string& name);
   Result<Tensor> norm_tensor(const std::string& name, const std::vector<float>& values) const;

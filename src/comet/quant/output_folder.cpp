@@ -1,6 +1,7 @@
 #include "comet/quant/output_folder.h"
 
 #include <filesystem>
+#include <vector>
 
 #include "comet/io/file.h"
 
@@ -43,7 +44,7 @@ Status check_replaceable(const std::string& out, bool force) {
 }  // namespace
 
 Result<OutputFolder> OutputFolder::create(const std::string& out_path, const std::string& source,
-                                          bool force) {
+                                          bool force, bool resume) {
   const std::string out = without_trailing_slashes(out_path);
   std::error_code code;
   if (out.empty()) {
@@ -56,29 +57,50 @@ Result<OutputFolder> OutputFolder::create(const std::string& out_path, const std
     }
     if (const Status status = check_replaceable(out, force); !status) return status.error();
   }
-  const std::string partial = out + ".partial";
-  fs::remove_all(partial, code);
-  if (code) return failed("remove the leavings of an earlier run", partial, code);
+  const std::string partial = partial_of(out);
+  if (!resume || !fs::is_directory(fs::symlink_status(partial, code))) {
+    fs::remove_all(partial, code);
+    if (code) return failed("remove the leavings of an earlier run", partial, code);
+  }
   fs::create_directories(partial, code);
   if (code) return failed("make the folder", partial, code);
   return OutputFolder(out, partial);
 }
 
+std::string OutputFolder::partial_of(const std::string& out) {
+  return without_trailing_slashes(out) + ".partial";
+}
+
+Status OutputFolder::clear() const {
+  std::error_code code;
+  std::vector<fs::path> inside;
+  for (const auto& item : fs::directory_iterator(partial_, code)) inside.push_back(item.path());
+  if (code) return failed("list the folder", partial_, code);
+  for (const fs::path& path : inside) {
+    fs::remove_all(path, code);
+    if (code) return failed("remove it", path.string(), code);
+  }
+  return {};
+}
+
 OutputFolder::OutputFolder(OutputFolder&& other) noexcept
-    : out_(std::move(other.out_)), partial_(std::move(other.partial_)) {
+    : out_(std::move(other.out_)), partial_(std::move(other.partial_)), kept_(other.kept_) {
   other.partial_.clear();
 }
 
 OutputFolder::~OutputFolder() {
   std::error_code code;
-  if (!partial_.empty()) fs::remove_all(partial_, code);
+  if (!partial_.empty() && !kept_) fs::remove_all(partial_, code);
 }
 
 Status OutputFolder::copy_if_present(const std::string& source, const std::string& name) const {
   std::error_code code;
   const std::string from = source + "/" + name;
   if (!fs::is_regular_file(from, code)) return {};
-  if (!fs::copy_file(from, partial_ + "/" + name, code)) return failed("copy the file", from, code);
+  const auto overwrite = fs::copy_options::overwrite_existing;  // of an interrupted run
+  if (!fs::copy_file(from, partial_ + "/" + name, overwrite, code)) {
+    return failed("copy the file", from, code);
+  }
   return {};
 }
 

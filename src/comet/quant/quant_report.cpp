@@ -1,5 +1,7 @@
 #include "comet/quant/quant_report.h"
 
+#include <algorithm>
+
 namespace comet::quant {
 namespace {
 
@@ -15,53 +17,108 @@ double int4_share(const std::vector<LinearReport>& linears, Weight weight) {
   return all > 0.0 ? int4 / all : 0.0;
 }
 
-Json or_null(const std::optional<double>& value) { return value ? Json(*value) : Json(); }
-
 }  // namespace
 
 double QuantReport::int4_activation_share() const {
+  if (options.act_scale == formats::ActScale::kA16) return 0.0;
   return int4_share(linears, [](const LinearReport& l) { return static_cast<double>(l.rows); });
 }
 
 double QuantReport::int4_block_share() const {
+  if (options.act_scale == formats::ActScale::kA16) return 0.0;
   return int4_share(linears, [](const LinearReport&) { return 1.0; });
+}
+
+Json linear_json(const LinearReport& linear) {
+  return {{"name", linear.name},
+          {"format", "w4ax"},
+          {"rows", linear.rows},
+          {"int8_blocks", linear.int8_blocks},
+          {"blocks", linear.blocks},
+          {"clip", linear.clip},
+          {"equalized_channels", linear.num_equalized},
+          {"weight_mse", linear.weight_mse},
+          {"output_snr_db", linear.output_snr_db}};
+}
+
+LinearReport linear_from_json(const Json& row) {
+  LinearReport linear;
+  linear.name = row.at("name").get<std::string>();
+  linear.rows = row.at("rows").get<int64_t>();
+  linear.int8_blocks = row.at("int8_blocks").get<int64_t>();
+  linear.blocks = row.at("blocks").get<int64_t>();
+  linear.clip = row.at("clip").get<float>();
+  linear.num_equalized = row.at("equalized_channels").get<int64_t>();
+  linear.weight_mse = row.at("weight_mse").get<double>();
+  linear.output_snr_db = row.at("output_snr_db").get<double>();
+  return linear;
+}
+
+Json options_json(const QuantizeOptions& options) {
+  return {{"format", options.format},
+          {"recipe", options.recipe},
+          {"kv", options.kv},
+          {"lm_head", options.int8_lm_head ? "int8" : "bf16"},
+          {"act_scale", formats::act_scale_name(options.act_scale)},
+          {"w4", formats::granularity_name(options.granularity)},
+          {"weights", options.weights},
+          {"damp", options.damp},
+          {"int8_share", options.int8_share ? Json(*options.int8_share) : Json()},
+          {"int8_blocks", options.int8_share ? Json() : Json(options.int8_blocks)},
+          {"equalize", options.equalize},
+          {"sort_channels", options.sort_channels},
+          {"search_activation_clip", options.search_activation_clip},
+          {"kv_smooth", options.smooth_keys},
+          {"kv_rotate", options.kv_options.rotate},
+          {"kv_rotate_values", options.rotate_values},
+          {"kv_window", {options.kv_options.window_first, options.kv_options.window_recent}}};
 }
 
 Json report_json(const QuantReport& report) {
   Json layers = Json::array();
   for (const LinearReport& linear : report.linears) {
-    layers.push_back({{"name", linear.name},
-                      {"format", "w4ax"},
-                      {"int8_blocks", linear.int8_blocks},
-                      {"blocks", linear.blocks},
-                      {"clip", linear.clip},
-                      {"equalized_channels", linear.num_equalized},
-                      {"weight_mse", linear.weight_mse},
-                      {"output_snr_db", linear.output_snr_db}});
+    layers.push_back(linear_json(linear));
+    layers.back()["format"] = report.options.format;
   }
-  const QuantizeOptions& options = report.options;
-  return {
-      {"format", "w4ax"},
-      {"recipe", options.recipe},
-      {"kv", options.kv},
-      {"lm_head", options.int8_lm_head ? "int8" : "bf16"},
-      {"int4_activation_share", report.int4_activation_share()},
-      {"int4_block_share", report.int4_block_share()},
-      {"act_scale", formats::act_scale_name(options.act_scale)},
-      {"w4", formats::granularity_name(options.granularity)},
-      {"weights", options.weights},
-      {"equalize", options.equalize},
-      {"kv_smooth", options.smooth_keys},
-      {"kv_rotate", options.kv_options.rotate},
-      {"kv_rotate_values", options.rotate_values},
-      {"kv_window", {options.kv_options.window_first, options.kv_options.window_recent}},
-      {"calibration",
-       {{"samples", report.num_calibration_samples}, {"tokens", report.num_calibration_tokens}}},
-      {"size_bytes", report.size_bytes},
-      {"layers", layers},
-      {"perplexity",
-       {{"before", or_null(report.perplexity_before)},
-        {"after", or_null(report.perplexity_after)}}}};
+  Json json = options_json(report.options);
+  json["int4_activation_share"] = report.int4_activation_share();
+  json["int4_block_share"] = report.int4_block_share();
+  json["calibration"] = {{"samples", report.num_calibration_samples},
+                         {"tokens", report.num_calibration_tokens}};
+  json["size_bytes"] = report.size_bytes;
+  json["layers"] = layers;
+  json["perplexity"] = {{"before", nullptr}, {"after", nullptr}};
+  json["kl_mean"] = nullptr;
+  json["gate_tokens"] = 0;
+  if (report.gate) {
+    json["perplexity"] = {{"before", report.gate->perplexity_before},
+                          {"after", report.gate->perplexity_after}};
+    json["kl_mean"] = report.gate->kl_mean;
+    json["gate_tokens"] = report.gate->num_tokens;
+  }
+  return json;
+}
+
+std::string gate_warning(const QuantReport& report) {
+  constexpr double kMostPerplexity = 1.10;  // times the original's
+  constexpr double kMostKl = 0.1;
+  constexpr size_t kNumNamed = 3;
+  if (!report.gate) return {};
+  const double ratio = report.gate->perplexity_after / report.gate->perplexity_before;
+  if (ratio <= kMostPerplexity && report.gate->kl_mean <= kMostKl) return {};
+  std::vector<LinearReport> worst(std::min(kNumNamed, report.linears.size()));
+  std::partial_sort_copy(report.linears.begin(), report.linears.end(), worst.begin(), worst.end(),
+                         [](const LinearReport& a, const LinearReport& b) {
+                           return a.output_snr_db < b.output_snr_db;
+                         });
+  std::vector<std::string> names;
+  for (const LinearReport& linear : worst) {
+    names.push_back(fmt::format("{} ({:.1f} dB)", linear.name, linear.output_snr_db));
+  }
+  return fmt::format(
+      "quality gate: perplexity {:.2f}x, KL {:.3f} against the original (more than {:.2f}x or {}); "
+      "worst linears: {}",
+      ratio, report.gate->kl_mean, kMostPerplexity, kMostKl, fmt::join(names, ", "));
 }
 
 }  // namespace comet::quant

@@ -4,11 +4,13 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "comet/base/json.h"
 #include "comet/quant/layer/layer_quantizer.h"
 #include "comet/quant/recipe.h"
+#include "comet/quant/run/quality_gate.h"
 
 namespace comet::quant {
 
@@ -17,10 +19,9 @@ struct QuantReport {
   int64_t num_calibration_samples = 0;
   int64_t num_calibration_tokens = 0;
   int64_t size_bytes = 0;  // of all tensors
-  double seconds = 0.0;
+  double seconds = 0.0;    // of the run; not in quant_report.json, which repeats byte for byte
   std::vector<LinearReport> linears;
-  std::optional<double> perplexity_before;  // of the quality gate
-  std::optional<double> perplexity_after;
+  std::optional<GateResult> gate;  // empty when the gate was left out
 
   /// Of the multiply-accumulates of the quantized linears, and of their blocks.
   [[nodiscard]] double int4_activation_share() const;
@@ -28,5 +29,16 @@ struct QuantReport {
 };
 
 Json report_json(const QuantReport& report);
+
+/// All options under their names in the report: also what decides whether a run may be resumed.
+Json options_json(const QuantizeOptions& options);
+
+// One row of "layers", and back.
+Json linear_json(const LinearReport& linear);
+LinearReport linear_from_json(const Json& row);
+
+/// A sentence for the user where the gate finds perplexity > 1.10× or KL > 0.1, with the three
+/// linears of the lowest output SNR; empty otherwise.
+std::string gate_warning(const QuantReport& report);
 
 }  // namespace comet::quant

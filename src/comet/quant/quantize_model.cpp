@@ -1,53 +1,25 @@
 #include "comet/quant/quantize_model.h"
 
-#include <algorithm>
 #include <array>
 #include <cmath>
 
 #include "comet/base/clock.h"
+#include "comet/base/log.h"
 #include "comet/io/file.h"
-#include "comet/io/safetensors_writer.h"
 #include "comet/quant/checkpoint_writer.h"
+#include "comet/quant/companion_files.h"
 #include "comet/quant/output_folder.h"
+#include "comet/quant/run/run_fingerprint.h"
+#include "comet/quant/run/run_state.h"
 
 namespace comet::quant {
 namespace {
-
-constexpr std::array kCompanionFiles{"tokenizer.json",
-                                     "tokenizer.model",
-                                     "tokenizer_config.json",
-                                     "vocab.json",
-                                     "merges.txt",
-                                     "special_tokens_map.json",
-                                     "added_tokens.json",
-                                     "generation_config.json",
-                                     "chat_template.jinja"};
 
 Status check_source(const io::Checkpoint& checkpoint, const io::ModelConfig& config) {
   if (config.quantization_config == nullptr) return {};
   return make_error(ErrorCode::kInvalidArgument,
                     "{}: this model is quantized already; quantize its original",
                     checkpoint.config_path());
-}
-
-Status check_resources(const QuantizeForecast& wanted, const std::string& out_dir) {
-  const auto disk = io::free_disk_bytes(out_dir);
-  if (!disk) return disk.error();
-  if (static_cast<int64_t>(*disk) < wanted.output_bytes) {
-    return make_error(ErrorCode::kResourceExhausted,
-                      "{}: the quantized model takes {} bytes, but only {} are free there; free "
-                      "some space or choose another -o",
-                      out_dir, wanted.output_bytes, *disk);
-  }
-  const auto memory = io::available_memory_bytes();
-  if (!memory) return memory.error();
-  if (static_cast<int64_t>(*memory) < wanted.peak_memory_bytes) {
-    return make_error(ErrorCode::kResourceExhausted,
-                      "quantizing takes about {} bytes of memory, but only {} are available; use "
-                      "fewer or shorter calibration samples, or --weights clip",
-                      wanted.peak_memory_bytes, *memory);
-  }
-  return {};
 }
 
 void release_layer(const io::Checkpoint& checkpoint, int64_t layer_idx) {
@@ -61,122 +33,223 @@ bool all_finite(const Matrix& m) {
   return std::all_of(m.values.begin(), m.values.end(), [](float x) { return std::isfinite(x); });
 }
 
-/// Quantizes, writes and runs every layer in turn.
-Status quantize_layers(Context& ctx, const io::Checkpoint& checkpoint,
-                       const QuantizeRequest& request, const CalibrationSet& set,
-                       CheckpointWriter& writer, QuantReport& report) {
-  const io::ModelConfig& config = writer.config();
-  const models::CheckpointSource source(checkpoint);
-  auto hidden = embed_samples(ctx, source, config, set);
+/// What the stages of one run share.
+struct Run {
+  Context& ctx;
+  const io::Checkpoint& checkpoint;
+  const QuantizeRequest& request;
+  const CalibrationSet& set;
+  const io::ModelConfig& config;
+  const BlockPlan& plan;
+  CheckpointWriter& writer;
+  RunState& state;
+  std::string partial;  // the folder of what is finished
+  std::optional<QualityGate> gate = std::nullopt;
+  Matrix hidden = {};  // behind the finished layers
+  int64_t num_done = 0;
+  bool interrupted = false;
+  QuantReport report = {};
+};
+
+/// Where `saved` left off, or the beginning.
+Status prepare(Run& run, const std::optional<SavedRun>& saved) {
+  run.report.options = run.request.options;
+  run.report.num_calibration_samples = static_cast<int64_t>(run.set.samples.size());
+  run.report.num_calibration_tokens = run.set.num_tokens();
+  const models::CheckpointSource source(run.checkpoint);
+  auto hidden = embed_samples(run.ctx, source, run.config, run.set);
   if (!hidden) return hidden.error();
-  const LayerRun run{config, set, writer.kv_format(), request.options.kv_options};
-  for (int64_t i = 0; i < config.num_layers; ++i) {
-    auto layer = load_layer_weights(source, config, i);
-    if (!layer) return layer.error();
-    release_layer(checkpoint, i);
-    auto quantized = quantize_layer(ctx, request.options, config, set, *hidden, *std::move(layer));
-    if (!quantized) return quantized.error();
-    report.linears.insert(report.linears.end(), quantized->reports.begin(),
-                          quantized->reports.end());
-    auto bound = writer.append_layer(ctx.caps, i, *std::move(quantized));
-    if (!bound) return bound.error();
-    const Status ran = run_layer(ctx, *bound, run, *hidden, /*update=*/true);
-    if (!ran) return ran;
-    if (!all_finite(*hidden)) {
-      return make_error(ErrorCode::kInvalidArgument,
-                        "model.layers.{}: the quantized layer gives NaN or infinite activations on "
-                        "the calibration text; try --recipe w4a8",
-                        i);
-    }
-    if (request.on_layer) request.on_layer(i + 1);
+  run.hidden = *std::move(hidden);
+  if (!run.request.gate.inputs.samples.empty()) {
+    auto gate = QualityGate::create(run.ctx, run.checkpoint, run.config, run.request.gate);
+    if (!gate) return Error{gate.error().code, "the quality gate's text: " + gate.error().message};
+    run.gate = *std::move(gate);
+  }
+  if (!saved) return {};
+  const size_t num_activations = run.gate ? 3 : 1;
+  if (saved->activations.size() != num_activations || saved->num_layers > run.config.num_layers) {
+    return make_error(
+        ErrorCode::kCorrupt,
+        "the state of the interrupted run holds {} activations after {} layers; leave "
+        "--resume out to begin anew",
+        saved->activations.size(), saved->num_layers);
+  }
+  run.num_done = saved->num_layers;
+  run.hidden = saved->activations[0];
+  if (run.gate) {
+    run.gate->original_hidden = saved->activations[1];
+    run.gate->quantized_hidden = saved->activations[2];
+  }
+  for (const Json& row : saved->parts.value("linears", Json::array())) {
+    run.report.linears.push_back(linear_from_json(row));
   }
   return {};
 }
 
-Status write_files(const io::Checkpoint& checkpoint, const OutputFolder& folder,
-                   const CheckpointWriter& writer, const QuantReport& report) {
-  Json config = checkpoint.config();
-  config["quantization_config"] = writer.quantization_config();
-  Status status = io::write_file_atomic(folder.path() + "/config.json", config.dump(2) + "\n");
-  if (!status) return status;
-  for (const char* name : kCompanionFiles) {
-    status = folder.copy_if_present(checkpoint.directory(), name);
-    if (!status) return status;
+Status save(Run& run) {
+  auto writer = run.writer.save_point();
+  if (!writer) return writer.error();
+  Json linears = Json::array();
+  for (const LinearReport& linear : run.report.linears) linears.push_back(linear_json(linear));
+  std::vector<const Matrix*> activations{&run.hidden};
+  if (run.gate) {
+    activations.push_back(&run.gate->original_hidden);
+    activations.push_back(&run.gate->quantized_hidden);
   }
-  return io::write_file_atomic(folder.path() + "/quant_report.json",
-                               report_json(report).dump(2) + "\n");
+  const Json parts = {{"writer", *std::move(writer)}, {"linears", std::move(linears)}};
+  return run.state.save(run.num_done, parts, activations);
+}
+
+/// Quantizes, writes and runs layer run.num_done.
+Status quantize_next_layer(Run& run) {
+  const int64_t i = run.num_done;
+  const models::CheckpointSource source(run.checkpoint);
+  auto layer = load_layer_weights(source, run.config, i);
+  if (!layer) return layer.error();
+  release_layer(run.checkpoint, i);
+  Stopwatch stopwatch;
+  LayerStage stage{run.ctx, run.request.options, run.config,
+                   run.set, run.hidden,          *std::move(layer)};
+  auto quantized = quantize_layer(std::move(stage), run.plan.layers[i]);
+  if (!quantized) return quantized.error();
+  const double quantize_seconds = stopwatch.seconds();
+  run.report.linears.insert(run.report.linears.end(), quantized->reports.begin(),
+                            quantized->reports.end());
+  auto bound = run.writer.append_layer(run.ctx.caps, i, *std::move(quantized));
+  if (!bound) return bound.error();
+  stopwatch.restart();
+  const kv::KvOptions& kv_options = run.request.options.kv_options;
+  const LayerRun layer_run{run.config, run.set, run.writer.kv_format(), kv_options};
+  const Status ran = run_layer(run.ctx, *bound, layer_run, run.hidden, /*update=*/true);
+  if (!ran) return ran;
+  if (!all_finite(run.hidden)) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "model.layers.{}: the quantized layer gives NaN or infinite activations on "
+                      "the calibration text; try --recipe w4a8",
+                      i);
+  }
+  const double run_seconds = stopwatch.seconds();
+  stopwatch.restart();
+  if (run.gate) {
+    const Status status = run.gate->advance(run.ctx, i, *bound, run.writer.kv_format(), kv_options);
+    if (!status) return status;
+    release_layer(run.checkpoint, i);
+  }
+  log_debug("layer {}: quantized in {:.1f} s, run in {:.1f} s, gate {:.1f} s", i, quantize_seconds,
+            run_seconds, stopwatch.seconds());
+  ++run.num_done;
+  return save(run);
+}
+
+Status quantize_layers(Run& run) {
+  const QuantizeRequest& request = run.request;
+  if (request.on_layer) request.on_layer(run.num_done);
+  while (run.num_done < run.config.num_layers) {
+    if (const Status status = quantize_next_layer(run); !status) return status;
+    if (request.on_layer) request.on_layer(run.num_done);
+    if (request.should_stop && request.should_stop()) {
+      run.interrupted = true;
+      return make_error(ErrorCode::kIo,
+                        "interrupted after {} of {} layers, which {} keeps; the same command with "
+                        "--resume goes on from there",
+                        run.num_done, run.config.num_layers, run.partial);
+    }
+  }
+  return {};
+}
+
+Status write_config(const Run& run, const OutputFolder& folder) {
+  Json config = run.checkpoint.config();
+  const Json quantization = run.writer.quantization_config();
+  config["quantization_config"] = quantization;
+  // Comet's own format keeps the cache in its manifest, the others beside it.
+  if (!quantization.contains("kv_cache")) config["comet_kv_cache"] = run.writer.kv_cache();
+  Status status = io::write_file_atomic(folder.path() + "/config.json", config.dump(2) + "\n");
+  for (const char* name : kCompanionFiles) {
+    if (status) status = folder.copy_if_present(run.checkpoint.directory(), name);
+  }
+  return status;
+}
+
+/// What comes after the last layer: the rest of the tensors, config, gate, report.
+Status complete(Run& run, OutputFolder& folder) {
+  const auto size_bytes = run.writer.finish();
+  if (!size_bytes) return size_bytes.error();
+  run.report.size_bytes = *size_bytes;
+  Status status = write_config(run, folder);
+  if (!status) return status;
+  if (run.gate) {
+    const auto written = io::Checkpoint::open(folder.path());
+    if (!written) return written.error();
+    const Stopwatch stopwatch;
+    const auto result = run.gate->score(run.ctx, *written);
+    if (!result) return result.error();
+    log_debug("quality gate scored in {:.1f} s", stopwatch.seconds());
+    run.report.gate = *result;
+  }
+  status = io::write_file_atomic(folder.path() + "/quant_report.json",
+                                 report_json(run.report).dump(2) + "\n");
+  if (!status) return status;
+  status = run.state.remove();
+  return status ? folder.publish() : status;
+}
+
+/// The state that `resume` finds; what is wrong with it leaves the folder as it is.
+Result<std::optional<SavedRun>> find_state(const QuantizeRequest& request, const RunState& state,
+                                           OutputFolder& folder) {
+  if (!request.resume) return std::optional<SavedRun>();
+  auto saved = state.load();
+  if (!saved) folder.keep();
+  return saved;
 }
 
 }  // namespace
-
-QuantizeForecast forecast(const io::Checkpoint& checkpoint, const io::ModelConfig& config,
-                          const QuantizeOptions& options, const CalibrationSet& set) {
-  int64_t layer_weights = 0;
-  int64_t layer_packed_bytes = 0;
-  int64_t hessian_bytes = 0;
-  int64_t widest = 0;
-  for (const formats::LinearSpec& spec : models::llama_linear_specs(config, 0)) {
-    const int64_t k_padded = (spec.k + formats::kBlock - 1) / formats::kBlock * formats::kBlock;
-    int64_t rows = 0;
-    for (const int64_t part : spec.part_rows) rows += (part + 127) / 128 * 128;
-    layer_weights += rows * k_padded;
-    // Nibbles, at most two bytes of scales per group, a channel scale, a permutation.
-    layer_packed_bytes += rows * k_padded / 2 + rows * k_padded / 64 + rows * 4 + k_padded * 4;
-    // Sum and, per chunk of 2,048 tokens, inputs.
-    if (options.weights == "gptq") hessian_bytes += k_padded * (k_padded * 8 + 2048 * 4);
-    widest = std::max(widest, k_padded);
-  }
-  int64_t other_bytes = 0;
-  for (const std::string& name : checkpoint.names()) {
-    if (!name.starts_with("model.layers.")) {
-      other_bytes += static_cast<int64_t>(checkpoint.find(name)->num_bytes);
-    }
-  }
-  const int64_t lm_head_bytes =
-      options.int8_lm_head ? config.vocab_size * (config.hidden_size + 4) : 0;
-  constexpr int64_t kSmallFiles = int64_t{64} << 20;  // tokenizer, manifest, report: generous
-  QuantizeForecast result;
-  result.output_bytes =
-      other_bytes + lm_head_bytes + config.num_layers * layer_packed_bytes + kSmallFiles;
-  // The layer in FP32, and of its largest linear the stored, coded and decoded forms: under four
-  // times the layer; Hessians, and while one is factored two more of the widest.
-  result.peak_memory_bytes = 16 * layer_weights + hessian_bytes + 2 * widest * widest * 8 +
-                             4 * set.num_tokens() * config.hidden_size;
-  return result;
-}
 
 Result<QuantReport> quantize_model(Context& ctx, const io::Checkpoint& checkpoint,
                                    const QuantizeRequest& request, const CalibrationSet& set) {
   const Stopwatch stopwatch;
   const auto config = io::parse_model_config(checkpoint.config(), checkpoint.config_path());
   if (!config) return config.error();
-  const auto blocks = plan_layer_blocks(request.options, *config);
+  const auto plan = fixed_block_plan(request.options, *config);
+  const QuantizeForecast wanted =
+      forecast(checkpoint, *config, request.options, set, request.gate.inputs.num_tokens());
   for (const Status& status :
        {check_source(checkpoint, *config), check_options(request.options, *config),
-        blocks ? Status() : Status(blocks.error()), check_calibration(set, *config),
-        check_resources(forecast(checkpoint, *config, request.options, set), request.out_dir)}) {
+        plan ? Status() : Status(plan.error()), check_calibration(set, *config),
+        check_resources(wanted, request.out_dir, request.resume)}) {
     if (!status) return status.error();
   }
-  auto folder = OutputFolder::create(request.out_dir, checkpoint.directory(), request.force);
+  auto folder =
+      OutputFolder::create(request.out_dir, checkpoint.directory(), request.force, request.resume);
   if (!folder) return folder.error();
-  auto writer = CheckpointWriter::create(folder->path(), checkpoint, *config, request.options);
-  if (!writer) return writer.error();
-
-  QuantReport report;
-  report.options = request.options;
-  report.num_calibration_samples = static_cast<int64_t>(set.samples.size());
-  report.num_calibration_tokens = set.num_tokens();
-  Status status = quantize_layers(ctx, checkpoint, request, set, *writer, report);
+  RunState state(folder->path(),
+                 run_fingerprint(ctx, checkpoint, request.options, set, request.gate));
+  const auto saved = find_state(request, state, *folder);
+  if (!saved) return saved.error();
+  if (request.resume && !*saved) {
+    // Less than one layer, or nothing at all.
+    const Status emptied = folder->clear();
+    if (!emptied) return emptied.error();
+  }
+  auto writer =
+      *saved ? CheckpointWriter::continue_from(folder->path(), checkpoint, *config, request.options,
+                                               (*saved)->parts.value("writer", Json()))
+             : CheckpointWriter::create(folder->path(), checkpoint, *config, request.options);
+  if (!writer) {
+    if (*saved) folder->keep();
+    return writer.error();
+  }
+  Run run{ctx, checkpoint, request, set, *config, *plan, *writer, state, folder->path()};
+  Status status = prepare(run, *saved);
+  if (status) status = quantize_layers(run);
+  if (run.interrupted) {
+    writer->keep_files();
+    folder->keep();
+  }
+  if (status) status = complete(run, *folder);
   if (!status) return status.error();
-  const auto size_bytes = writer->finish();
-  if (!size_bytes) return size_bytes.error();
-  report.size_bytes = *size_bytes;
-  status = write_files(checkpoint, *folder, *writer, report);
-  if (!status) return status.error();
-  status = folder->publish();
-  if (!status) return status.error();
-  report.seconds = stopwatch.seconds();
-  return report;
+  run.report.seconds = stopwatch.seconds();
+  return std::move(run.report);
 }
 
 }  // namespace comet::quant

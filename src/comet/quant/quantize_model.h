@@ -1,6 +1,7 @@
-// quantize_model: a dense checkpoint in, a w4ax model folder out, one layer in memory at a time.
-// Each layer is calibrated on what the quantized layers before it really produce. Callers: apps,
-// study. The same inputs give byte-identical files for any number of threads.
+// quantize_model: a dense checkpoint in, a quantized model folder out, one layer in memory at a
+// time. Each layer is calibrated on what the quantized layers before it really produce. Callers:
+// apps, study. The same inputs give byte-identical files for any number of threads, and whether or
+// not the run was interrupted and resumed.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +13,8 @@
 #include "comet/quant/layer/calibration.h"
 #include "comet/quant/quant_report.h"
 #include "comet/quant/recipe.h"
+#include "comet/quant/run/forecast.h"
+#include "comet/quant/run/quality_gate.h"
 
 namespace comet::quant {
 
@@ -19,20 +22,20 @@ struct QuantizeRequest {
   QuantizeOptions options;
   std::string out_dir;
   bool force = false;  // replace an existing out_dir
-  /// Called after each layer with the number done.
-  std::function<void(int64_t num_layers_done)> on_layer;
+  /// Called with the number of layers done: once before the first, then after each.
+  std::function<void(int64_t num_layers_done)> on_layer = {};
+  /// Held-back text for the quality gate; without samples the gate is left out.
+  GateSet gate = {};
+  /// Goes on in the out_dir.partial of an interrupted run of the same request, where there is one.
+  bool resume = false;
+  /// Asked after each layer; when true the run ends with an error that says how to resume.
+  std::function<bool()> should_stop = {};
 };
-
-/// What a run will take; shown before it starts.
-struct QuantizeForecast {
-  int64_t output_bytes = 0;
-  int64_t peak_memory_bytes = 0;  // beside the mapped checkpoint
-};
-QuantizeForecast forecast(const io::Checkpoint& checkpoint, const io::ModelConfig& config,
-                          const QuantizeOptions& options, const CalibrationSet& set);
 
 /// Writes out_dir by way of out_dir.partial: config.json, model.safetensors, tokenizer files,
-/// quant_report.json. On an error nothing is left and an existing out_dir is untouched.
+/// quant_report.json. When the process is killed or told to stop, out_dir.partial holds every
+/// finished layer for `resume`. On any other error nothing is left and an existing out_dir is
+/// untouched.
 Result<QuantReport> quantize_model(Context& ctx, const io::Checkpoint& checkpoint,
                                    const QuantizeRequest& request, const CalibrationSet& set);
 

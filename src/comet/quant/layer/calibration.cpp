@@ -28,23 +28,44 @@ int64_t CalibrationSet::num_tokens() const {
   return total;
 }
 
-int64_t first_gate_document(int64_t num_documents) { return num_documents - num_documents / 10; }
+HeldBackSplit hold_back_for_gate(const Documents& documents) {
+  constexpr int64_t kTenth = 10;
+  HeldBackSplit split;
+  const auto num_documents = static_cast<int64_t>(documents.size());
+  if (num_documents >= kTenth) {
+    const auto first = documents.end() - num_documents / kTenth;
+    split.calibration.assign(documents.begin(), first);
+    split.gate.assign(first, documents.end());
+    return split;
+  }
+  int64_t num_tokens = 0;
+  for (const auto& document : documents) num_tokens += static_cast<int64_t>(document.size());
+  int64_t left = num_tokens - num_tokens / kTenth;
+  for (const auto& document : documents) {
+    const int64_t count = std::min(left, static_cast<int64_t>(document.size()));
+    const auto cut = document.begin() + count;
+    if (count > 0) split.calibration.emplace_back(document.begin(), cut);
+    if (cut != document.end()) split.gate.emplace_back(cut, document.end());
+    left -= count;
+  }
+  return split;
+}
 
-Result<CalibrationSet> cut_calibration_windows(const std::vector<std::vector<int32_t>>& documents,
-                                               int64_t num_samples, int64_t length) {
+Result<CalibrationSet> cut_calibration_windows(const Documents& documents, int64_t num_samples,
+                                               int64_t length) {
   COMET_CHECK(num_samples > 0 && length > 0, "{} samples of {}", num_samples, length);
   std::vector<int32_t> stream;
-  const int64_t end = first_gate_document(static_cast<int64_t>(documents.size()));
-  for (int64_t i = 0; i < end; ++i) {
-    stream.insert(stream.end(), documents[i].begin(), documents[i].end());
+  for (const auto& document : hold_back_for_gate(documents).calibration) {
+    stream.insert(stream.end(), document.begin(), document.end());
   }
   const auto total = static_cast<int64_t>(stream.size());
   if (total < length) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "the calibration text has {} tokens (without its last tenth of documents, "
-                      "which is kept for the quality gate); one sample takes {}: give more text by "
-                      "--calib or a smaller --calib-length",
-                      total, length);
+    return make_error(
+        ErrorCode::kInvalidArgument,
+        "the calibration text has {} tokens (without its last tenth, which is kept for "
+        "the quality gate); one sample takes {}: give more text by --calib or a "
+        "smaller --calib-length",
+        total, length);
   }
   const int64_t count = std::min(num_samples, total / length);
   CalibrationSet set;

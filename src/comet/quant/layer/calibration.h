@@ -19,13 +19,21 @@ struct CalibrationSet {
   [[nodiscard]] int64_t num_tokens() const;
 };
 
-/// Windows of `length` tokens, evenly spaced over the documents' tokens laid end to end. The last
-/// tenth of the documents is left out: the quality gate measures on it. Fewer than `num_samples`
-/// when the text is short, so that no token is used twice; an error when it is shorter than one.
-Result<CalibrationSet> cut_calibration_windows(const std::vector<std::vector<int32_t>>& documents,
-                                               int64_t num_samples, int64_t length);
-/// First document that calibration may not use, of `num_documents`.
-int64_t first_gate_document(int64_t num_documents);
+using Documents = std::vector<std::vector<int32_t>>;
+
+/// What calibration may use of a text, and what the quality gate measures on: the last tenth of the
+/// documents or, of fewer than ten, the last tenth of their tokens.
+struct HeldBackSplit {
+  Documents calibration;
+  Documents gate;
+};
+HeldBackSplit hold_back_for_gate(const Documents& documents);
+
+/// Windows of `length` tokens, evenly spaced over the documents' tokens laid end to end, without
+/// what is held back for the gate. Fewer than `num_samples` when the text is short, so that no
+/// token is used twice; an error when it is shorter than one.
+Result<CalibrationSet> cut_calibration_windows(const Documents& documents, int64_t num_samples,
+                                               int64_t length);
 
 /// Not empty, no empty or overlong sample, ids within the vocabulary.
 Status check_calibration(const CalibrationSet& set, const io::ModelConfig& config);

@@ -2,121 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 
 #include "comet/quant/fmpq/activation_clip.h"
 #include "comet/quant/fmpq/activation_rows.h"
-#include "comet/quant/fmpq/equalizer.h"
 #include "comet/quant/fmpq/permutation.h"
 #include "comet/quant/fmpq/rotation.h"
-#include "comet/quant/layer/key_smoothing.h"
 #include "comet/quant/matrix_product.h"
 #include "comet/quant/weights/hessian.h"
 #include "comet/quant/weights/weight_methods.h"
 
 namespace comet::quant {
 namespace {
-
-using formats::SiteLayout;
-
-constexpr int64_t kMaxKeptRows = 1024;
-
-/// Hands every site's rows to `handle(site, rows)` while the float layer runs.
-class SiteObserver final : public nn::InputObserver {
- public:
-  using Handler = std::function<Status(size_t site_idx, View<const float, 2> rows)>;
-  SiteObserver(models::LlamaLayer& layer, Handler handle) : handle_(std::move(handle)) {
-    const auto linears = linears_of(layer);
-    for (size_t i = 0; i < kNumSites; ++i) {
-      linears[i]->set_observer(this);
-      site_of_[linears[i]] = i;
-    }
-  }
-  void on_input(const nn::Linear& linear, View<const float, 2> rows) override {
-    if (status_) status_ = handle_(site_of_.at(&linear), rows);
-  }
-  [[nodiscard]] const Status& status() const { return status_; }
-
- private:
-  Handler handle_;
-  std::map<const nn::Linear*, size_t> site_of_;
-  Status status_;
-};
-
-/// One layer on its way: what the stages below pass on.
-struct Stage {
-  Context& ctx;
-  const QuantizeOptions& options;
-  const io::ModelConfig& config;
-  const CalibrationSet& set;
-  Matrix& hidden;
-  LayerWeights layer;
-  std::array<SiteStats, kNumSites> stats;
-  std::array<SiteLayout, kNumSites> layouts;
-  std::array<SymmetricMatrix, kNumSites> hessians;
-  std::array<int64_t, kNumSites> num_equalized{};
-};
-
-/// Runs the float layer (FP32 cache) over the calibration tokens and shows `handle` every site.
-Status observe(Stage& s, const SiteObserver::Handler& handle) {
-  auto bound = bind_float_layer(s.layer, s.config, s.ctx.caps);
-  if (!bound) return bound.error();
-  SiteObserver observer(*bound, handle);
-  const LayerRun run{s.config, s.set, kv::kv32_format()};
-  const Status ran = run_layer(s.ctx, *bound, run, s.hidden, false);
-  return ran ? observer.status() : ran;
-}
-
-Status collect_stats(Stage& s) {
-  std::vector<SiteStatsAccumulator> accumulators;
-  for (const Site site : kSites) {
-    accumulators.emplace_back(s.layer.site_name(site), s.layer.spec(site).k, s.set.num_tokens(),
-                              kMaxKeptRows);
-  }
-  const Status observed = observe(s, [&](size_t i, View<const float, 2> rows) {
-    return accumulators[i].add(s.ctx.pool, rows);
-  });
-  if (!observed) return observed;
-  for (size_t i = 0; i < kNumSites; ++i) s.stats[i] = accumulators[i].finish();
-  return {};
-}
-
-/// Exponents of o_in: one for all query heads that read a V channel, from the largest activation
-/// and the largest column among them.
-std::vector<int> attention_exponents(const LayerWeights& layer, std::span<const float> p999,
-                                     std::span<const float> norms) {
-  const int64_t head_dim = layer.head_dim;
-  const int64_t group_size = layer.num_heads / layer.num_kv_heads;
-  const auto v_channel = [&](int64_t c) {
-    return c / head_dim / group_size * head_dim + c % head_dim;
-  };
-  std::vector<float> v_p999(layer.num_kv_heads * head_dim, 0.0F);
-  std::vector<float> v_norms(v_p999.size(), 0.0F);
-  const auto k = static_cast<int64_t>(p999.size());
-  for (int64_t c = 0; c < k; ++c) {
-    v_p999[v_channel(c)] = std::max(v_p999[v_channel(c)], p999[c]);
-    v_norms[v_channel(c)] = std::max(v_norms[v_channel(c)], norms[c]);
-  }
-  const std::vector<int> v_exponents = equalizer_exponents(v_p999, v_norms);
-  std::vector<int> exponents(k);
-  for (int64_t c = 0; c < k; ++c) exponents[c] = v_exponents[v_channel(c)];
-  return exponents;
-}
-
-void equalize(Stage& s) {
-  std::array<std::vector<int>, kNumSites> exponents;
-  for (size_t i = 0; i < kNumSites; ++i) {  // all from the original weights
-    const std::vector<float> norms = column_norms(s.layer.weights[i]);
-    exponents[i] = kSites[i] == Site::kOIn ? attention_exponents(s.layer, s.stats[i].p999, norms)
-                                           : equalizer_exponents(s.stats[i].p999, norms);
-  }
-  for (size_t i = 0; i < kNumSites; ++i) {
-    fold_exponents(s.layer, kSites[i], exponents[i]);
-    scale_stats(s.stats[i], exponents[i]);
-    s.num_equalized[i] = std::count_if(exponents[i].begin(), exponents[i].end(),
-                                       [](int exponent) { return exponent != 0; });
-  }
-}
 
 /// `rows` with channel order[i] moved to i.
 void permute_channels(Matrix& rows, std::span<const int32_t> order) {
@@ -127,31 +23,46 @@ void permute_channels(Matrix& rows, std::span<const int32_t> order) {
   }
 }
 
-Status lay_out(Stage& s) {
-  const auto blocks = plan_layer_blocks(s.options, s.config);
-  if (!blocks) return blocks.error();
+void lay_out(LayerStage& s, const SiteBlocks& int8_blocks) {
   for (size_t i = 0; i < kNumSites; ++i) {
-    s.layouts[i] = make_site_layout(s.layer.site_name(kSites[i]), s.stats[i].p999, (*blocks)[i],
+    s.layouts[i] = make_site_layout(s.layer.site_name(kSites[i]), s.stats[i].p999, int8_blocks[i],
                                     s.options.act_scale, s.options.sort_channels);
   }
   // down_in: gate and up produce the stored order, and down's weight follows.
   const auto down = static_cast<size_t>(Site::kDownIn);
   const std::vector<int32_t> order = absorb_order(s.layouts[down]);
-  if (order.empty()) return {};
+  if (order.empty()) return;
   permute_ffn_rows(s.layer, order);
   permute_channels(s.layer.weights[down], order);
   permute_channels(s.stats[down].kept_rows, order);
-  return {};
+  s.inputs.permute(down, order);
 }
 
-Status accumulate_hessians(Stage& s) {
+using Hessians = std::array<SymmetricMatrix, kNumSites>;
+
+Result<Hessians> accumulate_hessians(LayerStage& s) {
   std::vector<HessianAccumulator> accumulators(s.layouts.begin(), s.layouts.end());
-  const Status observed = observe(s, [&](size_t i, View<const float, 2> rows) {
+  const Status observed = observe_sites(s, [&](size_t i, View<const float, 2> rows) {
     accumulators[i].add(s.ctx, rows);
     return Status();
   });
-  for (size_t i = 0; i < kNumSites; ++i) s.hessians[i] = accumulators[i].finish(s.ctx);
-  return observed;
+  if (!observed) return observed.error();
+  Hessians hessians;
+  for (size_t i = 0; i < kNumSites; ++i) hessians[i] = accumulators[i].finish(s.ctx);
+  return hessians;
+}
+
+/// From the inputs that were kept, which are dropped.
+SymmetricMatrix hessian_of_inputs(LayerStage& s, size_t i) {
+  HessianAccumulator accumulator(s.layouts[i]);
+  const Matrix& rows = s.inputs.rows(i);
+  constexpr int64_t kRowsPerStep = 1024;  // stored and quantized forms are made of so many
+  for (int64_t begin = 0; begin < rows.rows; begin += kRowsPerStep) {
+    const int64_t count = std::min(kRowsPerStep, rows.rows - begin);
+    accumulator.add(s.ctx, {rows.row(begin), {count, rows.cols}});
+  }
+  s.inputs.drop(i);
+  return accumulator.finish(s.ctx);
 }
 
 /// Mean square of every stored channel of quantized rows.
@@ -196,7 +107,7 @@ double output_snr_db(Context& ctx, const Matrix& x, const Matrix& weight, const 
   return std::clamp(10.0 * std::log10(signal / noise), -kMaxDb, kMaxDb);
 }
 
-formats::QuantizedWeight to_quantized_weight(const Stage& s, size_t i, CodedWeight coded) {
+formats::QuantizedWeight to_quantized_weight(const LayerStage& s, size_t i, CodedWeight coded) {
   formats::QuantizedWeight weight;
   const formats::LinearSpec& spec = s.layer.specs[i];
   weight.name = spec.name;
@@ -207,6 +118,7 @@ formats::QuantizedWeight to_quantized_weight(const Stage& s, size_t i, CodedWeig
   weight.codes = std::move(coded.codes);
   weight.channel_scale = std::move(coded.grid.channel_scale);
   weight.group_scale = std::move(coded.grid.group_scale);
+  weight.scale_type = coded.grid.scale_type;
   weight.group_multiplier = std::move(coded.grid.group_multiplier);
   weight.group_offset = std::move(coded.grid.group_offset);
   weight.bias = s.layer.biases[i];
@@ -218,23 +130,23 @@ struct StoredSite {
   Matrix x;       // kept rows, the same
 };
 
-StoredSite store_site(const Stage& s, size_t i) {
+StoredSite store_site(const LayerStage& s, size_t i) {
   StoredSite stored{stored_columns(s.layer.weights[i], s.layouts[i]),
                     stored_rows(s.ctx.pool, s.layouts[i], s.stats[i].kept_rows.view())};
   rotate_int4_blocks(s.ctx.pool, stored.weight, s.layouts[i]);
   return stored;
 }
 
-Status quantize_site(Stage& s, size_t i, QuantizedLayer& out) {
+Status quantize_site(LayerStage& s, size_t i, const SymmetricMatrix& hessian, QuantizedLayer& out) {
   const StoredSite stored = store_site(s, i);
   const Matrix quantized_x = quantized_rows(s.ctx.pool, s.layouts[i], stored.x);
   const std::vector<float> importance = channel_importance(quantized_x);
   const auto method = find_weight_method(s.options.weights);
   if (!method) return method.error();
-  const WeightProblem problem{s.layer.specs[i].name, stored.weight,
-                              s.options.granularity, importance,
-                              &s.hessians[i],        s.options.damp};
-  auto coded = (*method)->quantize(s.ctx.pool, problem);
+  const WeightProblem problem{
+      s.layer.specs[i].name, stored.weight,       s.options.granularity, importance, &hessian,
+      s.options.damp,        s.options.scale_type};
+  auto coded = (*method)->quantize(s.ctx, problem);
   if (!coded) return coded.error();
   const Matrix decoded = decoded_weight(s.ctx.pool, *coded);
   LinearReport& report = out.reports[i];
@@ -251,66 +163,33 @@ Status quantize_site(Stage& s, size_t i, QuantizedLayer& out) {
   return {};
 }
 
-Status prepare(Stage& s) {
-  if (s.options.smooth_keys) {
-    auto bound = bind_float_layer(s.layer, s.config, s.ctx.caps);
-    if (!bound) return bound.error();
-    fold_key_scales(s.layer, key_scales(s.ctx, *bound, s.config, s.set, s.hidden));
-  }
-  if (const Status status = collect_stats(s); !status) return status;
-  if (s.options.equalize) equalize(s);
-  if (s.options.rotate_values) {
-    // Behind the equalizer: rotation would spread a large V channel over its whole head.
-    fold_value_rotation(s.layer);
-    if (const Status status = collect_stats(s); !status) return status;
-  }
-  if (const Status status = lay_out(s); !status) return status;
-  for (size_t i = 0; s.options.search_activation_clip && i < kNumSites; ++i) {
+void search_clips(LayerStage& s) {
+  for (size_t i = 0; i < kNumSites; ++i) {
     const StoredSite stored = store_site(s, i);
     s.layouts[i].clip = search_activation_clip(s.ctx, s.layouts[i], stored.x, stored.weight);
   }
-  return {};
 }
 
 }  // namespace
 
-Result<std::array<int64_t, kNumSites>> plan_layer_blocks(const QuantizeOptions& options,
-                                                         const io::ModelConfig& config) {
-  const std::vector<formats::LinearSpec> specs = models::llama_linear_specs(config, 0);
-  std::vector<SiteShape> shapes;
-  for (const formats::LinearSpec& spec : specs) shapes.push_back({spec.n(), spec.k});
-  std::array<int64_t, kNumSites> blocks{};
-  if (options.int8_share) {
-    const auto planned = plan_int8_blocks(shapes, *options.int8_share);
-    if (!planned) return planned.error();
-    std::copy(planned->begin(), planned->end(), blocks.begin());
-    return blocks;
-  }
-  for (size_t i = 0; i < kNumSites; ++i) {
-    if (options.int8_blocks > shapes[i].num_blocks()) {
-      return make_error(ErrorCode::kInvalidArgument,
-                        "--int8-blocks {}: {} has only {} blocks of 128 channels",
-                        options.int8_blocks, specs[i].name, shapes[i].num_blocks());
-    }
-    blocks[i] = options.int8_blocks;
-  }
-  return blocks;
-}
-
-Result<QuantizedLayer> quantize_layer(Context& ctx, const QuantizeOptions& options,
-                                      const io::ModelConfig& config, const CalibrationSet& set,
-                                      Matrix& hidden, LayerWeights layer) {
-  Stage s{ctx, options, config, set, hidden, std::move(layer), {}, {}, {}, {}};
-  if (const Status status = prepare(s); !status) return status.error();
-  const auto method = find_weight_method(options.weights);
+Result<QuantizedLayer> quantize_layer(LayerStage s, const SiteBlocks& int8_blocks) {
+  const auto method = find_weight_method(s.options.weights);
   if (!method) return method.error();
-  if ((*method)->needs_hessian) {
-    if (const Status status = accumulate_hessians(s); !status) return status.error();
+  s.keep_inputs = (*method)->needs_hessian && SiteInputs::fit(s.config, s.set.num_tokens());
+  if (const Status status = fold_and_measure(s); !status) return status.error();
+  lay_out(s, int8_blocks);
+  if (s.options.search_activation_clip) search_clips(s);
+  Hessians hessians;
+  if ((*method)->needs_hessian && !s.keep_inputs) {
+    auto accumulated = accumulate_hessians(s);
+    if (!accumulated) return accumulated.error();
+    hessians = *std::move(accumulated);
   }
   QuantizedLayer out;
   for (size_t i = 0; i < kNumSites; ++i) {
-    if (const Status status = quantize_site(s, i, out); !status) return status.error();
-    s.hessians[i] = {};
+    if (s.keep_inputs) hessians[i] = hessian_of_inputs(s, i);
+    if (const Status status = quantize_site(s, i, hessians[i], out); !status) return status.error();
+    hessians[i] = {};
   }
   out.norms = std::move(s.layer.norms);
   return out;

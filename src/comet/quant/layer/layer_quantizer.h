@@ -8,9 +8,8 @@
 #include <vector>
 
 #include "comet/formats/quantized_weight.h"
-#include "comet/quant/layer/calibration.h"
-#include "comet/quant/layer/layer_weights.h"
-#include "comet/quant/recipe.h"
+#include "comet/quant/blocks/block_plan.h"
+#include "comet/quant/layer/layer_stage.h"
 
 namespace comet::quant {
 
@@ -32,13 +31,8 @@ struct QuantizedLayer {
   std::array<LinearReport, kNumSites> reports;
 };
 
-/// INT8 blocks of each site of a layer under the options.
-Result<std::array<int64_t, kNumSites>> plan_layer_blocks(const QuantizeOptions& options,
-                                                         const io::ModelConfig& config);
-
-/// `hidden` is the layer's input over all calibration tokens; unchanged. Takes `layer` apart.
-Result<QuantizedLayer> quantize_layer(Context& ctx, const QuantizeOptions& options,
-                                      const io::ModelConfig& config, const CalibrationSet& set,
-                                      Matrix& hidden, LayerWeights layer);
+/// Takes `stage` apart, whose layer is as load_layer_weights made it; its input stays unchanged.
+/// int8_blocks[i] ≤ the blocks of site i.
+Result<QuantizedLayer> quantize_layer(LayerStage stage, const SiteBlocks& int8_blocks);
 
 }  // namespace comet::quant

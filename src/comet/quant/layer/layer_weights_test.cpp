@@ -150,6 +150,20 @@ TEST(Calibration, WindowsAreEvenlySpacedAndLeaveTheLastTenth) {
   EXPECT_FALSE(cut_calibration_windows({}, 1, 1).ok());
 }
 
+TEST(Calibration, TheLastTenthIsHeldBack) {
+  const std::vector<int32_t> ten{0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
+  const HeldBackSplit many = hold_back_for_gate(Documents(21, ten));
+  EXPECT_EQ(many.calibration.size(), 19U);
+  EXPECT_EQ(many.gate.size(), 2U);
+  const HeldBackSplit few = hold_back_for_gate(Documents(3, ten));  // of 30 tokens, 3
+  ASSERT_EQ(few.calibration.size(), 3U);
+  ASSERT_EQ(few.gate.size(), 1U);
+  EXPECT_EQ(few.gate[0], (std::vector<int32_t>{7, 8, 9}));
+  EXPECT_EQ(few.calibration[2].size(), 7U);
+  EXPECT_TRUE(hold_back_for_gate({{1, 2, 3}}).gate.empty());
+  EXPECT_TRUE(hold_back_for_gate({}).calibration.empty());
+}
+
 TEST(Calibration, BadSamplesAreErrors) {
   const io::ModelConfig config = testing::tiny_model_config(testing::TinyModel::kLlama);
   EXPECT_TRUE(check_calibration({{{1, 2, 3}}}, config).ok());

@@ -7,6 +7,8 @@ namespace comet::quant {
 namespace {
 
 constexpr int64_t kTile = 64;
+constexpr int64_t kPanel = 256;  // columns in FP64 before the rest is updated at once
+constexpr int64_t kRowsPerTask = 16;
 
 /// Factors the diagonal tile [begin, end) in place.
 bool factor_diagonal(SymmetricMatrix& a, int64_t begin, int64_t end) {
@@ -34,47 +36,63 @@ void solve_row(SymmetricMatrix& a, int64_t i, int64_t begin, int64_t end) {
   }
 }
 
-/// Rows [row, row_end) of the trailing triangle −= panel · panelᵀ. `panel_t` [end − begin, n − end]
-/// is the panel transposed.
-void update_rows(SymmetricMatrix& a, const std::vector<double>& panel_t, int64_t row,
-                 int64_t row_end, int64_t begin, int64_t end) {
-  const int64_t width = a.n - end;
-  for (int64_t i = row; i < row_end; ++i) {
-    double* target = &a.at(i, end);
-    const int64_t count = i - end + 1;  // up to the diagonal
-    for (int64_t p = begin; p < end; ++p) {
-      const double factor = a.at(i, p);
-      const double* source = panel_t.data() + (p - begin) * width;
-      for (int64_t j = 0; j < count; ++j) target[j] -= factor * source[j];
-    }
+/// Calls body(first, last) for ranges of the rows [begin, end).
+template <typename Body>
+void for_row_ranges(ThreadPool& pool, int64_t begin, int64_t end, Body body) {
+  const int64_t num_tasks = (end - begin + kRowsPerTask - 1) / kRowsPerTask;
+  pool.parallel_for(num_tasks, [&](int64_t task_idx, int) {
+    const int64_t first = begin + task_idx * kRowsPerTask;
+    body(first, std::min(first + kRowsPerTask, end));
+  });
+}
+
+/// Columns [end, panel_end) of row i −= row's tile · tile's columnsᵀ, up to the diagonal. `tile_t`
+/// [end − begin, panel_end − end] is the tile of the panel's rows transposed.
+void update_row(SymmetricMatrix& a, const std::vector<double>& tile_t, int64_t i, int64_t begin,
+                int64_t end, int64_t panel_end) {
+  const int64_t width = panel_end - end;
+  double* target = &a.at(i, end);
+  const int64_t count = std::min(i - end + 1, width);
+  for (int64_t p = begin; p < end; ++p) {
+    const double factor = a.at(i, p);
+    const double* source = tile_t.data() + (p - begin) * width;
+    for (int64_t j = 0; j < count; ++j) target[j] -= factor * source[j];
   }
+}
+
+/// Columns [begin, end) of all rows, which no longer depend on earlier columns.
+bool factor_panel(ThreadPool& pool, SymmetricMatrix& a, int64_t panel_begin, int64_t panel_end) {
+  std::vector<double> tile_t;
+  for (int64_t begin = panel_begin; begin < panel_end; begin += kTile) {
+    const int64_t end = std::min(begin + kTile, panel_end);
+    if (!factor_diagonal(a, begin, end)) return false;
+    for_row_ranges(pool, end, a.n, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i) solve_row(a, i, begin, end);
+    });
+    const int64_t width = panel_end - end;
+    tile_t.resize((end - begin) * width);
+    for (int64_t i = end; i < panel_end; ++i) {
+      for (int64_t p = begin; p < end; ++p) tile_t[(p - begin) * width + i - end] = a.at(i, p);
+    }
+    for_row_ranges(pool, end, a.n, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i) update_row(a, tile_t, i, begin, end, panel_end);
+    });
+  }
+  return true;
 }
 
 }  // namespace
 
-bool cholesky(ThreadPool& pool, SymmetricMatrix& a) {
-  std::vector<double> panel_t;
-  for (int64_t begin = 0; begin < a.n; begin += kTile) {
-    const int64_t end = std::min(begin + kTile, a.n);
-    if (!factor_diagonal(a, begin, end)) return false;
-    const int64_t width = a.n - end;
-    if (width == 0) break;
-    panel_t.resize((end - begin) * width);
-    constexpr int64_t kRowsPerTask = 16;
-    const int64_t num_tasks = (width + kRowsPerTask - 1) / kRowsPerTask;
-    pool.parallel_for(num_tasks, [&](int64_t task_idx, int) {
-      const int64_t first = end + task_idx * kRowsPerTask;
-      for (int64_t i = first; i < std::min(first + kRowsPerTask, a.n); ++i) {
-        solve_row(a, i, begin, end);
-        for (int64_t p = begin; p < end; ++p) {
-          panel_t[(p - begin) * width + (i - end)] = a.at(i, p);
-        }
-      }
+bool cholesky(Context& ctx, SymmetricMatrix& a) {
+  for (int64_t begin = 0; begin < a.n; begin += kPanel) {
+    const int64_t end = std::min(begin + kPanel, a.n);
+    if (!factor_panel(ctx.pool, a, begin, end)) return false;
+    if (end == a.n) break;
+    Matrix panel(a.n - end, end - begin);
+    ctx.pool.parallel_for(panel.rows, [&](int64_t i, int) {
+      std::copy_n(&a.at(end + i, begin), panel.cols, panel.row(i));
     });
-    pool.parallel_for(num_tasks, [&](int64_t task_idx, int) {
-      const int64_t first = end + task_idx * kRowsPerTask;
-      update_rows(a, panel_t, first, std::min(first + kRowsPerTask, a.n), begin, end);
-    });
+    add_gram(ctx, panel, -1.0, a, end);
   }
   return true;
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "comet/quant/fmpq/activation_rows.h"
-#include "comet/quant/matrix_product.h"
 
 namespace comet::quant {
 namespace {
@@ -35,11 +34,7 @@ void HessianAccumulator::flush(Context& ctx) {
   for (int64_t c = 0; c < pending_.rows; ++c) {
     std::fill(pending_.row(c) + num_pending_, pending_.row(c) + kChunkTokens, 0.0F);
   }
-  const Matrix product = matrix_product(ctx, pending_, pending_);
-  ctx.pool.parallel_for(sum_.n, [&](int64_t i, int) {
-    const float* sums = product.row(i);
-    for (int64_t j = 0; j <= i; ++j) sum_.at(i, j) += sums[j];
-  });
+  add_gram(ctx, pending_, 1.0, sum_, 0);
   num_pending_ = 0;
 }
 

@@ -6,7 +6,7 @@
 #include "comet/formats/quantized_weight.h"
 #include "comet/ops/context.h"
 #include "comet/quant/matrix.h"
-#include "comet/quant/weights/cholesky.h"
+#include "comet/quant/weights/symmetric_matrix.h"
 
 namespace comet::quant {
 

@@ -27,29 +27,29 @@ std::vector<int8_t> nearest_codes(ThreadPool& pool, const Matrix& stored, const 
   return codes;
 }
 
-Result<CodedWeight> round_to_nearest(ThreadPool& pool, const WeightProblem& problem) {
+Result<CodedWeight> round_to_nearest(Context& ctx, const WeightProblem& problem) {
   CodedWeight coded;
-  coded.grid = choose_grid(pool, problem.stored, grid_kind(problem), false, {});
-  coded.codes = nearest_codes(pool, problem.stored, coded.grid);
+  coded.grid = choose_grid(ctx.pool, problem.stored, grid_kind(problem), false, {});
+  coded.codes = nearest_codes(ctx.pool, problem.stored, coded.grid);
   return coded;
 }
 
-Result<CodedWeight> clip_searched(ThreadPool& pool, const WeightProblem& problem) {
+Result<CodedWeight> clip_searched(Context& ctx, const WeightProblem& problem) {
   CodedWeight coded;
-  coded.grid = choose_grid(pool, problem.stored, grid_kind(problem), true, problem.importance);
-  coded.codes = nearest_codes(pool, problem.stored, coded.grid);
+  coded.grid = choose_grid(ctx.pool, problem.stored, grid_kind(problem), true, problem.importance);
+  coded.codes = nearest_codes(ctx.pool, problem.stored, coded.grid);
   return coded;
 }
 
-Result<CodedWeight> gptq(ThreadPool& pool, const WeightProblem& problem) {
+Result<CodedWeight> gptq(Context& ctx, const WeightProblem& problem) {
   COMET_CHECK(problem.hessian != nullptr && problem.hessian->n == problem.stored.cols,
               "{}: no Hessian of {} channels", problem.name, problem.stored.cols);
-  auto factor = factor_hessian(pool, *problem.hessian, problem.damp, problem.name);
+  auto factor = factor_hessian(ctx, *problem.hessian, problem.damp, problem.name);
   if (!factor) return factor.error();
   CodedWeight coded;
-  coded.grid = choose_grid(pool, problem.stored, grid_kind(problem), true, problem.importance);
+  coded.grid = choose_grid(ctx.pool, problem.stored, grid_kind(problem), true, problem.importance);
   coded.codes.resize(problem.stored.values.size());
-  code_with_feedback(pool, problem.stored, coded.grid, *factor, coded.codes);
+  code_with_feedback(ctx, problem.stored, coded.grid, *factor, coded.codes);
   return coded;
 }
 

@@ -10,7 +10,7 @@
 
 #include "comet/base/result.h"
 #include "comet/ops/context.h"
-#include "comet/quant/weights/cholesky.h"
+#include "comet/quant/weights/symmetric_matrix.h"
 #include "comet/quant/weights/weight_grid.h"
 
 namespace comet::quant {
@@ -33,7 +33,7 @@ struct CodedWeight {
 struct WeightMethod {
   std::string_view name;  // rtn, clip, gptq
   bool needs_hessian;
-  Result<CodedWeight> (*quantize)(ThreadPool& pool, const WeightProblem& problem);
+  Result<CodedWeight> (*quantize)(Context& ctx, const WeightProblem& problem);
 };
 
 std::span<const WeightMethod> weight_methods();

@@ -4,6 +4,7 @@
 
 #include "comet/base/rng.h"
 #include "comet/quant/fmpq/activation_rows.h"
+#include "comet/quant/weights/cholesky.h"
 #include "comet/quant/weights/gptq.h"
 #include "comet/quant/weights/hessian.h"
 #include "comet/quant/weights/weight_methods.h"
@@ -69,7 +70,8 @@ double output_error(const Matrix& w, const Matrix& decoded, const SymmetricMatri
 }
 
 TEST(WeightGrid, CodesStayInTheirRange) {
-  ThreadPool pool(1);
+  const auto runtime = Runtime::cpu(detect_cpu_isa(), 1);
+  Context& ctx = runtime->context();
   Matrix w = random_matrix(6, 256, 1);
   w.row(0)[5] = 1000.0F;                                                          // one huge value
   std::fill(w.row(1), w.row(2), 0.0F);                                            // a zero row
@@ -79,7 +81,7 @@ TEST(WeightGrid, CodesStayInTheirRange) {
   for (const WeightMethod& method : weight_methods()) {
     if (method.needs_hessian) continue;
     for (const Granularity granularity : kGranularities) {
-      const auto coded = method.quantize(pool, {"w", w, granularity, {}});
+      const auto coded = method.quantize(ctx, {"w", w, granularity, {}});
       ASSERT_TRUE(coded.ok());
       const int low = granularity == Granularity::kProgressive ? 0 : -8;
       for (const int8_t code : coded->codes) {
@@ -90,16 +92,17 @@ TEST(WeightGrid, CodesStayInTheirRange) {
         EXPECT_GE(g, 1);
         EXPECT_LE(g, 16);
       }
-      const Matrix decoded = decoded_weight(pool, *coded);
+      const Matrix decoded = decoded_weight(ctx.pool, *coded);
       for (int64_t c = 0; c < 256; ++c) EXPECT_EQ(decoded.row(1)[c], 0.0F);
     }
   }
 }
 
 TEST(WeightGrid, ProgressiveLevelsFitInEightBits) {
-  ThreadPool pool(1);
+  const auto runtime = Runtime::cpu(detect_cpu_isa(), 1);
+  Context& ctx = runtime->context();
   const Matrix w = random_matrix(64, 512, 4);
-  const auto coded = weight_methods()[1].quantize(pool, {"w", w, Granularity::kProgressive, {}});
+  const auto coded = weight_methods()[1].quantize(ctx, {"w", w, Granularity::kProgressive, {}});
   ASSERT_TRUE(coded.ok());
   for (int64_t n = 0; n < w.rows; ++n) {
     for (int64_t c = 0; c < w.cols; ++c) {
@@ -113,9 +116,10 @@ TEST(WeightGrid, ProgressiveLevelsFitInEightBits) {
 }
 
 TEST(WeightGrid, ScalesAreRoundedBeforeCoding) {
-  ThreadPool pool(1);
+  const auto runtime = Runtime::cpu(detect_cpu_isa(), 1);
+  Context& ctx = runtime->context();
   const Matrix w = random_matrix(3, 128, 9);
-  const auto coded = weight_methods()[0].quantize(pool, {"w", w, Granularity::kGroup, {}});
+  const auto coded = weight_methods()[0].quantize(ctx, {"w", w, Granularity::kGroup, {}});
   ASSERT_TRUE(coded.ok());
   for (int64_t n = 0; n < w.rows; ++n) {
     float largest = 0.0F;
@@ -130,27 +134,29 @@ TEST(WeightGrid, ScalesAreRoundedBeforeCoding) {
 }
 
 TEST(WeightMethods, SearchBeatsRounding) {
-  ThreadPool pool(1);
+  const auto runtime = Runtime::cpu(detect_cpu_isa(), 1);
+  Context& ctx = runtime->context();
   const Matrix w = random_matrix(32, 512, 2);
   for (const Granularity granularity : kGranularities) {
-    const auto rtn = weight_methods()[0].quantize(pool, {"w", w, granularity, {}});
-    const auto clip = weight_methods()[1].quantize(pool, {"w", w, granularity, {}});
-    const double rtn_error = weight_error(w, decoded_weight(pool, *rtn));
-    const double clip_error = weight_error(w, decoded_weight(pool, *clip));
+    const auto rtn = weight_methods()[0].quantize(ctx, {"w", w, granularity, {}});
+    const auto clip = weight_methods()[1].quantize(ctx, {"w", w, granularity, {}});
+    const double rtn_error = weight_error(w, decoded_weight(ctx.pool, *rtn));
+    const double clip_error = weight_error(w, decoded_weight(ctx.pool, *clip));
     EXPECT_LT(clip_error, 0.95 * rtn_error) << formats::granularity_name(granularity);
   }
 }
 
 TEST(WeightMethods, FeedbackLowersTheOutputError) {
-  ThreadPool pool(2);
+  const auto runtime = Runtime::cpu(detect_cpu_isa(), 2);
+  Context& ctx = runtime->context();
   const SymmetricMatrix h = correlated_hessian(256, 600);
   const Matrix w = random_matrix(21, 256, 3);
   for (const Granularity granularity : kGranularities) {
-    const auto clip = weight_methods()[1].quantize(pool, {"w", w, granularity, {}});
-    const auto gptq = weight_methods()[2].quantize(pool, {"w", w, granularity, {}, &h});
+    const auto clip = weight_methods()[1].quantize(ctx, {"w", w, granularity, {}});
+    const auto gptq = weight_methods()[2].quantize(ctx, {"w", w, granularity, {}, &h});
     ASSERT_TRUE(gptq.ok());
-    EXPECT_LT(output_error(w, decoded_weight(pool, *gptq), h),
-              0.6 * output_error(w, decoded_weight(pool, *clip), h))
+    EXPECT_LT(output_error(w, decoded_weight(ctx.pool, *gptq), h),
+              0.6 * output_error(w, decoded_weight(ctx.pool, *clip), h))
         << formats::granularity_name(granularity);
   }
 }
@@ -203,18 +209,19 @@ std::vector<int8_t> textbook_gptq(const Matrix& w, const SymmetricMatrix& h, con
 }
 
 TEST(Gptq, GivesTheCodesOfTheRunningUpdate) {
-  ThreadPool pool(1);
+  const auto runtime = Runtime::cpu(detect_cpu_isa(), 1);
+  Context& ctx = runtime->context();
   const SymmetricMatrix h = correlated_hessian(256, 500);
   const Matrix w = random_matrix(5, 256, 6);
-  const WeightGrid grid = choose_grid(pool, w, Granularity::kGroup, true, {});
-  const auto factor = factor_hessian(pool, h, 0.01, "site");
+  const WeightGrid grid = choose_grid(ctx.pool, w, {Granularity::kGroup, DType::kF16}, true, {});
+  const auto factor = factor_hessian(ctx, h, 0.01, "site");
   ASSERT_TRUE(factor.ok());
   for (size_t i = 1; i < factor->order.size(); ++i) {
     EXPECT_GE(h.at(factor->order[i - 1], factor->order[i - 1]),
               h.at(factor->order[i], factor->order[i]));
   }
   std::vector<int8_t> codes(w.values.size());
-  code_with_feedback(pool, w, grid, *factor, codes);
+  code_with_feedback(ctx, w, grid, *factor, codes);
   const std::vector<int8_t> want = textbook_gptq(w, h, grid, factor->order, 0.01);
   int64_t num_different = 0;
   for (size_t i = 0; i < codes.size(); ++i) num_different += codes[i] != want[i] ? 1 : 0;
@@ -222,25 +229,28 @@ TEST(Gptq, GivesTheCodesOfTheRunningUpdate) {
 }
 
 TEST(Gptq, SameForAnyNumberOfThreads) {
-  const SymmetricMatrix h = correlated_hessian(256, 300);
-  const Matrix w = random_matrix(37, 256, 7);
-  ThreadPool one(1);
-  ThreadPool two(2);
-  const auto a = weight_methods()[2].quantize(one, {"w", w, Granularity::kProgressive, {}, &h});
-  const auto b = weight_methods()[2].quantize(two, {"w", w, Granularity::kProgressive, {}, &h});
+  const SymmetricMatrix h = correlated_hessian(384, 400);
+  const Matrix w = random_matrix(1030, 384, 7);  // more than a step of rows
+  const auto one = Runtime::cpu(detect_cpu_isa(), 1);
+  const auto two = Runtime::cpu(detect_cpu_isa(), 2);
+  const auto a =
+      weight_methods()[2].quantize(one->context(), {"w", w, Granularity::kProgressive, {}, &h});
+  const auto b =
+      weight_methods()[2].quantize(two->context(), {"w", w, Granularity::kProgressive, {}, &h});
   EXPECT_EQ(a->codes, b->codes);
   EXPECT_EQ(a->grid.channel_scale, b->grid.channel_scale);
 }
 
 TEST(Gptq, SingularHessiansAreDamped) {
-  ThreadPool pool(1);
+  const auto runtime = Runtime::cpu(detect_cpu_isa(), 1);
+  Context& ctx = runtime->context();
   const Matrix w = random_matrix(3, 128, 8);
   const SymmetricMatrix few_rows = correlated_hessian(128, 5);
-  EXPECT_TRUE(factor_hessian(pool, few_rows, 0.01, "s").ok());
-  EXPECT_TRUE(factor_hessian(pool, SymmetricMatrix(128), 0.01, "s").ok());
+  EXPECT_TRUE(factor_hessian(ctx, few_rows, 0.01, "s").ok());
+  EXPECT_TRUE(factor_hessian(ctx, SymmetricMatrix(128), 0.01, "s").ok());
   SymmetricMatrix broken = few_rows;
   broken.at(3, 3) = std::nan("");
-  const auto result = factor_hessian(pool, broken, 0.01, "the site");
+  const auto result = factor_hessian(ctx, broken, 0.01, "the site");
   ASSERT_FALSE(result.ok());
   EXPECT_NE(result.error().message.find("the site"), std::string::npos);
 }
@@ -267,23 +277,25 @@ TEST(Hessian, IsTheSumOverQuantizedRowsHoweverTheyCome) {
 }
 
 TEST(Cholesky, ReproducesTheMatrix) {
-  ThreadPool pool(2);
-  for (const int64_t n : {1, 5, 64, 65, 200}) {
+  const auto runtime = Runtime::cpu(detect_cpu_isa(), 2);
+  Context& ctx = runtime->context();
+  for (const int64_t n : {1, 5, 64, 65, 200, 256, 257, 600}) {
     const SymmetricMatrix h = correlated_hessian(n, n + 50);
     SymmetricMatrix l = h;
-    ASSERT_TRUE(cholesky(pool, l));
+    ASSERT_TRUE(cholesky(ctx, l));
     for (int64_t i = 0; i < n; ++i) {
       for (int64_t j = 0; j <= i; ++j) {
         double sum = 0.0;
         for (int64_t p = 0; p <= j; ++p) sum += l.at(i, p) * l.at(j, p);
-        EXPECT_NEAR(sum, h.at(i, j), 1e-9 * h.at(0, 0));
+        // FP64 within the first panel; behind it each panel's sum of products is FP32.
+        EXPECT_NEAR(sum, h.at(i, j), (n <= 256 ? 1e-12 : 1e-6) * h.at(0, 0));
       }
     }
   }
   SymmetricMatrix negative(2);
   negative.at(0, 0) = 1.0;
   negative.at(1, 1) = -1.0;
-  EXPECT_FALSE(cholesky(pool, negative));
+  EXPECT_FALSE(cholesky(ctx, negative));
 }
 
 }  // namespace

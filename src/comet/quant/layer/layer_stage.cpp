@@ -1,0 +1,114 @@
+#include "comet/quant/layer/layer_stage.h"
+
+#include <algorithm>
+#include <map>
+
+#include "comet/quant/fmpq/equalizer.h"
+#include "comet/quant/layer/key_smoothing.h"
+
+namespace comet::quant {
+namespace {
+
+constexpr int64_t kMaxKeptRows = 1024;
+
+/// Hands every site's rows to `handle(site, rows)` while the float layer runs.
+class SiteObserver final : public nn::InputObserver {
+ public:
+  SiteObserver(models::LlamaLayer& layer, SiteHandler handle) : handle_(std::move(handle)) {
+    const auto linears = linears_of(layer);
+    for (size_t i = 0; i < kNumSites; ++i) {
+      linears[i]->set_observer(this);
+      site_of_[linears[i]] = i;
+    }
+  }
+  void on_input(const nn::Linear& linear, View<const float, 2> rows) override {
+    if (status_) status_ = handle_(site_of_.at(&linear), rows);
+  }
+  [[nodiscard]] const Status& status() const { return status_; }
+
+ private:
+  SiteHandler handle_;
+  std::map<const nn::Linear*, size_t> site_of_;
+  Status status_;
+};
+
+Status collect_stats(LayerStage& s) {
+  std::vector<SiteStatsAccumulator> accumulators;
+  for (const Site site : kSites) {
+    accumulators.emplace_back(s.layer.site_name(site), s.layer.spec(site).k, s.set.num_tokens(),
+                              kMaxKeptRows);
+  }
+  if (s.keep_inputs) s.inputs.reset(s.layer, s.set.num_tokens());
+  const Status observed = observe_sites(s, [&](size_t i, View<const float, 2> rows) {
+    if (s.keep_inputs) s.inputs.append(i, rows);
+    return accumulators[i].add(s.ctx.pool, rows);
+  });
+  if (!observed) return observed;
+  for (size_t i = 0; i < kNumSites; ++i) s.stats[i] = accumulators[i].finish();
+  return {};
+}
+
+/// Exponents of o_in: one for all query heads that read a V channel, from the largest activation
+/// and the largest column among them.
+std::vector<int> attention_exponents(const LayerWeights& layer, std::span<const float> p999,
+                                     std::span<const float> norms) {
+  const int64_t head_dim = layer.head_dim;
+  const int64_t group_size = layer.num_heads / layer.num_kv_heads;
+  const auto v_channel = [&](int64_t c) {
+    return c / head_dim / group_size * head_dim + c % head_dim;
+  };
+  std::vector<float> v_p999(layer.num_kv_heads * head_dim, 0.0F);
+  std::vector<float> v_norms(v_p999.size(), 0.0F);
+  const auto k = static_cast<int64_t>(p999.size());
+  for (int64_t c = 0; c < k; ++c) {
+    v_p999[v_channel(c)] = std::max(v_p999[v_channel(c)], p999[c]);
+    v_norms[v_channel(c)] = std::max(v_norms[v_channel(c)], norms[c]);
+  }
+  const std::vector<int> v_exponents = equalizer_exponents(v_p999, v_norms);
+  std::vector<int> exponents(k);
+  for (int64_t c = 0; c < k; ++c) exponents[c] = v_exponents[v_channel(c)];
+  return exponents;
+}
+
+void equalize(LayerStage& s) {
+  std::array<std::vector<int>, kNumSites> exponents;
+  for (size_t i = 0; i < kNumSites; ++i) {  // all from the original weights
+    const std::vector<float> norms = column_norms(s.layer.weights[i]);
+    exponents[i] = kSites[i] == Site::kOIn ? attention_exponents(s.layer, s.stats[i].p999, norms)
+                                           : equalizer_exponents(s.stats[i].p999, norms);
+  }
+  for (size_t i = 0; i < kNumSites; ++i) {
+    fold_exponents(s.layer, kSites[i], exponents[i]);
+    scale_stats(s.stats[i], exponents[i]);
+    s.inputs.scale(i, exponents[i]);
+    s.num_equalized[i] = std::count_if(exponents[i].begin(), exponents[i].end(),
+                                       [](int exponent) { return exponent != 0; });
+  }
+}
+
+}  // namespace
+
+Status observe_sites(LayerStage& s, const SiteHandler& handle) {
+  auto bound = bind_float_layer(s.layer, s.config, s.ctx.caps);
+  if (!bound) return bound.error();
+  SiteObserver observer(*bound, handle);
+  const LayerRun run{s.config, s.set, kv::kv32_format()};
+  const Status ran = run_layer(s.ctx, *bound, run, s.hidden, false);
+  return ran ? observer.status() : ran;
+}
+
+Status fold_and_measure(LayerStage& s) {
+  if (s.options.smooth_keys) {
+    auto bound = bind_float_layer(s.layer, s.config, s.ctx.caps);
+    if (!bound) return bound.error();
+    fold_key_scales(s.layer, key_scales(s.ctx, *bound, s.config, s.set, s.hidden));
+  }
+  if (const Status status = collect_stats(s); !status) return status;
+  if (s.options.equalize) equalize(s);
+  if (!s.options.rotate_values) return {};
+  // Behind the equalizer: rotation would spread a large V channel over its whole head.
+  fold_value_rotation(s.layer);
+  return collect_stats(s);
+}
+
+}  // namespace comet::quant

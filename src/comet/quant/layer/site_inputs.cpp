@@ -1,0 +1,55 @@
+#include "comet/quant/layer/site_inputs.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "comet/base/check.h"
+
+namespace comet::quant {
+
+int64_t SiteInputs::bytes(const io::ModelConfig& config, int64_t num_tokens) {
+  int64_t channels = 0;
+  for (const formats::LinearSpec& spec : models::llama_linear_specs(config, 0)) channels += spec.k;
+  const auto row_bytes = channels * static_cast<int64_t>(sizeof(float));
+  return num_tokens <= kMaxBytes / row_bytes ? num_tokens * row_bytes : 0;
+}
+
+void SiteInputs::reset(const LayerWeights& layer, int64_t num_tokens) {
+  for (size_t i = 0; i < kNumSites; ++i) rows_[i] = Matrix(num_tokens, layer.specs[i].k);
+  num_rows_ = {};
+}
+
+void SiteInputs::append(size_t site_idx, View<const float, 2> rows) {
+  Matrix& kept = rows_[site_idx];
+  int64_t& num_rows = num_rows_[site_idx];
+  COMET_CHECK(num_rows + rows.size(0) <= kept.rows && rows.size(1) == kept.cols,
+              "site {}: {} rows after {} of {}", site_idx, rows.size(0), num_rows, kept.rows);
+  for (int64_t t = 0; t < rows.size(0); ++t) {
+    std::copy_n(rows.row(t), kept.cols, kept.row(num_rows++));
+  }
+}
+
+void SiteInputs::scale(size_t site_idx, std::span<const int> exponents) {
+  std::vector<int64_t> channels;
+  std::vector<float> factors;
+  for (size_t c = 0; c < exponents.size(); ++c) {
+    if (exponents[c] == 0) continue;
+    channels.push_back(static_cast<int64_t>(c));
+    factors.push_back(std::ldexp(1.0F, -exponents[c]));
+  }
+  Matrix& kept = rows_[site_idx];
+  for (int64_t t = 0; t < kept.rows; ++t) {
+    for (size_t i = 0; i < channels.size(); ++i) kept.row(t)[channels[i]] *= factors[i];
+  }
+}
+
+void SiteInputs::permute(size_t site_idx, std::span<const int32_t> order) {
+  Matrix& kept = rows_[site_idx];
+  std::vector<float> old(static_cast<size_t>(kept.cols));
+  for (int64_t t = 0; t < kept.rows; ++t) {
+    std::copy_n(kept.row(t), kept.cols, old.begin());
+    for (int64_t c = 0; c < kept.cols; ++c) kept.row(t)[c] = old[order[c]];
+  }
+}
+
+}  // namespace comet::quant

@@ -1,0 +1,181 @@
+#include "comet/quant/run/forecast.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "comet/base/clock.h"
+#include "comet/io/file.h"
+#include "comet/quant/layer/site_inputs.h"
+#include "comet/quant/matrix_product.h"
+#include "comet/quant/output_folder.h"
+#include "comet/quant/run/run_state.h"
+#include "comet/quant/weights/weight_methods.h"
+
+namespace comet::quant {
+namespace {
+
+// How much slower than FP32 products a flop of these stages is (bench/results: w4ax against dense;
+// perf of a 1B layer on AVX-512).
+constexpr double kQuantizedRun = 0.8;
+constexpr double kFactoring = 3.0;
+constexpr double kFeedback = 3.0;
+constexpr double kAttention = 4.0;
+constexpr double kGridSearchFlopsPerWeight = 8000.0;
+constexpr double kScoreFlopsPerLogit = 2000.0;  // three exponentials in FP64 for two models
+
+/// One layer.
+struct LayerWork {
+  double weights = 0.0;  // of the model, unpadded
+  double qkv_weights = 0.0;
+  double hessian_entries = 0.0;  // Σ K²
+  double factor_flops = 0.0;     // Σ K³/3
+  double feedback_flops = 0.0;   // Σ N·K²
+  int64_t padded_weights = 0;
+  int64_t packed_bytes = 0;
+  int64_t hessian_bytes = 0;
+  int64_t widest = 0;  // padded channels
+};
+
+LayerWork layer_work(const io::ModelConfig& config) {
+  LayerWork work;
+  for (const formats::LinearSpec& spec : models::llama_linear_specs(config, 0)) {
+    const int64_t k = (spec.k + formats::kBlock - 1) / formats::kBlock * formats::kBlock;
+    int64_t rows = 0;
+    for (const int64_t part : spec.part_rows) rows += (part + 127) / 128 * 128;
+    const auto width = static_cast<double>(k);
+    const auto weights = static_cast<double>(spec.n() * spec.k);
+    if (work.weights == 0.0) work.qkv_weights = weights;
+    work.weights += weights;
+    work.hessian_entries += width * width;
+    work.factor_flops += width * width * width / 3.0;
+    work.feedback_flops += static_cast<double>(spec.n()) * width * width;
+    work.padded_weights += rows * k;
+    // Nibbles, at most two bytes of scales per group, a channel scale, a permutation.
+    work.packed_bytes += rows * k / 2 + rows * k / 64 + rows * 4 + k * 4;
+    // Sum and, per chunk of 2,048 tokens, inputs.
+    work.hessian_bytes += k * (k * 8 + 2048 * 4);
+    work.widest = std::max(work.widest, k);
+  }
+  return work;
+}
+
+bool needs_hessian(const QuantizeOptions& options) {
+  const auto method = find_weight_method(options.weights);
+  return method.ok() && (*method)->needs_hessian;
+}
+
+/// Multiply-accumulates of attention over the samples, both products, causal.
+double attention_macs(const io::ModelConfig& config, const CalibrationSet& set) {
+  double pairs = 0.0;
+  for (const auto& sample : set.samples) {
+    const auto length = static_cast<double>(sample.size());
+    pairs += length * length / 2.0;
+  }
+  return pairs * 2.0 * static_cast<double>(config.num_heads * config.head_dim);
+}
+
+double total_flops(const io::ModelConfig& config, const QuantizeOptions& options,
+                   const CalibrationSet& set, int64_t num_gate_tokens) {
+  const LayerWork work = layer_work(config);
+  const auto tokens = static_cast<double>(set.num_tokens());
+  const auto gate_tokens = static_cast<double>(num_gate_tokens);
+  const bool hessians = needs_hessian(options);
+  double passes = options.rotate_values ? 2.0 : 1.0;
+  if (hessians && !SiteInputs::fit(config, set.num_tokens())) passes += 1.0;
+  double layer = 2.0 * work.weights * tokens * (passes + kQuantizedRun);
+  layer += 2.0 * kAttention * attention_macs(config, set) * (passes + 1.0);
+  if (options.smooth_keys) layer += 2.0 * work.qkv_weights * tokens;
+  if (hessians) {
+    layer += work.hessian_entries * tokens + kFactoring * work.factor_flops +
+             kFeedback * work.feedback_flops;
+  }
+  layer += kGridSearchFlopsPerWeight * work.weights;
+  layer += 2.0 * work.weights * gate_tokens * (1.0 + kQuantizedRun);
+  const auto logits = gate_tokens * static_cast<double>(config.vocab_size);
+  const double head =
+      logits * (4.0 * static_cast<double>(config.hidden_size) + kScoreFlopsPerLogit);
+  return static_cast<double>(config.num_layers) * layer + head;
+}
+
+int64_t bytes_of_files(const std::string& folder) {
+  std::error_code code;
+  int64_t total = 0;
+  for (const auto& item : std::filesystem::directory_iterator(folder, code)) {
+    const auto size = item.is_regular_file(code) ? item.file_size(code) : 0;
+    if (!code) total += static_cast<int64_t>(size);
+  }
+  return total;
+}
+
+}  // namespace
+
+QuantizeForecast forecast(const io::Checkpoint& checkpoint, const io::ModelConfig& config,
+                          const QuantizeOptions& options, const CalibrationSet& set,
+                          int64_t num_gate_tokens) {
+  const LayerWork work = layer_work(config);
+  int64_t other_bytes = 0;
+  for (const std::string& name : checkpoint.names()) {
+    if (!name.starts_with("model.layers.")) {
+      other_bytes += static_cast<int64_t>(checkpoint.find(name)->num_bytes);
+    }
+  }
+  const int64_t lm_head_bytes =
+      options.int8_lm_head ? config.vocab_size * (config.hidden_size + 4) : 0;
+  constexpr int64_t kSmallFiles = int64_t{64} << 20;  // tokenizer, manifest, report: generous
+  const int64_t hidden_values = (set.num_tokens() + 2 * num_gate_tokens) * config.hidden_size;
+  QuantizeForecast result;
+  result.output_bytes =
+      other_bytes + lm_head_bytes + config.num_layers * work.packed_bytes + kSmallFiles;
+  result.scratch_bytes = RunState::bytes_for(hidden_values);
+  // The layer in FP32, and of its largest linear the stored, coded and decoded forms: under four
+  // times the layer; Hessians, and while one is factored two more of the widest.
+  result.peak_memory_bytes = 16 * work.padded_weights + 4 * hidden_values;
+  if (needs_hessian(options)) {
+    result.peak_memory_bytes += work.hessian_bytes + 2 * work.widest * work.widest * 8;
+    result.peak_memory_bytes += SiteInputs::bytes(config, set.num_tokens());
+  }
+  // Logits of both models for some rows; one gate step's are small beside a layer but for wide
+  // vocabularies.
+  result.peak_memory_bytes += num_gate_tokens > 0 ? 2 * 128 * 4 * config.vocab_size : 0;
+  result.flops = total_flops(config, options, set, num_gate_tokens);
+  return result;
+}
+
+double measure_flops_per_second(Context& ctx) {
+  constexpr int64_t kTokens = 256;
+  constexpr int64_t kSize = 1024;
+  const Matrix x(kTokens, kSize);
+  const Matrix weight(kSize, kSize);
+  double best_seconds = 0.0;
+  for (int i = 0; i < 4; ++i) {  // the first also brings pages and clocks up
+    const Stopwatch stopwatch;
+    (void)matrix_product(ctx, x, weight);
+    const double seconds = std::max(stopwatch.seconds(), 1e-6);
+    best_seconds = i == 0 ? seconds : std::min(best_seconds, seconds);
+  }
+  return 2.0 * static_cast<double>(kTokens * kSize * kSize) / best_seconds;
+}
+
+Status check_resources(const QuantizeForecast& wanted, const std::string& out_dir, bool resume) {
+  const auto disk = io::free_disk_bytes(out_dir);
+  if (!disk) return disk.error();
+  int64_t disk_bytes = wanted.output_bytes + wanted.scratch_bytes;
+  if (resume) disk_bytes -= std::min(disk_bytes, bytes_of_files(OutputFolder::partial_of(out_dir)));
+  if (static_cast<int64_t>(*disk) < disk_bytes) {
+    return make_error(ErrorCode::kResourceExhausted,
+                      "{}: the quantized model and its making take {} bytes, but only {} are free "
+                      "there; free some space or choose another -o",
+                      out_dir, disk_bytes, *disk);
+  }
+  const auto memory = io::available_memory_bytes();
+  if (!memory) return memory.error();
+  if (static_cast<int64_t>(*memory) < wanted.peak_memory_bytes) {
+    return make_error(ErrorCode::kResourceExhausted,
+                      "quantizing takes about {} bytes of memory, but only {} are available; use "
+                      "fewer or shorter calibration samples, or --weights clip",
+                      wanted.peak_memory_bytes, *memory);
+  }
+  return {};
+}
+
+}  // namespace comet::quant
