@@ -8,5 +8,6 @@ install(EXPORT CometTargets NAMESPACE Comet:: DESTINATION ${CMAKE_INSTALL_LIBDIR
 configure_package_config_file(${CMAKE_SOURCE_DIR}/cmake/CometConfig.cmake.in ${CMAKE_BINARY_DIR}/CometConfig.cmake
                               INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/Comet)
 write_basic_package_version_file(${CMAKE_BINARY_DIR}/CometConfigVersion.cmake COMPATIBILITY SameMinorVersion)
-install(FILES ${CMAKE_BINARY_DIR}/CometConfig.cmake ${CMAKE_BINARY_DIR}/CometConfigVersion.cmake
+install(FILES ${CMAKE_SOURCE_DIR}/cmake/CometStaticLibraries.cmake
+              ${CMAKE_BINARY_DIR}/CometConfig.cmake ${CMAKE_BINARY_DIR}/CometConfigVersion.cmake
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/Comet)

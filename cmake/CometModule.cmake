@@ -57,7 +57,8 @@ function(comet_umbrella_library)
   target_compile_features(comet PUBLIC cxx_std_20)
   target_include_directories(comet PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/src>
                                           $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-  target_link_libraries(comet PUBLIC fmt::fmt-header-only nlohmann_json::nlohmann_json Threads::Threads)
+  target_link_libraries(comet PUBLIC fmt::fmt-header-only nlohmann_json::nlohmann_json Threads::Threads
+                        comet_pcre2 comet_utf8proc)
   if(COMET_HAVE_CUDA)
     target_link_libraries(comet PUBLIC CUDA::cudart_static)
   endif()

@@ -1,34 +1,34 @@
 #!/usr/bin/env python3
-"""Compares Comet's tokenizer with Python's `tokenizers` on random texts, random bytes, random ids
-and whole files; stops at the first difference.
+"""Compares Comet's tokenizer with Python's `tokenizers` on random texts, random bytes, random ids,
+every code point and whole files; stops at the first difference.
 
 usage: pip install tokenizers
-       tools/compare_tokenizers.py BUILD_DIR TOKENIZER_JSON [--random N] [--seed S] [FILE...]
-BUILD_DIR holds libcomet_text.a and libcomet_base.a. The special-token rules (lstrip, rstrip,
-single_word, normalized) are compared with a copy of the tokenizer that has such tokens added.
+       tools/compare_tokenizers.py PROBE TOKENIZER [--random N] [--seed S] [--tokens N] [FILE...]
+PROBE is the program of tools/tokenizer_probe.cpp (`ninja tokenizer_probe`). TOKENIZER is a
+tokenizer.json, the name of a family of tools/tokenizer_families.py, or `families` for all of them.
+The special-token rules (lstrip, rstrip, single_word, normalized) are compared with a copy of the
+tokenizer that has such tokens added. Files default to models/demo/heldout.txt.
 """
 
 import argparse
+import itertools
+import json
 import pathlib
 import random
+import re
 import struct
 import subprocess
 import sys
 import tempfile
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 import tokenizer_corpus
+import tokenizer_families
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BATCH = 20_000
-
-
-def compile_probe(build, folder):
-    probe = folder / "probe"
-    subprocess.run(["g++", "-std=c++20", "-O2", "-DFMT_HEADER_ONLY", f"-I{ROOT}/src", str(ROOT / "tools/tokenizer_probe.cpp"), "-o", str(probe),
-                    str(build / "libcomet_text.a"), str(build / "libcomet_base.a"), "-lpthread"], check=True)
-    return probe
+SEPARATOR = "\ue000"
 
 
 class Comparison:
@@ -40,6 +40,28 @@ class Comparison:
         self.num_compared = 0
         self.num_tokens = 0
 
+        spec = json.loads(tokenizer_json)
+        self.byte_tokens = {}
+        if "ByteFallback" in json.dumps(spec["decoder"]):
+            self.byte_tokens = {i: int(t[3:5], 16) for t, i in spec["model"]["vocab"].items() if re.fullmatch("<0x[0-9A-F]{2}>", t)}
+        self.streaming = Tokenizer.from_str(tokenizer_json)
+        self.streaming.add_tokens([AddedToken(SEPARATOR, normalized=False)])
+
+    def streamed(self, ids):
+        """What a stream of `ids` gives: Python's text, but of a run of byte tokens that is no UTF-8
+        the characters before its first bad byte are a run of their own."""
+        separated, known = [], [i for i in ids if self.python.id_to_token(i) is not None]
+        for is_byte, group in itertools.groupby(known, key=lambda i: i in self.byte_tokens):
+            run = list(group)
+            if is_byte:
+                try:
+                    bytes(self.byte_tokens[i] for i in run).decode()
+                except UnicodeDecodeError as error:
+                    if error.start > 0:
+                        run.insert(error.start, self.streaming.token_to_id(SEPARATOR))
+            separated += run
+        return self.streaming.decode(separated, skip_special_tokens=False).replace(SEPARATOR, "")
+
     def expected(self, kind, payload):
         if kind < 4:
             self.python.encode_special_tokens = not kind & 2
@@ -47,7 +69,9 @@ class Comparison:
             self.num_tokens += len(ids)
             return struct.pack(f"<I{len(ids)}i", len(ids), *ids)
         ids = struct.unpack(f"<{len(payload) // 4}i", payload)
-        text = self.python.decode(ids, skip_special_tokens=kind == 5).encode()
+        streams = kind == 6 and self.byte_tokens
+        text = self.streamed(ids) if streams else self.python.decode(ids, skip_special_tokens=kind == 5)
+        text = text.encode()
         return struct.pack("<I", len(text)) + text
 
     def run(self, requests):
@@ -87,27 +111,40 @@ def every_code_point():
     return [(2, "".join(shapes[i : i + 32]).encode()) for i in range(0, len(shapes), 32)]
 
 
+def specs(name, num_tokens):
+    """(label, tokenizer.json) of what the command line names."""
+    if name == "families":
+        return [(family, json.dumps(tokenizer_families.make(family, num_tokens))) for family in tokenizer_families.FAMILIES]
+    if name in tokenizer_families.FAMILIES:
+        return [(name, json.dumps(tokenizer_families.make(name, num_tokens)))]
+    return [(name, pathlib.Path(name).read_text())]
+
+
+def compare(label, spec, args, folder):
+    rng = random.Random(args.seed)
+    tokenizer_corpus.SPECIALS[:] = tokenizer_corpus.COMMON_SPECIALS + tokenizer_families.special_texts(json.loads(spec))
+    comparison = Comparison(args.probe, spec, folder)
+    comparison.run([(kind, text.encode()) for text in tokenizer_corpus.FIXED for kind in range(4)])
+    if "added" not in label:
+        comparison.run(every_code_point())
+    comparison.run(random_requests(rng, args.random, comparison.python.get_vocab_size(), "added" in label))
+    comparison.run([(kind, path.read_bytes()) for path in args.files for kind in (3, 1)])
+    print(f"{label}: {comparison.num_compared} requests equal, {comparison.num_tokens} tokens encoded", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("build", type=pathlib.Path)
-    parser.add_argument("tokenizer", type=pathlib.Path)
-    parser.add_argument("files", nargs="*", type=pathlib.Path)
-    parser.add_argument("--random", type=int, default=100_000)
+    parser.add_argument("probe", type=pathlib.Path)
+    parser.add_argument("tokenizer")
+    parser.add_argument("files", nargs="*", type=pathlib.Path, default=[ROOT / "models/demo/heldout.txt"])
+    parser.add_argument("--random", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--tokens", type=int, default=2000, help="trained tokens of a family")
     args = parser.parse_intermixed_args()
-    tokenizer_json = args.tokenizer.read_text()
     with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        probe = compile_probe(args.build, folder)
-        for label, spec in (("as it is", tokenizer_json), ("with tokens added", tokenizer_corpus.with_strippers(tokenizer_json))):
-            comparison = Comparison(probe, spec, folder)
-            rng = random.Random(args.seed)
-            vocab_size = comparison.python.get_vocab_size()
-            comparison.run([(kind, text.encode()) for text in tokenizer_corpus.FIXED for kind in range(4)])
-            comparison.run(every_code_point())
-            comparison.run(random_requests(rng, args.random, vocab_size, label != "as it is"))
-            comparison.run([(3, path.read_bytes()) for path in args.files])
-            print(f"{label}: {comparison.num_compared} requests equal, {comparison.num_tokens} tokens encoded")
+        for label, spec in specs(args.tokenizer, args.tokens):
+            compare(label, spec, args, pathlib.Path(name))
+            compare(f"{label} with tokens added", tokenizer_corpus.with_strippers(spec), args, pathlib.Path(name))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ WORDS = ["the", "The", " the", "hello", " world", "don", "I", "it", " language",
          "İstanbul", "ǅ", "ﬁ", "ſ", "café", "cafe\u0301", "Ünïcödé", "Привет", "мир", "γλώσσα", "ᾳ", "שלום", "עולם", "العَرَبِيَّة",
          "हिन्दी", "विश्व", "বাংলা", "தமிழ்", "ภาษาไทย", "ລາວ", "မြန်မာ", "ខ្មែរ", "ქართული", "հայերեն", "አማርኛ", "日本語", "ひらがな", "カタカナ",
          "中文字符", "한국어", "ᏣᎳᎩ", "ᚠᚢᚦ", "𐍈", "𝕳𝖊𝖑𝖑𝖔", "𠜎𠜱", "ⵜⴰⵎⴰⵣⵉⵖⵜ", "Tiếng", "Việt", "ʻokina", "\u02bc", "ª", "º", "々", "ー"]
+COMMON_SPECIALS = ["<|eot_id", "|>", "<|", "<<|eot_id|>>", "<|EOT_ID|>", "\u2581", "\u2581\u2581", "<0x41>", "<unk>"]
 SPECIALS = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|pad|>", "<|reserved_0|>", "<|eot_id", "|>", "<|", "<<|eot_id|>>",
-            "<|EOT_ID|>"]
+            "<|EOT_ID|>"]  # of the demo; compare_tokenizers.py puts another tokenizer's here
 GROUPS = [SPACES, SPACES, CONTRACTIONS, EMOJI, PUNCTUATION, CONTROL, DIGITS, WORDS, WORDS, WORDS, SPECIALS]
 
 FIXED = [
@@ -99,6 +100,8 @@ def with_strippers(tokenizer_json):
     vocab, added = spec["model"]["vocab"], spec["added_tokens"]
     next_id = 1 + max(list(vocab.values()) + [t["id"] for t in added])
     for content, single_word, lstrip, rstrip, normalized, special in STRIPPERS:
+        if any(token["content"] == content for token in added):
+            continue
         token_id = vocab.get(content, next_id)
         next_id += token_id == next_id
         added.append({"id": token_id, "content": content, "single_word": single_word, "lstrip": lstrip,

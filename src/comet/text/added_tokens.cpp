@@ -99,17 +99,16 @@ void AddedTokens::split_once(const Trie& trie, std::string_view text, bool parse
   emit(done, text.size(), TextPiece::kPlainText);
 }
 
-std::vector<TextPiece> AddedTokens::split(std::string_view text, bool parse_special) const {
-  std::vector<TextPiece> first;
-  split_once(first_pass_, text, parse_special, first);
+std::vector<TextPiece> AddedTokens::split_raw(std::string_view text, bool parse_special) const {
   std::vector<TextPiece> pieces;
-  for (const TextPiece& piece : first) {
-    if (piece.id == TextPiece::kPlainText) {
-      split_once(second_pass_, piece.text, parse_special, pieces);
-    } else {
-      pieces.push_back(piece);
-    }
-  }
+  split_once(first_pass_, text, parse_special, pieces);
+  return pieces;
+}
+
+std::vector<TextPiece> AddedTokens::split_normalized(std::string_view text,
+                                                     bool parse_special) const {
+  std::vector<TextPiece> pieces;
+  split_once(second_pass_, text, parse_special, pieces);
   return pieces;
 }
 

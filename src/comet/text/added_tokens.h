@@ -13,11 +13,11 @@ namespace comet::text {
 
 struct AddedToken {
   int32_t id = 0;
-  std::string content;       // never empty
+  std::string content;       // never empty; for `normalized` ones as the normalizer leaves it
   bool single_word = false;  // only where no \w stands beside it
   bool lstrip = false;       // swallows the white space on its left
   bool rstrip = false;       // and on its right
-  bool normalized = true;    // looked for in a second pass, after the others
+  bool normalized = true;    // looked for in the normalized text, after the others
   bool special = false;      // skipped by decode(skip_special)
 };
 
@@ -33,9 +33,12 @@ class AddedTokens {
   AddedTokens() : AddedTokens(std::vector<AddedToken>{}) {}
   explicit AddedTokens(std::vector<AddedToken> tokens);
 
-  /// Cuts `text` (valid UTF-8) into pieces. Without `parse_special` the special tokens that it
-  /// spells out are plain text.
-  [[nodiscard]] std::vector<TextPiece> split(std::string_view text, bool parse_special) const;
+  /// Cuts `text` (valid UTF-8), as it came, at the tokens that are not `normalized`. Without
+  /// `parse_special` the special tokens that it spells out are plain text.
+  [[nodiscard]] std::vector<TextPiece> split_raw(std::string_view text, bool parse_special) const;
+  /// Cuts plain text behind the normalizer at the others.
+  [[nodiscard]] std::vector<TextPiece> split_normalized(std::string_view text,
+                                                        bool parse_special) const;
 
  private:
   /// A trie over the contents of the tokens of one pass; node 0 is the root.

@@ -2,16 +2,26 @@
 
 #include <utility>
 
-#include "comet/text/unicode/utf8.h"
+#include "comet/text/tokenizer_parts.h"
 
 namespace comet::text {
 
+StreamDecoder::StreamDecoder(Tokenizer tokenizer, bool skip_special)
+    : tokenizer_(std::move(tokenizer)),
+      skip_special_(skip_special),
+      decoder_(tokenizer_.parts_->vocabulary, tokenizer_.parts_->decoder,
+               TextDecoder::Mode::kStream) {}
+
 std::string StreamDecoder::push(int32_t id) {
-  if (skip_special_ && tokenizer_.is_special(id)) return {};
-  pending_ += tokenizer_.token_bytes(id);
-  return take_complete_utf8(pending_);
+  std::string text;
+  if (!skip_special_ || !tokenizer_.is_special(id)) decoder_.push(id, text);
+  return text;
 }
 
-std::string StreamDecoder::flush() { return replace_invalid_utf8(std::exchange(pending_, {})); }
+std::string StreamDecoder::flush() {
+  std::string text;
+  decoder_.finish(text);
+  return text;
+}
 
 }  // namespace comet::text

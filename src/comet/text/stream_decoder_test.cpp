@@ -82,5 +82,73 @@ TEST(StreamDecoder, AllPiecesTogetherAreDecodeOfAllIds) {
   }
 }
 
+/// Characters with byte fallback, as LLaMA-2's: byte b is token b, then the words.
+Tokenizer sentencepiece() {
+  Json vocab = Json::object();
+  for (int byte = 0; byte < 256; ++byte) vocab[fmt::format("<0x{:02X}>", byte)] = byte;
+  for (const char* word : {"\u2581", "\u2581hi", "x", "<s>"}) vocab[word] = vocab.size();
+  const Json replace = {{"type", "Replace"}, {"pattern", {{"String", "\u2581"}}}, {"content", " "}};
+  const Json strip = {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}};
+  const Json decoders =
+      Json::array({replace, {{"type", "ByteFallback"}}, {{"type", "Fuse"}}, strip});
+  const Json file = {
+      {"version", "1.0"},
+      {"normalizer", {{"type", "Prepend"}, {"prepend", "\u2581"}}},
+      {"decoder", {{"type", "Sequence"}, {"decoders", decoders}}},
+      {"model",
+       {{"type", "BPE"}, {"byte_fallback", true}, {"vocab", vocab}, {"merges", Json::array()}}}};
+  return Tokenizer::from_json(file.dump(), "tokenizer.json").value();
+}
+
+constexpr int32_t kBlank = 256;
+constexpr int32_t kBlankHi = 257;
+constexpr int32_t kX = 258;
+
+TEST(StreamDecoder, StripsOneBlankAtTheStartOnly) {
+  StreamDecoder decoder(sentencepiece(), false);
+  EXPECT_EQ(decoder.push(kBlank), "");
+  EXPECT_EQ(decoder.push(kBlank), " ");
+  EXPECT_EQ(decoder.push(kBlankHi), " hi");
+  EXPECT_EQ(decoder.flush(), "");
+  EXPECT_EQ(decoder.push(kBlankHi), "hi");
+  StreamDecoder bytes(sentencepiece(), false);
+  EXPECT_EQ(bytes.push(' '), "");
+  EXPECT_EQ(bytes.push('a'), "a");
+}
+
+TEST(StreamDecoder, GivesCharactersOfByteTokensWhenTheyAreComplete) {
+  StreamDecoder decoder(sentencepiece(), false);
+  EXPECT_EQ(decoder.push(0xC3), "");
+  EXPECT_EQ(decoder.push(0xA9), "\u00E9");
+  EXPECT_EQ(decoder.push(0xE2), "");
+  EXPECT_EQ(decoder.push(0x82), "");
+  EXPECT_EQ(decoder.push(kX), std::string(kReplacement) + kReplacement + "x");
+}
+
+TEST(StreamDecoder, ABadByteSpoilsTheByteTokensBehindIt) {
+  StreamDecoder decoder(sentencepiece(), false);
+  EXPECT_EQ(decoder.push('a'), "a");
+  EXPECT_EQ(decoder.push(0xFF), kReplacement);
+  EXPECT_EQ(decoder.push('b'), kReplacement);
+  EXPECT_EQ(decoder.push(kX), "x");
+  EXPECT_EQ(decoder.push('b'), "b");
+  // Python, and decode, which know the whole run, replace its first byte too.
+  const std::vector<int32_t> ids = {'a', 0xFF, 'b', kX};
+  EXPECT_EQ(sentencepiece().decode(ids, false),
+            std::string(kReplacement) + kReplacement + kReplacement + "x");
+}
+
+TEST(StreamDecoder, ByteTokensThatAreUtf8StreamAsTheyDecode) {
+  const Tokenizer tokenizer = sentencepiece();
+  const std::string text = "na\u00EFve \u6F22\U0001F600 x\uFFFD";
+  const std::vector<int32_t> ids = tokenizer.encode(text);
+  StreamDecoder decoder(tokenizer, false);
+  std::string streamed;
+  for (const int32_t id : ids) streamed += decoder.push(id);
+  streamed += decoder.flush();
+  EXPECT_EQ(streamed, text);
+  EXPECT_EQ(tokenizer.decode(ids, false), text);
+}
+
 }  // namespace
 }  // namespace comet::text

@@ -1,11 +1,45 @@
 #include "comet/text/tokenizer.h"
 
+#include <deque>
 #include <limits>
 
 #include "comet/text/tokenizer_parts.h"
 #include "comet/text/unicode/utf8.h"
 
 namespace comet::text {
+namespace {
+
+/// The stages between the tokens that the raw text spells out: normalizer, the added tokens of the
+/// second pass, pre-tokenizer, BPE.
+class PieceEncoder {
+ public:
+  PieceEncoder(const TokenizerParts& parts, bool parse_special, std::vector<int32_t>& ids)
+      : parts_(parts), parse_special_(parse_special), ids_(ids), encoder_(parts.model) {}
+
+  /// `is_first`: the text starts with this piece.
+  void encode(std::string_view raw, bool is_first) {
+    if (!parts_.normalizer.is_identity()) raw = storage_.emplace_back(parts_.normalizer.apply(raw));
+    for (const TextPiece& piece : parts_.added_tokens.split_normalized(raw, parse_special_)) {
+      if (piece.id != TextPiece::kPlainText) {
+        ids_.push_back(piece.id);
+        continue;
+      }
+      const Word whole{piece.text, is_first && piece.text.data() == raw.data()};
+      for (const Word& word : parts_.pre_tokenizer.words(whole, storage_)) {
+        encoder_.encode_word(word.text, ids_);
+      }
+    }
+  }
+
+ private:
+  const TokenizerParts& parts_;
+  bool parse_special_;
+  std::vector<int32_t>& ids_;
+  std::deque<std::string> storage_;  // the encoder's cache points into it
+  BpeEncoder encoder_;
+};
+
+}  // namespace
 
 Result<Tokenizer> Tokenizer::from_json(std::string_view json_bytes,
                                        const std::string& source_name) {
@@ -24,16 +58,12 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
   const TokenizerParts& parts = *parts_;
   std::vector<int32_t> ids;
   if (options.add_special_tokens) ids = parts.prefix_ids;
-  BpeEncoder encoder(parts.model);
-  for (const TextPiece& piece : parts.added_tokens.split(text, options.parse_special)) {
+  PieceEncoder encoder(parts, options.parse_special, ids);
+  for (const TextPiece& piece : parts.added_tokens.split_raw(text, options.parse_special)) {
     if (piece.id != TextPiece::kPlainText) {
       ids.push_back(piece.id);
-      continue;
-    }
-    for (size_t begin = 0; begin < piece.text.size();) {
-      const size_t end = parts.pattern->word_end(piece.text, begin);
-      encoder.encode_word(piece.text.substr(begin, end - begin), ids);
-      begin = end;
+    } else {
+      encoder.encode(piece.text, piece.text.data() == text.data());
     }
   }
   if (options.add_special_tokens) {
@@ -43,12 +73,13 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, EncodeOptions opti
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) const {
-  std::string bytes;
+  TextDecoder decoder(parts_->vocabulary, parts_->decoder, TextDecoder::Mode::kWhole);
+  std::string text;
   for (const int32_t id : ids) {
-    if (skip_special && is_special(id)) continue;
-    bytes += token_bytes(id);
+    if (!skip_special || !is_special(id)) decoder.push(id, text);
   }
-  return is_valid_utf8(bytes) ? bytes : replace_invalid_utf8(bytes);
+  decoder.finish(text);
+  return text;
 }
 
 int64_t Tokenizer::vocab_size() const { return parts_->vocabulary.size(); }

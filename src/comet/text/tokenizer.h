@@ -39,7 +39,7 @@ class Tokenizer {
 
   /// The largest id plus 1.
   [[nodiscard]] int64_t vocab_size() const;
-  /// By the file's spelling: "<|eot_id|>", but "Ġthe" for " the".
+  /// By the file's spelling: "<|eot_id|>", but "Ġthe" or "▁the" for " the".
   [[nodiscard]] std::optional<int32_t> token_id(std::string_view spelling) const;
   /// What the token stands for, perhaps a part of a character; empty for an id that no token has.
   /// Valid while this tokenizer or a copy of it lives.
@@ -47,6 +47,7 @@ class Tokenizer {
   [[nodiscard]] bool is_special(int32_t id) const;
 
  private:
+  friend class StreamDecoder;
   explicit Tokenizer(std::shared_ptr<const TokenizerParts> parts) : parts_(std::move(parts)) {}
 
   std::shared_ptr<const TokenizerParts> parts_;

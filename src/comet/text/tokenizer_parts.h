@@ -10,7 +10,9 @@
 #include "comet/base/result.h"
 #include "comet/text/added_tokens.h"
 #include "comet/text/bpe/bpe_encoder.h"
-#include "comet/text/bpe/split_pattern.h"
+#include "comet/text/decoder.h"
+#include "comet/text/normalizer.h"
+#include "comet/text/split/pre_tokenizer.h"
 #include "comet/text/vocabulary.h"
 
 namespace comet::text {
@@ -18,10 +20,12 @@ namespace comet::text {
 struct TokenizerParts {
   Vocabulary vocabulary;
   AddedTokens added_tokens;
-  const SplitPattern* pattern = nullptr;
+  Normalizer normalizer;
+  PreTokenizer pre_tokenizer;
   BpeModel model;
   std::vector<int32_t> prefix_ids;  // what the post-processor puts before the text (BOS)
   std::vector<int32_t> suffix_ids;  // and behind it
+  DecoderRules decoder;
 };
 
 /// Reads and checks a tokenizer.json; errors as Tokenizer::from_json.

@@ -185,6 +185,16 @@ TEST(Tokenizer, IdsMayHaveHoles) {
   EXPECT_TRUE(tokenizer.is_special(1000));
 }
 
+TEST(Tokenizer, OneLongWordOfCharactersTakesNoQuadraticTime) {
+  const Json file = Json::parse(source_file("tests/data/tokenizer/cases/llama2.json"))["tokenizer"];
+  const Tokenizer llama2 = tokenizer_of(file.dump());
+  for (const char* unit : {"a", " ", "the cat ", "\xE6\xBC\xA2", "\n"}) {
+    std::string text = "x";  // the decoder strips a blank at the start
+    while (text.size() < kLongBytes / 4) text += unit;
+    EXPECT_EQ(llama2.decode(llama2.encode(text), true), text) << unit;
+  }
+}
+
 TEST(Tokenizer, CopiesShareTheTokensAndOutliveTheOriginal) {
   std::optional<Tokenizer> original = tokenizer_of(test::tiny_tokenizer_json().dump());
   const Tokenizer copy = *original;

@@ -30,8 +30,9 @@ Result<Vocabulary> Vocabulary::build(std::vector<VocabularyEntry> entries,
     vocabulary.byte_ends_.resize(static_cast<size_t>(entry.id) + 1, end);
     vocabulary.all_bytes_ += entry.bytes;
     vocabulary.byte_ends_.push_back(static_cast<uint32_t>(vocabulary.all_bytes_.size()));
-    vocabulary.special_.resize(static_cast<size_t>(entry.id) + 1);
-    vocabulary.special_.back() = entry.special;
+    vocabulary.flags_.resize(static_cast<size_t>(entry.id) + 1);
+    vocabulary.flags_.back() = static_cast<uint8_t>(kPresent | (entry.special ? kSpecial : 0) |
+                                                    (entry.is_byte ? kByte : 0));
     previous = &entry;
   }
   return vocabulary;
@@ -43,14 +44,16 @@ std::optional<int32_t> Vocabulary::find(std::string_view spelling) const {
 }
 
 std::string_view Vocabulary::bytes(int32_t id) const {
-  if (!contains(id)) return {};
+  if (id < 0 || id >= size()) return {};
   const uint32_t begin = byte_ends_[static_cast<size_t>(id)];
   const uint32_t end = byte_ends_[static_cast<size_t>(id) + 1];
   return std::string_view(all_bytes_).substr(begin, end - begin);
 }
 
-bool Vocabulary::is_special(int32_t id) const {
-  return contains(id) && special_[static_cast<size_t>(id)];
-}
+bool Vocabulary::is_special(int32_t id) const { return has(id, kSpecial); }
+
+bool Vocabulary::is_byte(int32_t id) const { return has(id, kByte); }
+
+bool Vocabulary::contains(int32_t id) const { return has(id, kPresent); }
 
 }  // namespace comet::text

@@ -26,6 +26,7 @@ struct VocabularyEntry {
   std::string spelling;  // as tokenizer.json writes it
   std::string bytes;     // what it decodes to
   bool special = false;
+  bool is_byte = false;  // stands for one byte, perhaps not a whole character (byte fallback)
 };
 
 /// Ids lie in [0, kMaxVocabSize).
@@ -42,14 +43,21 @@ class Vocabulary {
   /// Empty for a hole and for an id outside [0, size()).
   [[nodiscard]] std::string_view bytes(int32_t id) const;
   [[nodiscard]] bool is_special(int32_t id) const;
+  [[nodiscard]] bool is_byte(int32_t id) const;
+  /// Some token has the id.
+  [[nodiscard]] bool contains(int32_t id) const;
 
  private:
-  [[nodiscard]] bool contains(int32_t id) const { return id >= 0 && id < size(); }
+  enum Flag : uint8_t { kPresent = 1, kSpecial = 2, kByte = 4 };
+
+  [[nodiscard]] bool has(int32_t id, Flag flag) const {
+    return id >= 0 && id < size() && (flags_[static_cast<size_t>(id)] & flag) != 0;
+  }
 
   IdBySpelling ids_;
   std::string all_bytes_;
   std::vector<uint32_t> byte_ends_{0};  // token id is all_bytes_[byte_ends_[id], byte_ends_[id+1])
-  std::vector<bool> special_;
+  std::vector<uint8_t> flags_;          // of each id; none in a hole
 };
 
 }  // namespace comet::text

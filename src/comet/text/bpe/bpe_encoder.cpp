@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <functional>
+#include <utility>
 
 #include "comet/base/check.h"
+#include "comet/text/unicode/utf8.h"
 
 namespace comet::text {
 namespace {
@@ -53,23 +55,56 @@ void BpeEncoder::merge_word(std::string_view word, std::vector<int32_t>& out) {
     if (merge == nullptr || merge->rank != rank) continue;
     merge_pair(left_pos, merge->merged_id);
   }
-  if (word.empty()) return;
+  if (symbols_.empty()) return;
   for (uint32_t pos = 0; pos != kNone; pos = symbols_[pos].next) out.push_back(symbols_[pos].id);
 }
 
 void BpeEncoder::fill_symbols(std::string_view word) {
-  const auto num_bytes = static_cast<uint32_t>(word.size());
-  symbols_.resize(num_bytes);
-  candidates_.clear();
-  for (uint32_t pos = 0; pos < num_bytes; ++pos) {
-    const int32_t id = model_.byte_ids[static_cast<uint8_t>(word[pos])];
-    symbols_[pos] = {id, pos == 0 ? kNone : pos - 1, pos + 1 == num_bytes ? kNone : pos + 1};
+  symbols_.clear();
+  if (model_.is_byte_level) {
+    for (const char c : word) add_symbol(model_.byte_ids[static_cast<uint8_t>(c)]);
+  } else {
+    add_characters(word);
   }
-  for (uint32_t pos = 0; pos + 1 < num_bytes; ++pos) {
+  candidates_.clear();
+  const auto num_symbols = static_cast<uint32_t>(symbols_.size());
+  for (uint32_t pos = 0; pos + 1 < num_symbols; ++pos) {
+    symbols_[pos].next = pos + 1;
+    symbols_[pos + 1].prev = pos;
     const Merge* merge = model_.merges.find(symbols_[pos].id, symbols_[pos + 1].id);
     if (merge != nullptr) candidates_.push_back(uint64_t{merge->rank} << 32 | pos);
   }
   std::make_heap(candidates_.begin(), candidates_.end(), std::greater<>());
+}
+
+/// As `tokenizers`, to the letter: an unknown character waits for the next one that has a token or
+/// is unknown too, so byte tokens behind it come before it.
+void BpeEncoder::add_characters(std::string_view word) {
+  bool unk_waits = false;
+  for (size_t at = 0; at < word.size();) {
+    const CodePoint c = code_point_at(word, at);
+    const std::string_view character = word.substr(at, c.num_bytes);
+    at += c.num_bytes;
+    if (const auto it = model_.char_ids.find(c.value); it != model_.char_ids.end()) {
+      if (std::exchange(unk_waits, false)) add_symbol(model_.unk_id);
+      add_symbol(it->second);
+      continue;
+    }
+    if (model_.byte_fallback && add_fallback_bytes(character)) continue;
+    if (model_.unk_id == BpeModel::kNoToken) continue;
+    if (unk_waits && !model_.fuse_unk) add_symbol(model_.unk_id);
+    unk_waits = true;
+  }
+  if (unk_waits) add_symbol(model_.unk_id);
+}
+
+bool BpeEncoder::add_fallback_bytes(std::string_view character) {
+  const auto id_of = [&](char c) { return model_.byte_ids[static_cast<uint8_t>(c)]; };
+  for (const char c : character) {
+    if (id_of(c) == BpeModel::kNoToken) return false;
+  }
+  for (const char c : character) add_symbol(id_of(c));
+  return true;
 }
 
 void BpeEncoder::offer_pair(uint32_t left_pos) {

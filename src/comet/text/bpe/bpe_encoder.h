@@ -14,9 +14,18 @@
 namespace comet::text {
 
 struct BpeModel {
-  std::array<int32_t, 256> byte_ids{};  // the token of each single byte
+  static constexpr int32_t kNoToken = -1;
+
+  /// The token of each single byte: what a byte-level word starts from (none missing), and what a
+  /// character without a token becomes with byte_fallback, if all its bytes have one.
+  std::array<int32_t, 256> byte_ids{};
+  bool is_byte_level = true;
+  bool byte_fallback = false;
+  std::unordered_map<uint32_t, int32_t> char_ids;  // code point -> token; not for the byte level
+  int32_t unk_id = kNoToken;                       // of a character that has nothing else
+  bool fuse_unk = false;                           // neighbours of the kind share one unk token
   MergeTable merges;
-  IdBySpelling whole_words;  // with ignore_merges: bytes -> id, tried before merging
+  IdBySpelling whole_words;  // with ignore_merges: word -> id, tried before merging
 };
 
 class BpeEncoder {
@@ -24,12 +33,13 @@ class BpeEncoder {
   /// `model` must outlive the encoder.
   explicit BpeEncoder(const BpeModel& model) : model_(model) {}
 
-  /// Appends the tokens of `word` (< 4 GiB), whose bytes must outlive the encoder. `out` must be
-  /// the same vector at every call and only grow: the cache refers to what it holds.
+  /// Appends the tokens of `word` (< 4 GiB; valid UTF-8 unless byte-level), whose bytes must
+  /// outlive the encoder. `out` must be the same vector at every call and only grow: the cache
+  /// refers to what it holds.
   void encode_word(std::string_view word, std::vector<int32_t>& out);
 
  private:
-  /// One token of the word being merged, in a doubly linked list over the word's byte positions.
+  /// One token of the word being merged, in a doubly linked list over what the word starts from.
   struct Symbol {
     int32_t id;     // kAbsorbed once the left neighbour has swallowed it
     uint32_t prev;  // kNone at the word's start
@@ -44,6 +54,9 @@ class BpeEncoder {
 
   void merge_word(std::string_view word, std::vector<int32_t>& out);
   void fill_symbols(std::string_view word);
+  void add_characters(std::string_view word);
+  bool add_fallback_bytes(std::string_view character);
+  void add_symbol(int32_t id) { symbols_.push_back({id, kNone, kNone}); }
   void offer_pair(uint32_t left_pos);
   void merge_pair(uint32_t left_pos, int32_t merged_id);
 

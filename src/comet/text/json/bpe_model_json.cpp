@@ -3,6 +3,7 @@
 #include "comet/text/bpe/byte_level.h"
 #include "comet/text/json/stages.h"
 #include "comet/text/unicode/printable.h"
+#include "comet/text/unicode/utf8.h"
 
 namespace comet::text {
 namespace {
@@ -13,8 +14,6 @@ struct MergeSides {
   std::string right;
 };
 
-/// unk_token, fuse_unk and byte_fallback are not looked at: they act only on a byte without a
-/// token, and read_byte_ids refuses such a vocabulary.
 Status check_options(const JsonPlace& model) {
   if (Status status = model.only_type("type", "BPE"); !status.ok()) return status;
   const Result<std::optional<double>> dropout = model.object().number("dropout", 0, 1);
@@ -36,7 +35,8 @@ Status check_options(const JsonPlace& model) {
   return {};
 }
 
-Status read_vocab(const JsonPlace& vocab, std::vector<VocabularyEntry>& entries) {
+Status read_vocab(const JsonPlace& vocab, DecoderStages& decoder,
+                  std::vector<VocabularyEntry>& entries) {
   if (vocab.value->size() > static_cast<size_t>(kMaxVocabSize)) {
     return make_error(ErrorCode::kCorrupt, "{} has {} tokens, more than the limit of {}",
                       vocab.where, vocab.value->size(), kMaxVocabSize);
@@ -50,11 +50,7 @@ Status read_vocab(const JsonPlace& vocab, std::vector<VocabularyEntry>& entries)
                             fmt::format("{}: field '{}'", vocab.where, printable(spelling))};
       return place.unexpected(fmt::format("an integer from 0 to {}", kMaxVocabSize - 1));
     }
-    VocabularyEntry entry;
-    entry.id = id_value.get<int32_t>();
-    entry.spelling = spelling;
-    entry.bytes = spelled_bytes(spelling).value_or(spelling);
-    entries.push_back(std::move(entry));
+    entries.push_back(decoder.entry(id_value.get<int32_t>(), spelling, false));
   }
   return {};
 }
@@ -65,6 +61,8 @@ std::optional<int32_t> vocab_id(const Json& vocab, const std::string& spelling) 
   return it == vocab.end() ? std::nullopt : std::optional<int32_t>(it->get<int32_t>());
 }
 
+/// unk_token, fuse_unk and byte_fallback do not count at the byte level: they act only on a byte
+/// without a token, and such a vocabulary is refused.
 Status read_byte_ids(const JsonPlace& vocab, std::array<int32_t, 256>& byte_ids) {
   for (size_t byte = 0; byte < byte_ids.size(); ++byte) {
     const std::string spelling = byte_spelling(static_cast<uint8_t>(byte));
@@ -76,6 +74,43 @@ Status read_byte_ids(const JsonPlace& vocab, std::array<int32_t, 256>& byte_ids)
                         vocab.where, spelling, byte);
     }
     byte_ids[byte] = *id;
+  }
+  return {};
+}
+
+Status read_flag(const JsonPlace& place, std::string_view field, bool& flag) {
+  const Result<std::optional<bool>> value = place.object().boolean(field);
+  if (!value.ok()) return value.error();
+  flag = value->value_or(false);
+  return {};
+}
+
+/// What a word of characters starts from: the tokens of one character, and what stands in for a
+/// character that has none.
+Status read_characters(const JsonPlace& model, const Json& vocab,
+                       const std::vector<VocabularyEntry>& entries, BpeModel& bpe) {
+  bpe.is_byte_level = false;
+  for (const VocabularyEntry& entry : entries) {
+    if (entry.spelling.empty()) continue;
+    const CodePoint c = code_point_at(entry.spelling, 0);
+    if (c.num_bytes == entry.spelling.size()) bpe.char_ids.emplace(c.value, entry.id);
+  }
+  if (Status s = read_flag(model, "byte_fallback", bpe.byte_fallback); !s.ok()) return s;
+  if (Status s = read_flag(model, "fuse_unk", bpe.fuse_unk); !s.ok()) return s;
+  for (size_t byte = 0; byte < bpe.byte_ids.size(); ++byte) {
+    bpe.byte_ids[byte] =
+        vocab_id(vocab, fmt::format("<0x{:02X}>", byte)).value_or(BpeModel::kNoToken);
+  }
+  const Result<std::optional<std::string>> unk = model.object().string("unk_token");
+  if (!unk.ok()) return unk.error();
+  if (*unk) {
+    const std::optional<int32_t> id = vocab_id(vocab, **unk);
+    if (!id) {
+      return make_error(ErrorCode::kCorrupt,
+                        "{}: field 'unk_token' is '{}', which is not in model.vocab", model.where,
+                        printable(**unk));
+    }
+    bpe.unk_id = *id;
   }
   return {};
 }
@@ -139,25 +174,28 @@ Status read_merges(const JsonPlace& array, const Json& vocab, MergeTable& merges
 
 }  // namespace
 
-Result<BpeModel> read_bpe_model(const JsonPlace& model, std::vector<VocabularyEntry>& entries) {
+Result<BpeModel> read_bpe_model(const JsonPlace& model, bool is_byte_level, DecoderStages& decoder,
+                                std::vector<VocabularyEntry>& entries) {
   if (Status status = check_options(model); !status.ok()) return status.error();
   const Result<JsonPlace> vocab = model.require_object("vocab");
   if (!vocab.ok()) return vocab.error();
   const Result<JsonPlace> merges = model.require_array("merges");
   if (!merges.ok()) return merges.error();
-  const Result<std::optional<bool>> ignore_merges = model.object().boolean("ignore_merges");
-  if (!ignore_merges.ok()) return ignore_merges.error();
+  bool ignore_merges = false;
+  if (Status s = read_flag(model, "ignore_merges", ignore_merges); !s.ok()) return s.error();
 
   BpeModel bpe;
-  if (Status status = read_vocab(*vocab, entries); !status.ok()) return status.error();
-  if (Status status = read_byte_ids(*vocab, bpe.byte_ids); !status.ok()) return status.error();
-  if (Status status = read_merges(*merges, *vocab->value, bpe.merges); !status.ok()) {
-    return status.error();
-  }
-  if (ignore_merges->value_or(false)) {
-    for (const VocabularyEntry& entry : entries) {
-      // A token that is not spelled in byte characters cannot come out of text.
-      if (spelled_bytes(entry.spelling)) bpe.whole_words.emplace(entry.bytes, entry.id);
+  if (Status status = read_vocab(*vocab, decoder, entries); !status.ok()) return status.error();
+  Status status = is_byte_level ? read_byte_ids(*vocab, bpe.byte_ids)
+                                : read_characters(model, *vocab->value, entries, bpe);
+  if (!status.ok()) return status.error();
+  if (status = read_merges(*merges, *vocab->value, bpe.merges); !status.ok()) return status.error();
+  if (!ignore_merges) return bpe;
+  for (const VocabularyEntry& entry : entries) {
+    if (!is_byte_level) {
+      bpe.whole_words.emplace(entry.spelling, entry.id);
+    } else if (spelled_bytes(entry.spelling)) {  // another cannot come out of text
+      bpe.whole_words.emplace(entry.bytes, entry.id);
     }
   }
   return bpe;

@@ -74,34 +74,48 @@ TEST(TokenizerJson, FilesThatAreNoTokenizer) {
   for (size_t size = 0; size < whole.size(); size += 97) error_of(whole.substr(0, size));
 }
 
+TEST(TokenizerJson, SentencePieceModelsAreToldApart) {
+  expect_error(std::string("\n\x0E\n\x05<unk>\x15\0\0\0\0\x18\x02\n\f", 18),
+               ErrorCode::kUnsupported, "is a SentencePiece model (tokenizer.model)");
+  EXPECT_TRUE(Tokenizer::from_json("\n\n\n\n" + test::tiny_tokenizer_json().dump(), "x").ok());
+}
+
 TEST(TokenizerJson, HugeFilesAreRefusedUnread) {
   expect_error(std::string((size_t{128} << 20) + 1, ' '), ErrorCode::kCorrupt,
                "more than the limit");
 }
 
 TEST(TokenizerJson, StagesThatCometDoesNotHave) {
-  const Json nfc = {{"type", "NFC"}};
-  const Json three = Json::array({nfc, nfc, nfc});
+  const Json nfd = {{"type", "NFD"}};
+  const Json regex = {{"type", "Replace"}, {"pattern", {{"Regex", "a"}}}, {"content", "b"}};
+  const Json bomb = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aaaaaaaaa"}};
+  const Json strip = {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}};
+  const Json hundred(100, nfd);
   expect_all(
       {
           {"/version", "2.0", "field 'version' is '2.0'"},
-          {"/normalizer", nfc, "normalizer: field 'type' is 'NFC'"},
+          {"/normalizer", nfd, "normalizer: field 'type' is 'NFD'"},
+          {"/normalizer", regex, "normalizer.pattern: field 'String' is missing"},
+          {"/normalizer", bomb, "field 'content' can make a text more than 8 times"},
+          {"/normalizer", {{"type", "Sequence"}, {"normalizers", hundred}}, "has 100 stages"},
+          {"/decoder", strip, "decoder: field 'type' is 'Strip'"},
+          {"/decoder", {{"type", "Fuse"}}, "the pre_tokenizer is a ByteLevel but the decoder"},
           {"/decoder/type", "WordPiece", "decoder: field 'type' is 'WordPiece'"},
           {"/model/type", "Unigram", "model: field 'type' is 'Unigram'"},
           {"/model/dropout", 0.1, "model: field 'dropout' is 0.1"},
           {"/model/continuing_subword_prefix", "##", "'continuing_subword_prefix' is '##'"},
           {"/model/end_of_word_suffix", "</w>", "'end_of_word_suffix' is '</w>'"},
           {"/pre_tokenizer/type", "Whitespace", "pre_tokenizer: field 'type' is 'Whitespace'"},
-          {"/pre_tokenizer/pretokenizers", three, "pre_tokenizer.pretokenizers has 3 stages"},
-          {kSplit + "/type", "Digits", "pretokenizers[0]: field 'type' is 'Digits'"},
-          {kSplit + "/behavior", "Removed", "pretokenizers[0]: field 'behavior' is 'Removed'"},
-          {kSplit + "/invert", true, "pretokenizers[0]: field 'invert' is true"},
-          {kSplit + "/pattern", {{"String", " "}}, "pattern: field 'Regex' is missing"},
-          {kSplit + "/pattern/Regex", R"(\s+)", R"(field 'Regex' is '\s+')"},
-          {kByteLevel + "/type", "Metaspace", "pretokenizers[1]: field 'type' is 'Metaspace'"},
-          {kByteLevel + "/use_regex", true, "pretokenizers[1]: field 'use_regex' is true"},
-          {kByteLevel + "/use_regex", nullptr, "pretokenizers[1]: field 'use_regex' is missing"},
-          {kByteLevel + "/add_prefix_space", true, "field 'add_prefix_space' is true"},
+          {"/pre_tokenizer/pretokenizers", hundred, "pretokenizers has 100 stages"},
+          {kSplit + "/type", "ByteLevel", "pretokenizers[1]: field 'type' is 'ByteLevel'"},
+          {kSplit + "/behavior", "Odd", "pretokenizers[0]: field 'behavior' is 'Odd'"},
+          {kSplit + "/pattern", {{"String", ""}}, "pattern: field 'String' is empty"},
+          {kSplit + "/pattern", {{"Odd", " "}}, "pattern: field 'String' is missing"},
+          {kSplit + "/pattern/Regex", R"(\b)",
+           R"(the expression '\b' has the escape \b at byte 0)"},
+          {kSplit + "/pattern/Regex", "(", "is refused by PCRE2: missing closing parenthesis"},
+          {kByteLevel + "/type", "Whitespace", "pretokenizers[1]: field 'type' is 'Whitespace'"},
+          {"/pre_tokenizer", nullptr, "the decoder is a ByteLevel but the pre_tokenizer"},
           {"/post_processor/type", "BertProcessing", "post_processor: field 'type'"},
           {"/post_processor/single/1/Sequence/id", "B", "field 'id' is 'B'"},
       },
@@ -114,6 +128,9 @@ TEST(TokenizerJson, FieldsOfAWrongType) {
           {"/version", 1, "field 'version' is 1"},
           {"/decoder", 7, "decoder is 7; expected an object"},
           {"/normalizer", "NFC", "normalizer"},
+          {"/normalizer", {{"type", "Prepend"}}, "field 'prepend' is missing"},
+          {kByteLevel + "/use_regex", 1, "pretokenizers[1]: field 'use_regex' is 1"},
+          {kSplit + "/invert", 1, "pretokenizers[0]: field 'invert' is 1"},
           {"/model", "BPE", "model is \"BPE\"; expected an object"},
           {"/model/vocab", 5, "model.vocab is 5; expected an object"},
           {"/model/vocab", Json::array({"a", "b"}), "model.vocab is [\"a\",\"b\"]"},
@@ -134,7 +151,7 @@ TEST(TokenizerJson, FieldsOfAWrongType) {
           {"/added_tokens/1/special", "", "added_tokens[1]: field 'special'"},
           {"/pre_tokenizer", Json::array(), "pre_tokenizer is []; expected an object"},
           {"/pre_tokenizer/pretokenizers", 1, "pre_tokenizer.pretokenizers is 1"},
-          {kSplit, 1, "field 'type' is missing"},
+          {kSplit, 1, "pretokenizers[0] is 1; expected an object"},
           {kSplit + "/pattern", 1, "pretokenizers[0].pattern is 1; expected an object"},
           {kSplit + "/pattern/Regex", 1, "field 'Regex' is 1"},
           {"/post_processor", 1, "post_processor is 1; expected an object"},
@@ -149,10 +166,17 @@ TEST(TokenizerJson, FieldsOfAWrongType) {
 
 TEST(TokenizerJson, MissingFields) {
   const std::pair<std::string, std::string> cases[] = {
-      {"/model", "vocab"},           {"/model", "merges"},  {"/model", "type"},
-      {"/added_tokens/0", "id"},     {"", "pre_tokenizer"}, {"/added_tokens/0", "content"},
-      {"/pre_tokenizer", "type"},    {kSplit, "pattern"},   {"", "model"},
-      {"/post_processor", "single"}, {"/decoder", "type"},  {kSplit, "behavior"},
+      {"/model", "vocab"},
+      {"/model", "merges"},
+      {"/model", "type"},
+      {"/added_tokens/0", "id"},
+      {"/added_tokens/0", "content"},
+      {"/pre_tokenizer", "type"},
+      {kSplit, "pattern"},
+      {"", "model"},
+      {"/post_processor", "single"},
+      {"/decoder", "type"},
+      {kSplit, "behavior"},
   };
   for (const auto& [parent, field] : cases) {
     expect_error(without(parent, field), ErrorCode::kInvalidArgument,

@@ -1,4 +1,5 @@
-// The alternatives of LLaMA-3's expression, tried in its order at each place:
+// The alternatives of LLaMA-3's expression, tried in its order at each place (Qwen2's has \p{N} as
+// the third):
 //   1  (?i:'s|'t|'re|'ve|'m|'ll|'d)
 //   2  [^\r\n\p{L}\p{N}]?\p{L}+
 //   3  \p{N}{1,3}
@@ -8,49 +9,11 @@
 //   7  \s+
 // Each looks ahead by a constant or to the end of the run it stands in, and a run of white space is
 // cut into at most three words, so a text is scanned in linear time.
-#include "comet/text/bpe/llama3_words.h"
-
-#include "comet/text/unicode/unicode_tables.h"
-#include "comet/text/unicode/utf8.h"
+#include "comet/text/split/word_scan.h"
+#include "comet/text/split/word_scanners.h"
 
 namespace comet::text {
 namespace {
-
-constexpr uint8_t kNotOther = kLetter | kNumber | kSpace;
-constexpr int kMaxDigits = 3;
-
-/// A place in the text and the character there; at the end of the text num_bytes is 0.
-struct Place {
-  size_t at;
-  uint32_t code_point = 0;
-  uint32_t num_bytes = 0;
-  uint8_t cls = 0;
-
-  Place(std::string_view text, size_t at_byte) : at(at_byte) {
-    if (at == text.size()) return;
-    const CodePoint c = code_point_at(text, at);
-    code_point = c.value;
-    num_bytes = c.num_bytes;
-    cls = class_of(c.value);
-  }
-  [[nodiscard]] bool is_end() const { return num_bytes == 0; }
-  [[nodiscard]] bool is(uint8_t bits) const { return (cls & bits) != 0; }
-  [[nodiscard]] bool is_other() const { return !is_end() && !is(kNotOther); }
-  [[nodiscard]] bool is_line_break() const { return code_point == '\r' || code_point == '\n'; }
-  [[nodiscard]] size_t end() const { return at + num_bytes; }
-};
-
-template <typename Predicate>
-size_t run_end(std::string_view text, size_t at, Predicate belongs) {
-  for (Place place(text, at); !place.is_end() && belongs(place); place = Place(text, at)) {
-    at = place.end();
-  }
-  return at;
-}
-
-size_t letters_end(std::string_view text, size_t at) {
-  return run_end(text, at, [](const Place& p) { return p.is(kLetter); });
-}
 
 /// The ASCII letter that a character equals when case does not count, or 0.
 char contraction_letter(uint32_t code_point) {
@@ -86,48 +49,46 @@ size_t contraction_end(std::string_view text, size_t at) {
   }
 }
 
-size_t digits_end(std::string_view text, size_t at) {
+size_t digits_end(std::string_view text, size_t at, int max_digits) {
   int num_digits = 0;
   return run_end(text, at,
-                 [&](const Place& p) { return p.is(kNumber) && num_digits++ < kMaxDigits; });
+                 [&](const Place& p) { return p.is(kNumber) && num_digits++ < max_digits; });
 }
 
 /// Alternative 4 behind the optional blank.
 size_t punctuation_end(std::string_view text, size_t at) {
-  const size_t end = run_end(text, at, [](const Place& p) { return p.is_other(); });
-  return run_end(text, end, [](const Place& p) { return p.is_line_break(); });
+  return run_end(text, others_end(text, at), [](const Place& p) { return p.is_line_break(); });
 }
 
-/// Alternatives 5 to 7: up to the last line break of the run; else the run without its last
-/// character, which belongs to the word behind it, unless the text or the run ends with it.
+/// Alternatives 5 to 7: up to the last line break of the run, if there is one.
 size_t white_space_end(std::string_view text, size_t begin) {
   size_t last_break_end = begin;
-  size_t last_begin = begin;
-  const size_t end = run_end(text, begin, [&](const Place& p) {
-    if (!p.is(kSpace)) return false;
+  run_end(text, begin, [&](const Place& p) {
     if (p.is_line_break()) last_break_end = p.end();
-    last_begin = p.at;
-    return true;
+    return p.is(kSpace);
   });
-  if (last_break_end > begin) return last_break_end;
-  return end == text.size() || last_begin == begin ? end : last_begin;
+  return last_break_end > begin ? last_break_end : white_space_word_end(text, begin);
 }
 
-}  // namespace
-
-size_t llama3_word_end(std::string_view text, size_t begin) {
+size_t word_end(std::string_view text, size_t begin, int max_digits) {
   const Place first(text, begin);
   if (first.code_point == '\'') {
     const size_t end = contraction_end(text, first.end());
     if (end > first.end()) return end;
   }
   if (first.is(kLetter)) return letters_end(text, first.end());
-  if (first.is(kNumber)) return digits_end(text, begin);
+  if (first.is(kNumber)) return digits_end(text, begin, max_digits);
   const Place second(text, first.end());
   if (!first.is_line_break() && second.is(kLetter)) return letters_end(text, second.end());
   if (first.is_other()) return punctuation_end(text, first.end());
   if (first.code_point == ' ' && second.is_other()) return punctuation_end(text, second.end());
   return white_space_end(text, begin);
 }
+
+}  // namespace
+
+size_t llama3_word_end(std::string_view text, size_t begin) { return word_end(text, begin, 3); }
+
+size_t qwen2_word_end(std::string_view text, size_t begin) { return word_end(text, begin, 1); }
 
 }  // namespace comet::text

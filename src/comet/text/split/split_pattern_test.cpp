@@ -1,10 +1,11 @@
-#include "comet/text/bpe/split_pattern.h"
+#include "comet/text/split/split_pattern.h"
 
 #include <gtest/gtest.h>
 
 #include <string>
 #include <vector>
 
+#include "comet/text/unicode/unicode_tables.h"
 #include "support/tiny_tokenizer.h"
 
 namespace comet::text {
@@ -12,24 +13,30 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-const SplitPattern& llama3() {
+SplitPatternPtr llama3() {
   const Json file = test::tiny_tokenizer_json();
   const Json& split = file["pre_tokenizer"]["pretokenizers"][0];
-  const SplitPattern* pattern = find_split_pattern(split["pattern"]["Regex"].get<std::string>());
-  EXPECT_NE(pattern, nullptr);
-  return *pattern;
+  return make_regex_pattern(split["pattern"]["Regex"].get<std::string>(), "x").value();
 }
 
-Words split(const std::string& text) {
+/// The spans of `text`, matches or not; they must cover it.
+Words split_by(const SplitPattern& pattern, const std::string& text) {
+  std::vector<Span> spans;
+  pattern.find_spans(text, spans);
   Words words;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = llama3().word_end(text, begin);
-    EXPECT_GT(end, begin);
-    words.push_back(text.substr(begin, end - begin));
-    begin = end;
+  size_t covered = 0;
+  for (const Span& span : spans) {
+    EXPECT_EQ(span.begin, covered);
+    covered = span.end;
+    if (span.end > span.begin) words.push_back(text.substr(span.begin, span.end - span.begin));
   }
+  EXPECT_EQ(covered, text.size());
   return words;
 }
+
+Words split(const std::string& text) { return split_by(*llama3(), text); }
+
+Words split_gpt2(const std::string& text) { return split_by(*gpt2_pattern(), text); }
 
 // What `tokenizers` 0.23.3 makes of each text.
 TEST(Llama3Words, Contractions) {
@@ -77,10 +84,24 @@ TEST(Llama3Words, WhiteSpace) {
   EXPECT_EQ(split("\u2028\u2028"), (Words{"\u2028\u2028"}));
 }
 
-TEST(SplitPattern, OnlyExactExpressionsAreKnown) {
-  EXPECT_EQ(find_split_pattern(""), nullptr);
-  EXPECT_EQ(find_split_pattern(R"(\s+)"), nullptr);
-  EXPECT_EQ(find_split_pattern(std::string(llama3().regex) + " "), nullptr);
+TEST(Gpt2Words, BlanksBelongToTheWordBehind) {
+  EXPECT_EQ(split_gpt2("Hello  world 12a"), (Words{"Hello", " ", " world", " 12", "a"}));
+  EXPECT_EQ(split_gpt2("a\n\nb"), (Words{"a", "\n", "\n", "b"}));
+  EXPECT_EQ(split_gpt2("x  "), (Words{"x", "  "}));
+  EXPECT_EQ(split_gpt2(" !?("), (Words{" !?("}));
+  EXPECT_EQ(split_gpt2("1234567"), (Words{"1234567"}));
+}
+
+TEST(Gpt2Words, ContractionsAreLowerCaseOnly) {
+  EXPECT_EQ(split_gpt2("I'm he'LL we're"), (Words{"I", "'m", " he", "'", "LL", " we", "'re"}));
+  EXPECT_EQ(split_gpt2("'s's 's"), (Words{"'s", "'s", " '", "s"}));
+}
+
+TEST(SplitPattern, LiteralsAndClasses) {
+  EXPECT_EQ(split_by(*make_literal_pattern("ab"), "xababyab"), (Words{"x", "ab", "ab", "y", "ab"}));
+  EXPECT_EQ(split_by(*make_class_pattern(kNumeric), "a12\u00BDb"),
+            (Words{"a", "1", "2", "\u00BD", "b"}));
+  EXPECT_EQ(split_by(*make_class_pattern(kPunctuation), "a,b"), (Words{"a", ",", "b"}));
 }
 
 }  // namespace

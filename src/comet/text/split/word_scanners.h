@@ -1,4 +1,5 @@
-// The words of LLaMA-3's split pattern. Called through the table in split_pattern.cpp.
+// The hand-written scanners behind the table of split_pattern.cpp: each returns the end of the word
+// that starts at `begin` (< text.size()), always > begin, for valid UTF-8; linear over the words.
 #pragma once
 
 #include <cstddef>
@@ -6,7 +7,8 @@
 
 namespace comet::text {
 
-/// See SplitPattern::word_end.
+size_t gpt2_word_end(std::string_view text, size_t begin);
 size_t llama3_word_end(std::string_view text, size_t begin);
+size_t qwen2_word_end(std::string_view text, size_t begin);  // as LLaMA-3's, digits one by one
 
 }  // namespace comet::text

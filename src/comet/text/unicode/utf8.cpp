@@ -85,6 +85,28 @@ CodePoint code_point_before(std::string_view text, size_t end) {
   return code_point_at(text, begin);
 }
 
+void append_utf8(uint32_t code_point, std::string& out) {
+  const auto tail = [&](int shift) {
+    out.push_back(static_cast<char>(0x80 | (code_point >> shift & 0x3F)));
+  };
+  if (code_point < 0x80) {
+    out.push_back(static_cast<char>(code_point));
+    return;
+  }
+  if (code_point < 0x800) {
+    out.push_back(static_cast<char>(0xC0 | code_point >> 6));
+  } else {
+    if (code_point < 0x10000) {
+      out.push_back(static_cast<char>(0xE0 | code_point >> 12));
+    } else {
+      out.push_back(static_cast<char>(0xF0 | code_point >> 18));
+      tail(12);
+    }
+    tail(6);
+  }
+  tail(0);
+}
+
 bool is_valid_utf8(std::string_view bytes) {
   size_t at = 0;
   while (at < bytes.size()) {

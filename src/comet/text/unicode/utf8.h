@@ -20,6 +20,9 @@ CodePoint code_point_at(std::string_view text, size_t at);
 /// The code point that ends right before `text[end]`; same promises, and end > 0.
 CodePoint code_point_before(std::string_view text, size_t end);
 
+/// `code_point` is below 0x110000 and no surrogate.
+void append_utf8(uint32_t code_point, std::string& out);
+
 [[nodiscard]] bool is_valid_utf8(std::string_view bytes);
 
 /// Every maximal subpart of an ill-formed sequence becomes one U+FFFD (Unicode 15, §3.9, "U+FFFD

@@ -12,6 +12,7 @@ namespace {
 /// The positions that Python's slice visits in `length` items.
 struct Walk {
   int64_t start;
+  int64_t stop;
   int64_t step;
   int64_t count;
 };
@@ -31,7 +32,7 @@ Walk walk_of(Interpreter& run, const SliceBounds& bounds, int64_t length) {
   const int64_t stop = bounds.stop ? clipped(*bounds.stop) : step > 0 ? high : low;
   const int64_t span = step > 0 ? stop - start : start - stop;
   const int64_t stride = std::abs(step);
-  return {start, step, span <= 0 ? 0 : (span + stride - 1) / stride};
+  return {start, stop, step, span <= 0 ? 0 : (span + stride - 1) / stride};
 }
 
 Value slice_text(Interpreter& run, const std::string& text, const SliceBounds& bounds) {
@@ -165,7 +166,7 @@ Value slice(Interpreter& run, const Value& value, const SliceBounds& bounds) {
     const SequenceData& range = value.as_sequence();
     data.step = range.step * walk.step;
     data.start = range.start + walk.start * range.step;
-    data.stop = data.start + walk.count * data.step;
+    data.stop = range.start + walk.stop * range.step;
   }
   return run.sequence(value.kind(), std::move(data));
 }

@@ -49,7 +49,8 @@ void Interpreter::run_call_block(const Statement& statement) {
   const Expression& expression = *statement.expressions[0];
   const Value callee = evaluate(*expression.parts[0]);
   CallArguments arguments = evaluate_arguments(*expression.arguments);
-  arguments.named.emplace_back("caller", Value::macro(make_macro(*statement.macro)));
+  arguments.named.emplace(arguments.named.begin(), "caller",
+                          Value::macro(make_macro(*statement.macro)));
   budget_.set_line(statement.line);
   write_value(call(callee, arguments));
 }

@@ -255,6 +255,17 @@ std::string percent_field(Interpreter& run, const Layout& layout, const Value& v
     return string_text(run, plain, text);
   }
   run.require_defined(value);
+  if (layout.type == 'c') {
+    std::string character;
+    if (value.is_string()) character = value.as_text();
+    if (value.is_integer() && value.as_integer() >= 0 && value.as_integer() < 0x110000) {
+      append_utf8(character, static_cast<uint32_t>(value.as_integer()));
+    }
+    if (num_characters(character) != 1 || !is_valid_utf8(character)) {
+      run.fail("'%c' takes one character");
+    }
+    return laid_out(run, layout, {}, character, '>');
+  }
   if (!value.is_number()) run.fail("'%{}' takes a number, not a {}", layout.type, type_name(value));
   const bool is_float_type = std::string_view("fFeEg").find(layout.type) != std::string_view::npos;
   if (is_float_type || !value.is(Kind::kFloat)) return number_text(run, layout, value);
@@ -284,7 +295,7 @@ Layout percent_layout(Interpreter& run, const std::string& format, size_t& at) {
   }
   check_sizes(run, layout);
   if (at >= format.size() ||
-      std::string_view("sdiurxXofFeEg").find(format[at]) == std::string_view::npos) {
+      std::string_view("scdiurxXofFeEg").find(format[at]) == std::string_view::npos) {
     run.fail("a '%' in the text is not followed by a format that is supported");
   }
   layout.type = format[at++];

@@ -230,7 +230,9 @@ Interpreter::Flow Interpreter::run_filter_block(const Statement& statement) {
   const Flow flow = capture(statement.body, captured);
   if (flow != Flow::kNext) return flow;
   const Value input = text(std::move(captured));
-  write_value(evaluate_filter(*statement.expressions[0], &input));
+  const Value output = evaluate_filter(*statement.expressions[0], &input);
+  if (!output.is_string()) fail("a filter block gives a text, not a {}", type_name(output));
+  write(output.as_text());
   return Flow::kNext;
 }
 

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "comet/text/template/value/compare.h"
+#include "comet/text/template/value/text.h"
 
 namespace comet::text::jinja {
 namespace {
@@ -131,6 +132,12 @@ bool can_repeat(const Value& value) {
 }
 
 Value joined(Interpreter& run, const Value& a, const Value& b) {
+  if (a.is_markup() || b.is_markup()) {
+    const std::string left = a.is_markup() ? a.as_text() : html_escaped(a.as_text());
+    const std::string right = b.is_markup() ? b.as_text() : html_escaped(b.as_text());
+    run.budget().charge_bytes(left.size() + right.size());
+    return Value::markup(left + right);
+  }
   if (a.is_string()) return run.text(a.as_text() + b.as_text());
   SequenceData data{.items = a.items()};
   data.items.insert(data.items.end(), b.items().begin(), b.items().end());

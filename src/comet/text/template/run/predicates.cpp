@@ -63,6 +63,11 @@ Value has_rest_of_two(Interpreter& run, const Value& input, const CallArguments&
   return Value::boolean(rest.is_number() && rest.as_double() == kRest);
 }
 
+Value is_escaped(Interpreter& run, const Value& input, const CallArguments& arguments) {
+  const Bound bound(run, "escaped", arguments, {});
+  return Value::boolean(input.is_markup());
+}
+
 Value is_divisible(Interpreter& run, const Value& input, const CallArguments& arguments) {
   const Bound bound(run, "divisibleby", arguments, {"num"}, 1);
   const Value rest = arithmetic(run, Operator::kModulo, input, bound.at(0));
@@ -92,6 +97,7 @@ Value has_case(Interpreter& run, const Value& input, const CallArguments& argume
 template <Callable (*kFind)(std::string_view)>
 Value exists(Interpreter& run, const Value& input, const CallArguments& arguments) {
   const Bound bound(run, "the test", arguments, {});
+  if (!is_hashable(input)) run.fail("a {} is no name", type_name(input));
   return Value::boolean(input.is_string() && kFind(input.as_text()) != nullptr);
 }
 
@@ -108,6 +114,7 @@ constexpr NamedFilter kTests[] = {
     {"divisibleby", is_divisible},
     {"eq", compares<Operator::kEqual>},
     {"equalto", compares<Operator::kEqual>},
+    {"escaped", is_escaped},
     {"even", has_rest_of_two<0>},
     {"false", is_truth<false>},
     {"filter", exists<find_filter>},

@@ -62,34 +62,17 @@ Value string(Interpreter& run, const Value& input, const CallArguments& argument
 }
 
 Value safe(Interpreter& run, const Value& input, const CallArguments& arguments) {
-  return string(run, input, arguments);  // nothing is escaped, so nothing needs the mark
+  const Bound bound(run, "safe", arguments, {});
+  return Value::markup(run.text_of(input));
 }
 
+template <bool kForced>
 Value escape(Interpreter& run, const Value& input, const CallArguments& arguments) {
   const Bound bound(run, "escape", arguments, {});
-  std::string out;
-  for (const char c : run.text_of(input)) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&#34;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return run.text(std::move(out));
+  if (input.is_markup() && !kForced) return input;
+  const std::string text = run.text_of(input);
+  run.budget().charge_bytes(text.size());
+  return Value::markup(html_escaped(text));
 }
 
 Value replace(Interpreter& run, const Value& input, const CallArguments& arguments) {
@@ -321,16 +304,26 @@ Value to_json(Interpreter& run, const Value& input, const CallArguments& argumen
 }
 
 constexpr NamedFilter kFilters[] = {
-    {"abs", absolute},         {"capitalize", mapped<capitalize>},
-    {"center", center},        {"e", escape},
-    {"escape", escape},        {"float", to_float},
-    {"forceescape", escape},   {"format", format},
-    {"indent", indent},        {"int", to_int},
-    {"lower", mapped<lower>},  {"replace", replace},
-    {"round", round_number},   {"safe", safe},
-    {"string", string},        {"title", mapped<title_of_words>},
-    {"tojson", to_json},       {"trim", trim},
-    {"truncate", truncate},    {"upper", mapped<upper>},
+    {"abs", absolute},
+    {"capitalize", mapped<capitalize>},
+    {"center", center},
+    {"e", escape<false>},
+    {"escape", escape<false>},
+    {"float", to_float},
+    {"forceescape", escape<true>},
+    {"format", format},
+    {"indent", indent},
+    {"int", to_int},
+    {"lower", mapped<lower>},
+    {"replace", replace},
+    {"round", round_number},
+    {"safe", safe},
+    {"string", string},
+    {"title", mapped<title_of_words>},
+    {"tojson", to_json},
+    {"trim", trim},
+    {"truncate", truncate},
+    {"upper", mapped<upper>},
     {"wordcount", word_count},
 };
 

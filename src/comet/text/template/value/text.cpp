@@ -73,7 +73,8 @@ void append_repr(Budget& budget, std::string& out, const Value& value) {
       out += "Undefined";
       break;
     case Kind::kString:
-      out += quoted(value.as_text());
+      out += value.is_markup() ? fmt::format("Markup({})", quoted(value.as_text()))
+                               : quoted(value.as_text());
       break;
     case Kind::kList:
       append_items(budget, out, value, '[', ']');
@@ -175,6 +176,21 @@ std::string quoted(std::string_view text) {
     at += c.num_bytes;
   }
   return out + quote;
+}
+
+std::string html_escaped(std::string_view text) {
+  constexpr std::string_view kSpecial = "&<>\"'";
+  constexpr std::string_view kEntities[] = {"&amp;", "&lt;", "&gt;", "&#34;", "&#39;"};
+  std::string out;
+  for (const char c : text) {
+    const size_t special = kSpecial.find(c);
+    if (special == std::string_view::npos) {
+      out += c;
+    } else {
+      out += kEntities[special];
+    }
+  }
+  return out;
 }
 
 std::string text_of(Budget& budget, const Value& value) {

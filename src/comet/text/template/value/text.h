@@ -21,6 +21,9 @@ std::string text_of(Budget& budget, const Value& value);
 /// repr(value).
 std::string repr_of(Budget& budget, const Value& value);
 
+/// With & < > " and ' as HTML's entities.
+std::string html_escaped(std::string_view text);
+
 struct JsonStyle {
   bool ensure_ascii = false;
   bool sort_keys = false;

@@ -48,6 +48,12 @@ Value Value::text(std::string text) {
   return value;
 }
 
+Value Value::markup(std::string text) {
+  Value value = Value::text(std::move(text));
+  value.scalar_.integer = 1;
+  return value;
+}
+
 Value Value::sequence(Kind kind, SequenceData data) {
   Value value;
   value.kind_ = kind;

@@ -50,6 +50,8 @@ class Value {
   static Value integer(int64_t value);
   static Value real(double value);
   static Value text(std::string value);
+  /// A text that 'safe' or 'escape' has marked: what is added to it is escaped for HTML.
+  static Value markup(std::string value);
   /// `kind` is list, tuple, range, view or iterator.
   static Value sequence(Kind kind, SequenceData data);
   static Value list(std::vector<Value> items);
@@ -64,6 +66,7 @@ class Value {
   [[nodiscard]] bool is(Kind kind) const { return kind_ == kind; }
   [[nodiscard]] bool is_undefined() const { return kind_ == Kind::kUndefined; }
   [[nodiscard]] bool is_string() const { return kind_ == Kind::kString; }
+  [[nodiscard]] bool is_markup() const { return is_string() && scalar_.integer != 0; }
   [[nodiscard]] bool is_dict() const { return kind_ == Kind::kDict; }
   /// A bool counts as an integer, as in Python.
   [[nodiscard]] bool is_integer() const { return kind_ == Kind::kInt || kind_ == Kind::kBool; }
