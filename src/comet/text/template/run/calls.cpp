@@ -49,7 +49,9 @@ void Interpreter::run_call_block(const Statement& statement) {
   const Expression& expression = *statement.expressions[0];
   const Value callee = evaluate(*expression.parts[0]);
   CallArguments arguments = evaluate_arguments(*expression.arguments);
-  arguments.named.emplace(arguments.named.begin(), "caller",
+  // Behind the names and before what ** adds, as jinja2 orders them in kwargs.
+  const auto num_named = static_cast<std::ptrdiff_t>(expression.arguments->named.size());
+  arguments.named.emplace(arguments.named.begin() + num_named, "caller",
                           Value::macro(make_macro(*statement.macro)));
   budget_.set_line(statement.line);
   write_value(call(callee, arguments));
@@ -149,7 +151,9 @@ std::vector<Value> Interpreter::filtered(const ForStatement& loop, std::vector<V
   if (loop.condition == nullptr) return items;
   std::vector<Value> kept;
   for (Value& item : items) {
-    if (passes(loop, item)) kept.push_back(std::move(item));
+    if (!passes(loop, item)) continue;
+    // As jinja2, whose generator packs the names again.
+    kept.push_back(loop.target.is_tuple ? tuple(items_of(item)) : std::move(item));
   }
   return kept;
 }

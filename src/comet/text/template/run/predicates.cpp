@@ -46,8 +46,7 @@ Value is_iterable(Interpreter& run, const Value& input, const CallArguments& arg
 
 Value is_sequence(Interpreter& run, const Value& input, const CallArguments& arguments) {
   const Bound bound(run, "sequence", arguments, {});
-  return Value::boolean(input.is_string() || input.is_dict() || input.is(Kind::kList) ||
-                        input.is(Kind::kTuple) || input.is(Kind::kRange));
+  return Value::boolean(has_length(input) && !input.is(Kind::kView));
 }
 
 Value is_callable(Interpreter& run, const Value& input, const CallArguments& arguments) {

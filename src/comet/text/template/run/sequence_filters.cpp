@@ -59,7 +59,6 @@ Value first(Interpreter& run, const Value& input, const CallArguments& arguments
 Value last(Interpreter& run, const Value& input, const CallArguments& arguments) {
   const Bound bound(run, "last", arguments, {});
   if (input.is(Kind::kIterator)) run.fail("'last' needs a list: put '| list' before it");
-  if (input.is_undefined()) run.require_defined(input);
   const std::vector<Value> items = run.items_of(input);
   return items.empty() ? Value::undefined("'last' of a sequence that is empty") : items.back();
 }

@@ -111,15 +111,14 @@ Value center(Interpreter& run, const Value& input, const CallArguments& argument
 
 Value truncate(Interpreter& run, const Value& input, const CallArguments& arguments) {
   const Bound bound(run, "truncate", arguments, {"length", "killwords", "end", "leeway"});
-  run.require_defined(input);
-  if (!input.is_string()) run.fail("truncate takes a text, not a {}", type_name(input));
   const int64_t length = bound.integer(0, 255);
   const std::string end = bound.find(2) == nullptr ? "..." : bound.text(2);
   const int64_t leeway = bound.integer(3, 5);
   const auto end_length = static_cast<int64_t>(num_characters(end));
   if (length < end_length || leeway < 0) run.fail("truncate: the length is too small");
+  if (has_length(input) && jinja::length(input) - leeway <= length) return input;
+  if (!input.is_string()) run.fail("truncate takes a text, not a {}", type_name(input));
   const std::string_view text = input.as_text();
-  if (static_cast<int64_t>(num_characters(text)) - leeway <= length) return input;
   std::string_view kept = text.substr(0, byte_of(text, static_cast<size_t>(length - end_length)));
   if (!bound.truth(1, false)) kept = kept.substr(0, std::min(kept.rfind(' '), kept.size()));
   return run.text(std::string(kept) + end);
