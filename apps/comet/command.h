@@ -32,6 +32,7 @@ using Action = std::function<Status()>;
 
 void add_info(CLI::App& app, const Globals& globals, Action& action);
 void add_quantize(CLI::App& app, const Globals& globals, Action& action);
+void add_export(CLI::App& app, const Globals& globals, Action& action);
 void add_generate(CLI::App& app, const Globals& globals, Action& action);
 void add_eval(CLI::App& app, const Globals& globals, Action& action);
 void add_compare(CLI::App& app, const Globals& globals, Action& action);

@@ -42,6 +42,7 @@ int run(int argc, char** argv) {
   add_global_options(app, globals);
   comet::cli::add_info(app, globals, action);
   comet::cli::add_quantize(app, globals, action);
+  comet::cli::add_export(app, globals, action);
   comet::cli::add_generate(app, globals, action);
   comet::cli::add_eval(app, globals, action);
   comet::cli::add_compare(app, globals, action);
