@@ -65,6 +65,8 @@ Status write_json_result(const Globals& globals, const std::string& command, con
   return io::write_file_atomic(globals.json, text);
 }
 
+std::string version_text() { return COMET_VERSION; }
+
 bool prints_text(const Globals& globals) { return !globals.quiet && globals.json != "-"; }
 
 Result<text::Tokenizer> open_tokenizer(const std::string& directory) {

@@ -37,6 +37,10 @@ void add_generate(CLI::App& app, const Globals& globals, Action& action);
 void add_eval(CLI::App& app, const Globals& globals, Action& action);
 void add_compare(CLI::App& app, const Globals& globals, Action& action);
 void add_bench(CLI::App& app, const Globals& globals, Action& action);
+void add_serve(CLI::App& app, const Globals& globals, Action& action);
+
+/// "0.1.0".
+std::string version_text();
 
 /// The device's runtime as the global options and COMET_CPU ask for it.
 Result<std::unique_ptr<Runtime>> make_runtime(const Globals& globals);

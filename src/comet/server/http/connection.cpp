@@ -14,6 +14,7 @@ using State = RequestReader::State;
 /// Pipelined behind the request in hand; more would hide the client's going from us.
 constexpr size_t kMaxAheadBytes = size_t{64} << 10;
 constexpr double kLingerSeconds = 2;
+constexpr const char* kPing = ": ping\n\n";  // a comment to readers of events
 
 }  // namespace
 
@@ -101,7 +102,7 @@ void Connection::tick(Clock::time_point now) {
   if (now >= write_deadline_) return gone();
   if (streaming_ && !writing_ &&
       now - last_write_ >= std::chrono::duration<double>(host_.options.ping_time_s)) {
-    write_stream(": ping\n\n");
+    write_stream(kPing);
   }
   if (exchange_ != nullptr || writing_ || now < read_deadline_) return;
   if (lingering_ || !request_begun_) return close();
@@ -109,7 +110,7 @@ void Connection::tick(Clock::time_point now) {
 }
 
 void Connection::close_if_idle() {
-  if (exchange_ == nullptr && !writing_ && !request_begun_) close();
+  if (exchange_ == nullptr && !writing_ && !request_begun_ && !lingering_) close();
 }
 
 void Connection::close() {

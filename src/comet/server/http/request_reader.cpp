@@ -42,6 +42,7 @@ void RequestReader::restart() {
   parser_->beast.header_limit(static_cast<uint32_t>(options_.max_header_bytes));
   parser_->beast.body_limit(options_.max_body_bytes);
   state_ = State::kHeader;
+  headers_.clear();
   expects_continue_ = false;
 }
 
@@ -56,7 +57,8 @@ size_t RequestReader::feed(std::string_view bytes) {
   while (used < bytes.size() && (state_ == State::kHeader || state_ == State::kBody)) {
     boost::beast::error_code error;
     const boost::asio::const_buffer rest(bytes.data() + used, bytes.size() - used);
-    used += parser_->beast.put(rest, error);
+    const size_t taken = parser_->beast.put(rest, error);
+    used += taken;
     const bool wants_more = error == beast_http::error::need_more;
     if (error && !wants_more) {
       fail(status_of(error), fmt::format("the HTTP request is not valid: {}", error.message()));
@@ -67,11 +69,16 @@ size_t RequestReader::feed(std::string_view bytes) {
       check_header();
     }
     if (state_ == State::kBody && parser_->beast.is_done()) state_ = State::kDone;
-    if (wants_more) break;
+    if (wants_more || taken == 0) break;
   }
-  // A header that never ends must not outgrow the limit, whatever the parser has looked at.
-  if (state_ == State::kHeader && bytes.size() - used > options_.max_header_bytes) {
-    fail(431, fmt::format("the header is larger than {} bytes", options_.max_header_bytes));
+  // A line that never ends must not outgrow the limit, whatever the parser has looked at: in the
+  // header, or as the size of a chunk.
+  if (bytes.size() - used > options_.max_header_bytes) {
+    if (state_ == State::kHeader) {
+      fail(431, fmt::format("the header is larger than {} bytes", options_.max_header_bytes));
+    } else if (state_ == State::kBody) {
+      fail(400, "the HTTP request is not valid: a chunk's header does not end");
+    }
   }
   return used;
 }
@@ -84,7 +91,11 @@ void RequestReader::check_header() {
   const auto& message = parser_->beast.get();
   for (const auto& field : message) {
     ++num_fields;
+    const auto name = field.name_string();
     const auto value = field.value();
+    // Kept now: trailers behind a chunked body would be added to them.
+    headers_.emplace_back(lower({name.data(), name.size()}),
+                          std::string(value.data(), value.size()));
     if (field.name() == beast_http::field::host) ++num_hosts;
     if (field.name() == beast_http::field::content_length) {
       ++num_lengths;
@@ -126,12 +137,7 @@ HttpRequest RequestReader::take_request() {
   request.method.assign(message.method_string().data(), message.method_string().size());
   const std::string_view target(message.target().data(), message.target().size());
   request.path = target.substr(0, target.find('?'));
-  for (const auto& field : message) {
-    const auto name = field.name_string();
-    const auto value = field.value();
-    request.headers.emplace_back(lower({name.data(), name.size()}),
-                                 std::string(value.data(), value.size()));
-  }
+  request.headers = std::move(headers_);
   request.body = std::move(message.body());
   restart();
   return request;

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "comet/server/http/message.h"
 #include "comet/server/http/options.h"
@@ -47,6 +48,7 @@ class RequestReader {
   const HttpOptions& options_;
   std::unique_ptr<Parser> parser_;
   State state_ = State::kHeader;
+  std::vector<Header> headers_;
   bool expects_continue_ = false;
   int error_status_ = 0;
   std::string error_message_;

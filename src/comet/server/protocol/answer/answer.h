@@ -63,7 +63,6 @@ std::unique_ptr<AnswerFormat> make_chat_format(AnswerHead head);
 std::string sse_event(const std::string& data);
 /// The end of every stream.
 inline constexpr const char* kSseDone = "data: [DONE]\n\n";
-inline constexpr const char* kSsePing = ": ping\n\n";
 
 /// Valid UTF-8: every byte that is part of no character becomes U+FFFD.
 std::string lossy_text(const std::string& bytes);
