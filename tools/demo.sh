@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# ./dev demo: quantizes the bundled model with three recipes, compares them with BF16 in one table,
-# and lets the 4-bit model write a few lines. Everything it makes is under build/demo.
+# ./dev demo: quantizes the bundled model to W4A16 and with three recipes of W4AxKV4, compares them
+# with BF16 in one table, and lets the 4-bit model write a few lines. Everything it makes is under
+# build/demo.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -14,8 +15,8 @@ readonly PROMPT="The history of astronomy began"
 
 step() { printf '\n== %s\n' "$*"; }
 
-quantize() {  # recipe
-  "$COMET" quantize "$MODEL" -o "$OUT/$1" --format w4ax --recipe "$1" --kv kv4 \
+quantize() {  # name and the flags of a format
+  "$COMET" quantize "$MODEL" -o "$OUT/$1" "${@:2}" \
     --calib "$MODEL/calibration.txt" --calib-samples 32 --calib-length 512 --force \
     >"$OUT/$1.quantize.txt"
 }
@@ -34,12 +35,15 @@ measure() {  # name model: perplexity, and the decode speed of one request, thre
 main() {
   [[ -x $COMET ]] || { echo "demo: $COMET is missing; run ./dev demo" >&2; exit 1; }
   mkdir -p "$OUT"
+  step "quantizing to W4A16 by GPTQ (32 x 512 calibration tokens)"
+  quantize w4a16 --format w4a16
   local recipe
   for recipe in "${RECIPES[@]}"; do
     step "quantizing to W4AxKV4, recipe $recipe (32 x 512 calibration tokens)"
-    quantize "$recipe"
+    quantize "$recipe" --format w4ax --recipe "$recipe" --kv kv4
   done
   measure bf16 "$MODEL"
+  measure w4a16 "$OUT/w4a16"
   for recipe in "${RECIPES[@]}"; do measure "$recipe" "$OUT/$recipe"; done
   echo
   python3 tools/demo_table.py "$OUT" "$MODEL"

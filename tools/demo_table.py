@@ -11,6 +11,7 @@ import sys
 
 ROWS = [  # title, name of the JSON files, directory under OUT (None = MODEL)
     ("BF16", "bf16", None),
+    ("W4A16", "w4a16", "w4a16"),
     ("W4AxKV4 fmpq", "fmpq", "fmpq"),
     ("W4AxKV4 w4a8", "w4a8", "w4a8"),
     ("naive W4A4KV4", "naive", "naive"),
@@ -42,7 +43,8 @@ def row(out, model, title, name, folder, base_perplexity):
     share = "-"
     if folder:
         report = json.loads((model_dir / "quant_report.json").read_text())
-        share = f"{100 * report['int4_activation_share']:.0f} %"
+        if report["act_scale"] != "A16":
+            share = f"{100 * report['int4_activation_share']:.0f} %"
     loss = "" if name == "bf16" else f"{100 * (ppl / base_perplexity - 1):+.1f} %"
     size = f"{weight_bytes(model_dir) / 1e6:.1f} MB"
     return [title, size, f"{ppl:.2f}", loss, share, f"{tokens_per_s(out, name):.0f}"]
