@@ -20,6 +20,7 @@ struct SamplerScratch {
   std::vector<float> logits;  // with bias and penalties
   std::vector<float> weights;
   std::vector<Candidate> candidates;
+  std::vector<float> kept_weights;
 };
 
 /// Where in its sequence a token is drawn.
