@@ -1,9 +1,12 @@
-// comet quantize MODEL -o OUT: a dense checkpoint becomes a W4AxKV4 one.
+// comet quantize MODEL -o OUT: a dense checkpoint becomes a W4AxKV4 or a W4A16 one.
+#include <sys/resource.h>
+
 #include <cstdio>
 #include <filesystem>
 #include <optional>
 
 #include "apps/comet/command.h"
+#include "apps/comet/interrupt.h"
 #include "comet/base/log.h"
 #include "comet/base/progress.h"
 #include "comet/io/file.h"
@@ -44,8 +47,29 @@ Error not_yet(const std::string& flag, std::string_view instead) {
                     instead);
 }
 
+/// Flags that decide what only w4ax has.
+Status refuse_w4ax_flags(const Options& options) {
+  if (options.format == "w4ax") return {};
+  const std::array flags{std::pair{"--recipe", options.recipe != "auto"},
+                         std::pair{"--w4", options.w4.has_value()},
+                         std::pair{"--act-scale", options.act_scale.has_value()},
+                         std::pair{"--int8-share", options.int8_share.has_value()},
+                         std::pair{"--int8-blocks", options.int8_blocks.has_value()},
+                         std::pair{"--int8-rule", options.int8_rule != "fixed"},
+                         std::pair{"--lm-head int8", options.lm_head.value_or("bf16") == "int8"}};
+  for (const auto& [flag, given] : flags) {
+    if (!given) continue;
+    return make_error(ErrorCode::kInvalidArgument, "{}: belongs to --format w4ax, not to {}", flag,
+                      options.format);
+  }
+  return {};
+}
+
 Status refuse_unsupported(const Options& options) {
-  if (options.format != "w4ax") return not_yet("--format " + options.format, "it writes w4ax");
+  if (options.format != "w4ax" && options.format != "w4a16") {
+    return not_yet("--format " + options.format, "it writes w4ax and w4a16");
+  }
+  if (const Status status = refuse_w4ax_flags(options); !status) return status;
 
   if (options.int8_rule != "fixed") {
     return not_yet("--int8-rule " + options.int8_rule, "use --int8-rule fixed");
@@ -53,18 +77,19 @@ Status refuse_unsupported(const Options& options) {
   if (options.smooth != "off") {
     return not_yet("--smooth " + options.smooth, "w4ax has its equalizer instead (--equalize)");
   }
-  if (options.resume) return not_yet("--resume", "run without it: an unfinished OUT is replaced");
   return {};
 }
 
 Result<quant::QuantizeOptions> quantize_options(const Options& options,
                                                 const io::ModelConfig& config) {
-  auto chosen = quant::options_of_recipe(options.recipe, options.target, false);
+  const std::string& recipe = options.format == "w4ax" ? options.recipe : options.format;
+  auto chosen = quant::options_of_recipe(recipe, options.target, false);
   if (!chosen) return chosen.error();
   if (options.weights) chosen->weights = *options.weights;
   if (options.damp) chosen->damp = *options.damp;
   if (options.kv) chosen->kv = *options.kv;
   quant::fit_cache_options(*chosen, config);
+  quant::fit_scale_type(*chosen, config);
   if (options.kv_rotate) chosen->kv_options.rotate = *options.kv_rotate == "on";
   if (options.kv_rotate_values) chosen->rotate_values = *options.kv_rotate_values == "on";
   if (options.kv_window.size() == 2) {
@@ -104,8 +129,12 @@ Result<std::string> packaged_calibration() {
                     installed.string());
 }
 
-Result<quant::CalibrationSet> calibration_set(const Options& options,
-                                              const io::ModelConfig& config) {
+struct Texts {
+  quant::CalibrationSet calibration;
+  quant::GateSet gate;
+};
+
+Result<Texts> cut_texts(const Options& options, const io::ModelConfig& config) {
   std::string path = options.calib;
   if (path.empty()) {
     auto packaged = packaged_calibration();
@@ -126,7 +155,7 @@ Result<quant::CalibrationSet> calibration_set(const Options& options,
   if (!text) return text.error();
   const auto tokenizer = open_tokenizer(options.model);
   if (!tokenizer) return tokenizer.error();
-  std::vector<std::vector<int32_t>> documents;
+  quant::Documents documents;
   for (const study::Document& document : study::split_documents(*text)) {
     documents.push_back(tokenizer->encode(document.scored, {true, false}));
   }
@@ -136,10 +165,21 @@ Result<quant::CalibrationSet> calibration_set(const Options& options,
     log_warning("{}: gives only {} samples of {} tokens, not {}", path, set->samples.size(), length,
                 options.calib_samples);
   }
-  return set;
+  // On a CPU the gate may not take longer than what it guards.
+  constexpr int64_t kCalibrationTokensPerGateToken = 4;
+  const int64_t max_gate_tokens = std::min(
+      quant::kMaxGateTokens, std::max(length, set->num_tokens() / kCalibrationTokensPerGateToken));
+  Texts texts{*std::move(set), quant::cut_gate_windows(documents, length, max_gate_tokens)};
+  if (texts.gate.inputs.samples.empty()) {
+    log_warning("{}: is too short to hold text back, so there is no quality gate", path);
+  }
+  return texts;
 }
 
 std::string describe(const quant::QuantizeOptions& o) {
+  if (o.act_scale == formats::ActScale::kA16) {
+    return fmt::format("{}, weights in groups of 128 by {}", o.recipe, o.weights);
+  }
   const std::string int8 = o.int8_share ? fmt::format("INT8 share {}", *o.int8_share)
                                         : fmt::format("{} INT8 blocks a site", o.int8_blocks);
   return fmt::format("{}, activations {} with {}, weights {} by {}", o.recipe,
@@ -153,16 +193,62 @@ void print_report(const quant::QuantReport& report, const std::string& out) {
     if (worst == nullptr || linear.output_snr_db < worst->output_snr_db) worst = &linear;
   }
   fmt::print("{}: {} of tensors in {:.1f} s\n", out, bytes_text(report.size_bytes), report.seconds);
-  fmt::print("4-bit activations {:.1f} % of multiply-accumulates, {:.1f} % of blocks\n",
-             report.int4_activation_share() * 100, report.int4_block_share() * 100);
+  if (report.options.act_scale != formats::ActScale::kA16) {
+    fmt::print("4-bit activations {:.1f} % of multiply-accumulates, {:.1f} % of blocks\n",
+               report.int4_activation_share() * 100, report.int4_block_share() * 100);
+  }
   if (worst != nullptr) {
     fmt::print("lowest output SNR {:.1f} dB at {}\n", worst->output_snr_db, worst->name);
   }
+  if (report.gate) {
+    fmt::print("held-back text, {} tokens: perplexity {:.3f} before, {:.3f} after; KL {:.4f}\n",
+               report.gate->num_tokens, report.gate->perplexity_before,
+               report.gate->perplexity_after, report.gate->kl_mean);
+  }
+}
+
+int64_t peak_memory_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss * int64_t{1024};
+}
+
+/// The layers that are left, from the moment that their number is known.
+class LayerProgress {
+ public:
+  LayerProgress(int64_t num_layers, bool quiet) : num_layers_(num_layers), quiet_(quiet) {}
+  void operator()(int64_t num_done) {
+    if (bar_ != nullptr) {
+      bar_->advance(1);
+      return;
+    }
+    if (num_done > 0) log_info("resuming after {} of {} layers", num_done, num_layers_);
+    bar_ = std::make_unique<Progress>("quantizing", num_layers_ - num_done, "layers", quiet_);
+  }
+
+ private:
+  int64_t num_layers_;
+  bool quiet_;
+  std::unique_ptr<Progress> bar_;
+};
+
+Status write_result(const Globals& globals, const Options& options,
+                    const quant::QuantReport& report) {
+  if (const std::string warning = quant::gate_warning(report); !warning.empty()) {
+    log_warning("{}", warning);
+  }
+  const int64_t peak_bytes = peak_memory_bytes();
+  log_info("{}, peak memory {}", duration_text(report.seconds), bytes_text(peak_bytes));
+  if (prints_text(globals)) print_report(report, options.out);
+  Json result = quant::report_json(report);
+  result["seconds"] = report.seconds;
+  result["peak_memory_bytes"] = peak_bytes;
+  return write_json_result(globals, "quantize", result);
 }
 
 Status run_quantize(const Globals& globals, const Options& options) {
   if (const Status status = refuse_unsupported(options); !status) return status;
-
+  Interrupt interrupt;
   auto runtime = make_runtime(globals);
   if (!runtime) return runtime.error();
   Context& ctx = (*runtime)->context();
@@ -173,19 +259,28 @@ Status run_quantize(const Globals& globals, const Options& options) {
   const auto chosen = quantize_options(options, *config);
   if (!chosen) return chosen.error();
   if (prints_text(globals)) fmt::print("recipe {}, cache {}\n", describe(*chosen), chosen->kv);
-  const auto set = calibration_set(options, *config);
-  if (!set) return set.error();
-  const quant::QuantizeForecast wanted = quant::forecast(*checkpoint, *config, *chosen, *set);
-  log_info("{} samples, {} tokens; at most {} of memory and {} of disk", set->samples.size(),
-           set->num_tokens(), bytes_text(wanted.peak_memory_bytes),
-           bytes_text(wanted.output_bytes));
-  Progress progress("quantizing", config->num_layers, "layers", globals.quiet);
-  const quant::QuantizeRequest request{*chosen, options.out, options.force,
-                                       [&](int64_t) { progress.advance(1); }};
-  const auto report = quant::quantize_model(ctx, *checkpoint, request, *set);
+  auto texts = cut_texts(options, *config);
+  if (!texts) return texts.error();
+  const quant::CalibrationSet& set = texts->calibration;
+  const quant::QuantizeForecast wanted =
+      quant::forecast(*checkpoint, *config, *chosen, set, texts->gate.inputs.num_tokens());
+  log_info(
+      "{} samples, {} tokens; about {}, at most {} of memory and {} of disk", set.samples.size(),
+      set.num_tokens(), duration_text(wanted.seconds(quant::measure_flops_per_second(ctx))),
+      bytes_text(wanted.peak_memory_bytes), bytes_text(wanted.output_bytes + wanted.scratch_bytes));
+  LayerProgress progress(config->num_layers, globals.quiet);
+  const quant::QuantizeRequest request{.options = *chosen,
+                                       .out_dir = options.out,
+                                       .force = options.force,
+                                       .on_layer = [&](int64_t done) { progress(done); },
+                                       .gate = std::move(texts->gate),
+                                       .resume = options.resume,
+                                       .should_stop = [&] { return interrupt.requested(); }};
+  interrupt.begin_steps(
+      "stopping behind this layer; once more to stop at once (finished layers are kept)");
+  const auto report = quant::quantize_model(ctx, *checkpoint, request, set);
   if (!report) return report.error();
-  if (prints_text(globals)) print_report(*report, options.out);
-  return write_json_result(globals, "quantize", quant::report_json(*report));
+  return write_result(globals, options, *report);
 }
 
 void add_method_options(CLI::App& command, Options& options) {
@@ -214,7 +309,7 @@ void add_method_options(CLI::App& command, Options& options) {
   command.add_option("--smooth", options.smooth, "SmoothQuant strength (other formats)");
   command.add_option("--lm-head", options.lm_head, "Type of the output head")
       ->check(CLI::IsMember({"bf16", "int8"}));
-  command.add_option("--kv", options.kv, "Cache format (default kv4)")
+  command.add_option("--kv", options.kv, "Cache format (default: kv4 with w4ax, kv16 with w4a16)")
       ->check(CLI::IsMember({"kv16", "kv8", "kv4"}));
   command.add_option("--kv-smooth", options.kv_smooth, "Fold sqrt(k/q) into the projections")
       ->check(CLI::IsMember({"on", "off"}));
@@ -250,7 +345,8 @@ void add_quantize(CLI::App& app, const Globals& globals, Action& action) {
                   "Tokens of a window (default: 512 or the context)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
   command.add_flag("--force", options->force, "Replace OUT");
-  command.add_flag("--resume", options->resume, "Continue an interrupted run");
+  command.add_flag("--resume", options->resume,
+                   "Go on where an interrupted run of the same command stopped");
   command.callback([&globals, &action, options] {
     action = [&globals, options] { return run_quantize(globals, *options); };
   });

@@ -14,14 +14,14 @@ constexpr double kTerminalPeriodS = 0.1;
 constexpr double kPlainPeriodS = 5.0;
 constexpr int kBarWidth = 28;
 
+}  // namespace
+
 std::string duration_text(double seconds) {
   const auto s = static_cast<int64_t>(std::llround(seconds));
   if (s < 60) return fmt::format("{} s", s);
   if (s < 3600) return fmt::format("{} min {:02} s", s / 60, s % 60);
   return fmt::format("{} h {:02} min", s / 3600, s / 60 % 60);
 }
-
-}  // namespace
 
 Progress::Progress(std::string label, int64_t total, std::string unit, bool quiet)
     : label_(std::move(label)),

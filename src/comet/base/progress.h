@@ -8,6 +8,9 @@
 
 namespace comet {
 
+/// "42 s", "3 min 07 s", "2 h 15 min".
+std::string duration_text(double seconds);
+
 class Progress {
  public:
   /// `unit` names what is counted ("layers", "tokens"). Nothing is printed when `quiet`.
