@@ -2,7 +2,9 @@
 #include <cstdio>
 #include <optional>
 
+#include "apps/comet/chat_prompt.h"
 #include "apps/comet/command.h"
+#include "apps/comet/sampling_flags.h"
 #include "comet/base/clock.h"
 #include "comet/base/log.h"
 #include "comet/engine/engine.h"
@@ -19,34 +21,15 @@ struct Options {
   std::string prompt;
   std::string file;
   int64_t max_tokens = 128;
-  std::optional<double> temperature, top_p, min_p, repetition_penalty;
-  std::optional<int64_t> top_k;
-  std::vector<std::string> stop;
+  SamplingFlags sampling;
+  bool is_chat = false;
+  std::string template_file;
   bool ignore_eos = false;
   std::string kv;
   std::string kv_memory = "auto";
   int64_t max_model_len = 0;
   SyntheticFlags synthetic;
 };
-
-/// Flags override generation_config.json, which overrides greedy decoding.
-engine::SamplingParams sampling_params(const Options& options, const io::GenerationConfig& config,
-                                       uint64_t seed) {
-  engine::SamplingParams params;
-  params.seed = seed;
-  if (config.do_sample.value_or(false)) {
-    params.temperature = config.temperature.value_or(1.0);
-    params.top_p = config.top_p.value_or(1.0);
-    params.top_k = config.top_k.value_or(0);
-  }
-  params.repetition_penalty = config.repetition_penalty.value_or(1.0);
-  if (options.temperature) params.temperature = *options.temperature;
-  if (options.top_p) params.top_p = *options.top_p;
-  if (options.min_p) params.min_p = *options.min_p;
-  if (options.top_k) params.top_k = *options.top_k;
-  if (options.repetition_penalty) params.repetition_penalty = *options.repetition_penalty;
-  return params;
-}
 
 /// Collects the answer and prints it as it comes.
 class Answer {
@@ -109,13 +92,30 @@ Result<Subject> open_subject(Context& ctx, const Globals& globals, const Options
   return subject;
 }
 
+/// The prompt as a user's message in the model's chat template, and the end of the answer.
+Status set_chat_prompt(const Options& options, const Subject& subject, const std::string& message,
+                       engine::Request& request) {
+  const auto chat = ChatPrompt::open(options.model, options.template_file, *subject.tokenizer);
+  if (!chat) return chat.error();
+  if (chat->is_plain()) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--chat: {} has no chat template; --chat-template FILE gives one",
+                      options.model);
+  }
+  auto tokens = chat->tokens({{"user", message}});
+  if (!tokens) return tokens.error();
+  request.prompt = *std::move(tokens);
+  request.stop_tokens = chat->stop_tokens();
+  return {};
+}
+
 Result<engine::Request> make_request(const Globals& globals, const Options& options,
                                      const Subject& subject) {
   engine::Request request;
   request.max_tokens = options.max_tokens;
-  request.sampling = sampling_params(options, subject.generation, globals.seed);
+  request.sampling = sampling_params(options.sampling, subject.generation, globals.seed);
   request.ignore_eos = options.ignore_eos;
-  request.stop_strings = options.stop;
+  request.stop_strings = options.sampling.stop;
   if (!subject.tokenizer) {
     for (int32_t i = 0; i < kSyntheticPromptTokens; ++i) request.prompt.push_back(i + 1);
     return request;
@@ -125,6 +125,12 @@ Result<engine::Request> make_request(const Globals& globals, const Options& opti
     auto text = io::read_file(options.file, kMaxPromptBytes);
     if (!text) return text.error();
     prompt = *std::move(text);
+  }
+  if (options.is_chat) {
+    if (const Status framed = set_chat_prompt(options, subject, prompt, request); !framed) {
+      return framed.error();
+    }
+    return request;
   }
   request.prompt = subject.tokenizer->encode(prompt);
   if (request.prompt.empty()) {
@@ -197,18 +203,13 @@ void add_generate(CLI::App& app, const Globals& globals, Action& action) {
   command.add_option("-n,--max-tokens", options->max_tokens, "Tokens to generate at most")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
       ->capture_default_str();
-  command.add_option("--temperature", options->temperature, "0 is greedy")
-      ->check(CLI::Range(0.0, 100.0));
-  command.add_option("--top-k", options->top_k, "Keep the k likeliest tokens; 0: all")
-      ->check(CLI::NonNegativeNumber);
-  command.add_option("--top-p", options->top_p, "Keep the likeliest tokens of this mass")
-      ->check(CLI::Range(0.0, 1.0));
-  command.add_option("--min-p", options->min_p, "Drop tokens below this share of the likeliest")
-      ->check(CLI::Range(0.0, 1.0));
-  command.add_option("--repetition-penalty", options->repetition_penalty, "1 is off")
-      ->check(CLI::Range(0.01, 100.0));
-  command.add_option("--stop", options->stop, "End before this text (repeatable)")
-      ->allow_extra_args(false);
+  add_sampling_flags(command, options->sampling);
+  auto* chat = command.add_flag("--chat", options->is_chat,
+                                "The prompt is a message: put it into the model's chat template");
+  command
+      .add_option("--chat-template", options->template_file,
+                  "With --chat: a Jinja file in place of the model's own template")
+      ->needs(chat);
   command.add_flag("--ignore-eos", options->ignore_eos, "Go on after an end-of-text token");
   command.add_option("--kv", options->kv,
                      "Cache format: kv16, kv8 or kv4 (default: the checkpoint's)");
@@ -218,16 +219,15 @@ void add_generate(CLI::App& app, const Globals& globals, Action& action) {
                      "Longest prompt and answer; 0: what fits");
   add_synthetic_flags(command, options->synthetic);
   command.callback([&globals, &action, options, model, &command] {
+    if (options->is_chat && model->count() == 0) {
+      throw CLI::ValidationError("--chat", "needs a MODEL folder");
+    }
     if (model->count() + command.get_option("--synthetic")->count() != 1) {
       throw CLI::ValidationError("generate", "give a MODEL folder or --synthetic NAME");
     }
     if (model->count() == 1 &&
         command.get_option("--prompt")->count() + command.get_option("--file")->count() != 1) {
       throw CLI::ValidationError("generate", "give a prompt with -p TEXT or -f FILE");
-    }
-    for (const std::string& stop : options->stop) {
-      if (stop.empty())
-        throw CLI::ValidationError("--stop", "an empty stop text would end every answer");
     }
     action = [&globals, options] { return run_generate(globals, *options); };
   });

@@ -67,6 +67,7 @@ class ExpressionParser {
   ExpressionPtr subscript(ExpressionPtr left);
   ExpressionPtr call(ExpressionPtr callee);
   std::unique_ptr<Arguments> call_arguments();
+  std::string dotted_name();  // of a filter or test
   Target simple_target(bool with_attribute);
 
   ExpressionPtr make(ExpressionKind kind, int line);

@@ -103,11 +103,17 @@ std::unique_ptr<Arguments> ExpressionParser::call_arguments() {
   return arguments;
 }
 
+std::string ExpressionParser::dotted_name() {
+  std::string name = tokens_.expect_name();
+  while (tokens_.skip_operator(".")) name += '.' + tokens_.expect_name();
+  return name;
+}
+
 ExpressionPtr ExpressionParser::filters(ExpressionPtr input, bool starts_inline) {
   while (starts_inline || tokens_.skip_operator("|")) {
     starts_inline = false;
     ExpressionPtr result = make(ExpressionKind::kFilter, tokens_.line());
-    result->name = tokens_.expect_name();
+    result->name = dotted_name();
     add(*result, std::move(input));
     set_arguments(*result,
                   tokens_.at_operator("(") ? call_arguments() : std::make_unique<Arguments>());
@@ -121,7 +127,7 @@ ExpressionPtr ExpressionParser::test(ExpressionPtr left) {
   tokens_.skip();
   const bool is_negated = tokens_.skip_name("not");
   ExpressionPtr result = make(ExpressionKind::kTest, line);
-  result->name = tokens_.expect_name();
+  result->name = dotted_name();
   add(*result, std::move(left));
   auto arguments = std::make_unique<Arguments>();
   const Token& token = tokens_.current();
