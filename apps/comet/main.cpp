@@ -44,6 +44,7 @@ int run(int argc, char** argv) {
   comet::cli::add_quantize(app, globals, action);
   comet::cli::add_export(app, globals, action);
   comet::cli::add_generate(app, globals, action);
+  comet::cli::add_chat(app, globals, action);
   comet::cli::add_eval(app, globals, action);
   comet::cli::add_compare(app, globals, action);
   comet::cli::add_bench(app, globals, action);
