@@ -1,4 +1,4 @@
-// The C++ side of tools/compare_tokenizers.py, which compiles it: answers requests from stdin.
+// The C++ side of tools/compare_tokenizers.py: answers requests from stdin.
 //   request:  u32 kind, u32 num_bytes, bytes
 //   kind 0..3 encode: bit 0 add_special_tokens, bit 1 parse_special  -> u32 count, i32 ids
 //   kind 4, 5 decode i32 ids, 5 skips special tokens                 -> u32 num_bytes, text

@@ -56,4 +56,32 @@ inline Json tiny_tokenizer_json() {
   return file;
 }
 
+/// As LLaMA-2's: characters with byte fallback. Byte b is token b; then the words below; a blank is
+/// put before every text and the decoder drops it.
+inline constexpr const char* kTinyWords[] = {"\u2581", "\u2581hi", "x", "h", "i", "hi", "<s>"};
+
+inline Json tiny_sentencepiece_json() {
+  Json file = Json::parse(R"json({
+    "version": "1.0",
+    "added_tokens": [{"id": 262, "content": "<s>", "special": true, "normalized": false}],
+    "normalizer": {"type": "Sequence", "normalizers": [
+      {"type": "Prepend", "prepend": "\u2581"},
+      {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]},
+    "decoder": {"type": "Sequence", "decoders": [
+      {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+      {"type": "ByteFallback"}, {"type": "Fuse"},
+      {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+    "model": {"type": "BPE", "byte_fallback": true, "fuse_unk": true,
+              "merges": [["h", "i"], ["\u2581", "hi"]]}
+  })json");
+  Json vocab = Json::object();
+  for (int byte = 0; byte < 256; ++byte) vocab[fmt::format("<0x{:02X}>", byte)] = byte;
+  for (const char* word : kTinyWords) {
+    const size_t id = vocab.size();
+    vocab[word] = id;
+  }
+  file["model"]["vocab"] = std::move(vocab);
+  return file;
+}
+
 }  // namespace comet::test

@@ -82,22 +82,8 @@ TEST(StreamDecoder, AllPiecesTogetherAreDecodeOfAllIds) {
   }
 }
 
-/// Characters with byte fallback, as LLaMA-2's: byte b is token b, then the words.
 Tokenizer sentencepiece() {
-  Json vocab = Json::object();
-  for (int byte = 0; byte < 256; ++byte) vocab[fmt::format("<0x{:02X}>", byte)] = byte;
-  for (const char* word : {"\u2581", "\u2581hi", "x", "<s>"}) vocab[word] = vocab.size();
-  const Json replace = {{"type", "Replace"}, {"pattern", {{"String", "\u2581"}}}, {"content", " "}};
-  const Json strip = {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}};
-  const Json decoders =
-      Json::array({replace, {{"type", "ByteFallback"}}, {{"type", "Fuse"}}, strip});
-  const Json file = {
-      {"version", "1.0"},
-      {"normalizer", {{"type", "Prepend"}, {"prepend", "\u2581"}}},
-      {"decoder", {{"type", "Sequence"}, {"decoders", decoders}}},
-      {"model",
-       {{"type", "BPE"}, {"byte_fallback", true}, {"vocab", vocab}, {"merges", Json::array()}}}};
-  return Tokenizer::from_json(file.dump(), "tokenizer.json").value();
+  return Tokenizer::from_json(test::tiny_sentencepiece_json().dump(), "tokenizer.json").value();
 }
 
 constexpr int32_t kBlank = 256;
