@@ -62,6 +62,7 @@ Json options_json(const QuantizeOptions& options) {
           {"act_scale", formats::act_scale_name(options.act_scale)},
           {"w4", formats::granularity_name(options.granularity)},
           {"weights", options.weights},
+          {"group_scale_type", dtype_name(options.scale_type)},
           {"damp", options.damp},
           {"int8_share", options.int8_share ? Json(*options.int8_share) : Json()},
           {"int8_blocks", options.int8_share ? Json() : Json(options.int8_blocks)},
