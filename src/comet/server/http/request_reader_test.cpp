@@ -1,5 +1,6 @@
 #include "comet/server/http/request_reader.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 namespace comet::server::http {

@@ -26,7 +26,7 @@ Schema responses(const DocumentedRoute& route) {
   Schema content = json_content({{"type", "object"}});
   if (route.path == "/metrics") content = {{"text/plain", {{"schema", {{"type", "string"}}}}}};
   if (route.schema == "CompletionRequest" || route.schema == "ChatRequest") {
-    content["text/event-stream"] = {{"schema", {{"type", "string"}}}};
+    content["text/event-stream"] = Schema::object();  // chunks, then [DONE]
   }
   Schema out = {{"200", {{"description", "Done"}, {"content", std::move(content)}}}};
   const auto add = [&](const char* status, const char* description) {

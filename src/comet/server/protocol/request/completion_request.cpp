@@ -7,7 +7,7 @@ namespace {
 std::optional<ApiError> read_prompt_list(const Json& list, const RequestLimits& limits,
                                          std::vector<Prompt>& prompts) {
   if (list.empty()) return bad_field("prompt", "prompt is an empty list; expected a prompt");
-  if (integer_of(list.front())) {  // the ids of one prompt
+  if (list.front().is_number()) {  // the ids of one prompt
     std::vector<int32_t> ids;
     auto error = read_token_ids(list, limits, "prompt", ids);
     prompts.emplace_back(std::move(ids));

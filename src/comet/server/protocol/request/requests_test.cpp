@@ -25,9 +25,10 @@ std::string completion_error(const Json& body, CompletionRequest* out = nullptr)
   CompletionRequest request;
   const auto error = parse_completion(body, test_limits(), request);
   if (out != nullptr) *out = std::move(request);
-  if (error) EXPECT_EQ(error->status, 400);
-  if (error) EXPECT_LT(error->message.size(), 500);
-  return error ? error->param : "";
+  if (!error) return "";
+  EXPECT_EQ(error->status, 400);
+  EXPECT_LT(error->message.size(), 500);
+  return error->param;
 }
 
 std::string chat_error(const Json& body, ChatRequest* out = nullptr) {
