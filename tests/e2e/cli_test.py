@@ -97,6 +97,40 @@ class MainJob(Case):
         self.assertTrue(0.7 < coarse["top1_agreement"] < 1, coarse["top1_agreement"])
         self.assert_fails(comet("eval", DEMO, "--tasks", HELDOUT, "--base", self.folder / "none"), "none")
 
+    def perplexity(self, model):
+        tasks = result_of(comet("eval", model, "--tasks", HELDOUT, "--num-tokens", 2048, "--json", "-"))
+        return tasks["result"]["tasks"][HELDOUT]["token_perplexity"]
+
+    def test_w4a16_and_back_to_dense(self):
+        out, dense = self.folder / "w4a16", self.folder / "dense"
+        report = result_of(comet("quantize", DEMO, "-o", out, "--format", "w4a16", *CALIBRATION, "--json", "-"))
+        self.assertEqual((report["result"]["format"], report["result"]["kv"]), ("w4a16", "kv16"))
+        config = json.loads((out / "config.json").read_text())
+        self.assertEqual(config["quantization_config"]["quant_method"], "compressed-tensors")
+        info = result_of(comet("info", out, "--json", "-"))["result"]
+        self.assertEqual((info["format"], info["kv"]), ("w4a16", "kv16"))
+        before, after = self.perplexity(DEMO), self.perplexity(out)
+        self.assertLess(after / before, 1.25)
+        self.assertGreater(after / before, 1.0)
+        written = result_of(comet("generate", out, "-p", "The history of", "-n", 4, "--temperature", 0,
+                                  "--ignore-eos", "--json", "-"))
+        self.assertEqual(len(written["result"]["tokens"]), 4)
+        left = result_of(comet("export", out, "-o", dense, "--format", "dense", "--json", "-"))
+        self.assertEqual(left["command"], "export")
+        self.assertNotIn("quantization_config", json.loads((dense / "config.json").read_text()))
+        self.assertAlmostEqual(self.perplexity(dense) / after, 1.0, delta=0.005)
+        self.assert_fails(comet("export", out, "-o", dense, "--format", "dense"), "--force")
+        self.assert_fails(comet("export", out, "-o", self.folder / "ct", "--format", "compressed-tensors"),
+                          "already")
+        self.assert_fails(comet("export", dense, "-o", self.folder / "d", "--format", "dense"), "dense already")
+
+    def test_w4ax_goes_back_to_dense_too(self):
+        out, dense = self.folder / "w4a8", self.folder / "dense"
+        self.assertEqual(self.quantize(out, "--recipe", "w4a8", "--kv", "kv16").returncode, 0)
+        self.assert_fails(comet("export", out, "-o", dense, "--format", "compressed-tensors"), "--format dense")
+        self.assertEqual(comet("export", out, "-o", dense, "--format", "dense").returncode, 0)
+        self.assertAlmostEqual(self.perplexity(dense) / self.perplexity(out), 1.0, delta=0.03)
+
     def test_files_do_not_depend_on_threads_or_repetition(self):
         outs = [self.folder / name for name in ("one", "two", "again")]
         for out, threads in zip(outs, (1, 2, 2)):
@@ -208,6 +242,9 @@ class BadInput(Case):
             self.assert_fails(self.quantize(self.folder / "out", "--calib", text), "calib.txt")
         self.assert_fails(self.quantize(self.folder / "out", "--calib", self.folder), str(self.folder))
 
+                          ["quantize", DEMO, "-o", self.folder / "o", "--format", "w4a16", "--recipe", "fmpq"],
+                          ["quantize", DEMO, "-o", self.folder / "o", "--format", "w4a16", "--lm-head", "int8"],
+                          ["export", DEMO, "-o", self.folder / "o"],
     def test_existing_output_stays(self):
         out = self.folder / "out"
         out.mkdir()
