@@ -35,10 +35,8 @@ struct Options {
   std::vector<int64_t> kv_window;  // empty, or first and recent tokens
   std::optional<double> damp, int8_share;
   std::optional<int64_t> int8_blocks;
-  // Known, and not there yet: anything but these values is refused.
-
   std::string int8_rule = "fixed";
-  std::string smooth = "off";
+  std::string smooth = "off";  // known, and not there yet: anything else is refused
   bool resume = false;
 };
 
@@ -71,9 +69,6 @@ Status refuse_unsupported(const Options& options) {
   }
   if (const Status status = refuse_w4ax_flags(options); !status) return status;
 
-  if (options.int8_rule != "fixed") {
-    return not_yet("--int8-rule " + options.int8_rule, "use --int8-rule fixed");
-  }
   if (options.smooth != "off") {
     return not_yet("--smooth " + options.smooth, "w4ax has its equalizer instead (--equalize)");
   }
@@ -87,6 +82,11 @@ Result<quant::QuantizeOptions> quantize_options(const Options& options,
   if (!chosen) return chosen.error();
   if (options.weights) chosen->weights = *options.weights;
   if (options.damp) chosen->damp = *options.damp;
+  if (options.damp && chosen->weights != "gptq") {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--damp: belongs to --weights gptq; here weights are made by {}",
+                      chosen->weights);
+  }
   if (options.kv) chosen->kv = *options.kv;
   quant::fit_cache_options(*chosen, config);
   quant::fit_scale_type(*chosen, config);
@@ -103,6 +103,11 @@ Result<quant::QuantizeOptions> quantize_options(const Options& options,
   if (options.int8_blocks) {
     chosen->int8_share.reset();
     chosen->int8_blocks = *options.int8_blocks;
+  }
+  for (const auto rule : {quant::BlockRule::kError, quant::BlockRule::kKl}) {
+    if (options.int8_rule != quant::block_rule_name(rule)) continue;
+    chosen->int8_rule = rule;
+    if (!options.int8_share) chosen->int8_share.reset();  // a recipe's own leaves nothing to choose
   }
   for (const auto granularity : {formats::Granularity::kChannel, formats::Granularity::kGroup,
                                  formats::Granularity::kProgressive}) {
@@ -180,7 +185,8 @@ std::string describe(const quant::QuantizeOptions& o) {
   if (o.act_scale == formats::ActScale::kA16) {
     return fmt::format("{}, weights in groups of 128 by {}", o.recipe, o.weights);
   }
-  const std::string int8 = o.int8_share ? fmt::format("INT8 share {}", *o.int8_share)
+  const std::string int8 = o.int8_share ? fmt::format("INT8 share {} by {}", *o.int8_share,
+                                                      quant::block_rule_name(o.int8_rule))
                                         : fmt::format("{} INT8 blocks a site", o.int8_blocks);
   return fmt::format("{}, activations {} with {}, weights {} by {}", o.recipe,
                      formats::act_scale_name(o.act_scale), int8,
@@ -201,7 +207,7 @@ void print_report(const quant::QuantReport& report, const std::string& out) {
     fmt::print("lowest output SNR {:.1f} dB at {}\n", worst->output_snr_db, worst->name);
   }
   if (report.gate) {
-    fmt::print("held-back text, {} tokens: perplexity {:.3f} before, {:.3f} after; KL {:.4f}\n",
+    fmt::print("held-back text, {} tokens: perplexity {:.5g} before, {:.5g} after; KL {:.4g}\n",
                report.gate->num_tokens, report.gate->perplexity_before,
                report.gate->perplexity_after, report.gate->kl_mean);
   }
@@ -302,7 +308,9 @@ void add_method_options(CLI::App& command, Options& options) {
                                    "Share of multiply-accumulates with 8-bit activations, 0 to 1");
   command.add_option("--int8-blocks", options.int8_blocks, "8-bit blocks of 128 channels per site")
       ->excludes(share);
-  command.add_option("--int8-rule", options.int8_rule, "How 8-bit blocks are spread over sites")
+  command
+      .add_option("--int8-rule", options.int8_rule,
+                  "How the share is spread over sites: all alike, or by measured effect")
       ->check(CLI::IsMember({"fixed", "kl", "error"}));
   command.add_option("--equalize", options.equalize, "Fold activation outliers into weights")
       ->check(CLI::IsMember({"on", "off"}));

@@ -66,6 +66,7 @@ Json options_json(const QuantizeOptions& options) {
           {"damp", options.damp},
           {"int8_share", options.int8_share ? Json(*options.int8_share) : Json()},
           {"int8_blocks", options.int8_share ? Json() : Json(options.int8_blocks)},
+          {"int8_rule", block_rule_name(options.int8_rule)},
           {"equalize", options.equalize},
           {"sort_channels", options.sort_channels},
           {"search_activation_clip", options.search_activation_clip},

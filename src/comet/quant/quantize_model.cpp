@@ -6,6 +6,7 @@
 #include "comet/base/clock.h"
 #include "comet/base/log.h"
 #include "comet/io/file.h"
+#include "comet/quant/blocks/block_planner.h"
 #include "comet/quant/checkpoint_writer.h"
 #include "comet/quant/companion_files.h"
 #include "comet/quant/output_folder.h"
@@ -40,7 +41,7 @@ struct Run {
   const QuantizeRequest& request;
   const CalibrationSet& set;
   const io::ModelConfig& config;
-  const BlockPlan& plan;
+  BlockPlan plan;
   CheckpointWriter& writer;
   RunState& state;
   std::string partial;  // the folder of what is finished
@@ -96,7 +97,9 @@ Status save(Run& run) {
     activations.push_back(&run.gate->original_hidden);
     activations.push_back(&run.gate->quantized_hidden);
   }
-  const Json parts = {{"writer", *std::move(writer)}, {"linears", std::move(linears)}};
+  const Json parts = {{"writer", *std::move(writer)},
+                      {"linears", std::move(linears)},
+                      {"int8_blocks", block_plan_json(run.plan)}};
   return run.state.save(run.num_done, parts, activations);
 }
 
@@ -203,6 +206,20 @@ Result<std::optional<SavedRun>> find_state(const QuantizeRequest& request, const
   return saved;
 }
 
+/// The interrupted run's plan, or one made now.
+Result<BlockPlan> find_plan(Context& ctx, const io::Checkpoint& checkpoint,
+                            const QuantizeRequest& request, const CalibrationSet& set,
+                            const std::optional<SavedRun>& saved) {
+  if (saved) {
+    return block_plan_from_json(saved->parts.value("int8_blocks", Json()), checkpoint);
+  }
+  return plan_blocks(ctx, checkpoint, request.options, set, [&](int64_t layer_idx) -> Status {
+    log_debug("layer {}: planned", layer_idx);
+    if (!request.should_stop || !request.should_stop()) return {};
+    return make_error(ErrorCode::kIo, "interrupted while planning INT8 blocks, before any layer");
+  });
+}
+
 }  // namespace
 
 Result<QuantReport> quantize_model(Context& ctx, const io::Checkpoint& checkpoint,
@@ -210,12 +227,12 @@ Result<QuantReport> quantize_model(Context& ctx, const io::Checkpoint& checkpoin
   const Stopwatch stopwatch;
   const auto config = io::parse_model_config(checkpoint.config(), checkpoint.config_path());
   if (!config) return config.error();
-  const auto plan = fixed_block_plan(request.options, *config);
+  const auto fixed = fixed_block_plan(request.options, *config);
   const QuantizeForecast wanted =
       forecast(checkpoint, *config, request.options, set, request.gate.inputs.num_tokens());
   for (const Status& status :
        {check_source(checkpoint, *config), check_options(request.options, *config),
-        plan ? Status() : Status(plan.error()), check_calibration(set, *config),
+        fixed ? Status() : Status(fixed.error()), check_calibration(set, *config),
         check_resources(wanted, request.out_dir, request.resume)}) {
     if (!status) return status.error();
   }
@@ -239,7 +256,9 @@ Result<QuantReport> quantize_model(Context& ctx, const io::Checkpoint& checkpoin
     if (*saved) folder->keep();
     return writer.error();
   }
-  Run run{ctx, checkpoint, request, set, *config, *plan, *writer, state, folder->path()};
+  auto plan = find_plan(ctx, checkpoint, request, set, *saved);
+  if (!plan) return plan.error();
+  Run run{ctx, checkpoint, request, set, *config, *std::move(plan), *writer, state, folder->path()};
   Status status = prepare(run, *saved);
   if (status) status = quantize_layers(run);
   if (run.interrupted) {

@@ -64,6 +64,11 @@ Result<QuantizeOptions> options_of_recipe(std::string_view name, std::string_vie
                     name);
 }
 
+std::string_view block_rule_name(BlockRule rule) {
+  constexpr std::array<std::string_view, 3> kNames{"fixed", "error", "kl"};
+  return kNames[static_cast<size_t>(rule)];
+}
+
 void fit_cache_options(QuantizeOptions& options, const io::ModelConfig& config) {
   const auto format = kv::find_kv_format(options.kv);
   const bool narrow = format.ok() && (*format)->narrow;
@@ -104,6 +109,32 @@ Status check_float_activations(const QuantizeOptions& options, const io::ModelCo
   return {};
 }
 
+Status check_blocks(const QuantizeOptions& options) {
+  if (options.int8_share && !(*options.int8_share >= 0.0 && *options.int8_share <= 1.0)) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--int8-share {}: expected a share of the multiply-accumulates from 0 to 1",
+                      *options.int8_share);
+  }
+  if (!options.int8_share && options.int8_blocks < 0) {
+    return make_error(ErrorCode::kInvalidArgument, "--int8-blocks {}: expected 0 or more",
+                      options.int8_blocks);
+  }
+  if (options.int8_rule == BlockRule::kFixed) return {};
+  if (!options.int8_share) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--int8-rule {}: spreads a share of the multiply-accumulates; give it by "
+                      "--int8-share, and no --int8-blocks",
+                      block_rule_name(options.int8_rule));
+  }
+  if (!options.sort_channels) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--int8-rule {}: recipe '{}' leaves channels unsorted, so its blocks do not "
+                      "differ; use --int8-rule fixed",
+                      block_rule_name(options.int8_rule), options.recipe);
+  }
+  return {};
+}
+
 }  // namespace
 
 Status check_options(const QuantizeOptions& options, const io::ModelConfig& config) {
@@ -115,15 +146,7 @@ Status check_options(const QuantizeOptions& options, const io::ModelConfig& conf
     const Status status = check_float_activations(options, config);
     if (!status) return status;
   }
-  if (options.int8_share && !(*options.int8_share >= 0.0 && *options.int8_share <= 1.0)) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "--int8-share {}: expected a share of the multiply-accumulates from 0 to 1",
-                      *options.int8_share);
-  }
-  if (!options.int8_share && options.int8_blocks < 0) {
-    return make_error(ErrorCode::kInvalidArgument, "--int8-blocks {}: expected 0 or more",
-                      options.int8_blocks);
-  }
+  if (const Status status = check_blocks(options); !status) return status;
   if (!(options.damp > 0.0 && options.damp <= 1.0)) {
     return make_error(ErrorCode::kInvalidArgument, "--damp {}: expected more than 0, at most 1",
                       options.damp);

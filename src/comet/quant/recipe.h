@@ -15,6 +15,11 @@
 
 namespace comet::quant {
 
+/// Which sites get the INT8 blocks of int8_share: all alike, or those whose output error, or whose
+/// effect on the model's own predictions, they lower most per multiply-accumulate.
+enum class BlockRule { kFixed, kError, kKl };
+std::string_view block_rule_name(BlockRule rule);  // fixed, error, kl
+
 struct QuantizeOptions {
   std::string recipe;           // its name, for the report
   std::string format = "w4ax";  // of the linears
@@ -22,6 +27,7 @@ struct QuantizeOptions {
   /// Share of the multiply-accumulates in INT8 blocks; when absent, int8_blocks at every site.
   std::optional<double> int8_share;
   int64_t int8_blocks = 1;
+  BlockRule int8_rule = BlockRule::kFixed;  // the others need int8_share
   formats::Granularity granularity = formats::Granularity::kChannel;
   std::string weights = "gptq";    // weight_methods()
   DType scale_type = DType::kF16;  // of group scales

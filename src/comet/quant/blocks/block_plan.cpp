@@ -56,4 +56,32 @@ BlockPlan block_plan_of_losses(std::span<const SiteLosses> losses, const io::Mod
   return plan;
 }
 
+Json block_plan_json(const BlockPlan& plan) {
+  Json rows = Json::array();
+  for (const SiteBlocks& layer : plan.layers) rows.push_back(layer);
+  return rows;
+}
+
+Result<BlockPlan> block_plan_from_json(const Json& json, const io::Checkpoint& checkpoint) {
+  const auto config = io::parse_model_config(checkpoint.config(), checkpoint.config_path());
+  if (!config) return config.error();
+  const Error bad = make_error(ErrorCode::kCorrupt,
+                               "the state of the interrupted run has no plan of INT8 blocks for "
+                               "these {} layers; leave --resume out to begin anew",
+                               config->num_layers);
+  if (!json.is_array() || static_cast<int64_t>(json.size()) != config->num_layers) return bad;
+  const std::array<SiteShape, kNumSites> shapes = layer_shapes(*config);
+  BlockPlan plan;
+  for (const Json& row : json) {
+    if (!row.is_array() || row.size() != kNumSites) return bad;
+    SiteBlocks& blocks = plan.layers.emplace_back();
+    for (size_t i = 0; i < kNumSites; ++i) {
+      if (!row[i].is_number_integer()) return bad;
+      blocks[i] = row[i].get<int64_t>();
+      if (blocks[i] < 0 || blocks[i] > shapes[i].num_blocks()) return bad;
+    }
+  }
+  return plan;
+}
+
 }  // namespace comet::quant

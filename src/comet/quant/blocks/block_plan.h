@@ -8,7 +8,9 @@
 #include <span>
 #include <vector>
 
+#include "comet/base/json.h"
 #include "comet/base/result.h"
+#include "comet/io/checkpoint.h"
 #include "comet/quant/blocks/block_knapsack.h"
 #include "comet/quant/fmpq/permutation.h"
 #include "comet/quant/layer/layer_weights.h"
@@ -33,5 +35,9 @@ Result<BlockPlan> fixed_block_plan(const QuantizeOptions& options, const io::Mod
 using SiteLosses = std::array<std::vector<double>, kNumSites>;
 BlockPlan block_plan_of_losses(std::span<const SiteLosses> losses, const io::ModelConfig& config,
                                double share);
+
+/// One row of four numbers per layer. Reading checks them against the model.
+Json block_plan_json(const BlockPlan& plan);
+Result<BlockPlan> block_plan_from_json(const Json& json, const io::Checkpoint& checkpoint);
 
 }  // namespace comet::quant
