@@ -210,6 +210,11 @@ void add_http_flags(CLI::App& command, server::http::HttpOptions& http) {
                   "Unread bytes of a stream before it is cancelled")
       ->check(CLI::Range(int64_t{1024}, int64_t{1} << 30))
       ->capture_default_str();
+  command
+      .add_option("--max-buffered-bytes", http.max_buffered_bytes,
+                  "Bodies of all connections together; beyond: 503")
+      ->check(CLI::Range(int64_t{1} << 20, int64_t{1} << 40))
+      ->capture_default_str();
   command.add_option("--max-connections", http.max_connections, "Beyond: 503")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
@@ -231,6 +236,11 @@ void add_request_flags(CLI::App& command, Options& options) {
       ->capture_default_str();
   command.add_option("--max-logit-bias", limits.max_logit_bias, "Entries")
       ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  command
+      .add_option("--max-answer-logprobs", options.service.max_answer_logprobs,
+                  "Log-probabilities of an answer that is no stream")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 30))
       ->capture_default_str();
   command.add_option("--api-key", options.api_keys, "Key that requests must carry (repeatable)")
       ->allow_extra_args(false);

@@ -117,6 +117,26 @@ class Headers(serving.Case):
         self.assertEqual((status, answer["error"]["code"]), (415, "unsupported_media_type"))
 
 
+class Bodies(serving.Case):
+    FLAGS = ("--max-buffered-bytes", 16 << 20, "--read-time", "3")
+
+    def test_bodies_of_all_connections_are_bounded(self):
+        clients = [self.server.socket() for _ in range(8)]
+        half = post_bytes("/v1/completions", b"x" * (6 << 20))[: 5 << 20]
+        answers = []
+        for client in clients:
+            try:
+                client.sendall(half)
+            except OSError:
+                pass  # refused before it took all
+        self.assertEqual(self.server.get("/livez")[0] in (200, 503), True)
+        for client in clients:
+            answers.append(status_of(read_to_end(client)))
+            client.close()
+        self.assertGreaterEqual(answers.count(503), 4)
+        self.assertLessEqual(set(answers), {503, 408, 0})
+
+
 class Clients(serving.Case):
     """Clients that go, half go, or do not read."""
 
@@ -308,6 +328,11 @@ class Json(serving.Case):
                              ("chat_template", "{{ x }}"), ("top_logprobs", 5)):
             self.assert_refused({"messages": [{"role": "user", "content": "a"}], field: value},
                                 path="/v1/chat/completions", param=field)
+
+    def test_log_probabilities_are_bounded(self):
+        fields = {"n": 128, "max_tokens": 900, "logprobs": 20}
+        self.assert_refused({"prompt": "x", **fields}, "log-probabilities", param="logprobs")
+        self.assertEqual(self.server.complete("x", n=16, max_tokens=20, logprobs=20)[0], 200)
 
     def test_unknown_model(self):
         status, answer = self.server.complete(model="gpt-17\r\nX")

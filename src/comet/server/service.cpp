@@ -54,7 +54,8 @@ Service::~Service() = default;
 void Service::set_model(ServedModel model, engine::EngineLoop& loop) {
   model_ = std::move(model);
   loop_ = &loop;
-  options_.limits.vocab_size = loop.vocab_size();
+  ready_limits_ = options_.limits;
+  ready_limits_.vocab_size = loop.vocab_size();
   ready_ = true;
 }
 

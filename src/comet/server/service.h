@@ -45,7 +45,9 @@ struct ServiceOptions {
   double stall_s = 30;  // without a step while work waits: /health says 503
   bool access_log = true;
   bool vllm_metrics = false;  // every metric under "vllm:" too
-  int64_t max_queued = 512;   // what the engine loop was made with
+  // Log-probabilities of one answer: they are built as one text on the I/O thread.
+  int64_t max_answer_logprobs = int64_t{1} << 18;
+  int64_t max_queued = 512;  // what the engine loop was made with
 };
 
 class Service {
@@ -72,7 +74,9 @@ class Service {
   [[nodiscard]] const ServedModel* model() const { return ready_ ? &model_ : nullptr; }
   [[nodiscard]] engine::EngineLoop& loop() const { return *loop_; }
   [[nodiscard]] const ServiceOptions& options() const { return options_; }
-  [[nodiscard]] const RequestLimits& limits() const { return options_.limits; }
+  [[nodiscard]] const RequestLimits& limits() const {
+    return ready_ ? ready_limits_ : options_.limits;
+  }
   [[nodiscard]] Metrics& metrics() { return metrics_; }
   [[nodiscard]] int64_t num_connections() const {
     return num_connections_ ? num_connections_() : 0;
@@ -80,6 +84,7 @@ class Service {
 
  private:
   ServiceOptions options_;
+  RequestLimits ready_limits_;  // with the vocabulary of the model; written before ready_ is set
   Metrics metrics_;
   ServedModel model_;
   engine::EngineLoop* loop_ = nullptr;

@@ -16,6 +16,7 @@ bool read_body(const std::shared_ptr<Call>& call,
   const RequestLimits& limits = call->service().limits();
   Json body;
   auto error = parse_json_body(call->request().body, limits.json, body);
+  call->exchange().release_body();
   if (!error) error = parse(body, limits, request);
   if (error) call->respond_error(*error);
   return !error;

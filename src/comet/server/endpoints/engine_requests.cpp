@@ -26,6 +26,22 @@ engine::SamplingParams sampling_params(const ServedModel& model, const Generatio
   return sampling;
 }
 
+/// A whole answer's log-probabilities are held and written at once: their number is bounded.
+std::optional<ApiError> check_num_logprobs(const Service& service, const GenerationPlan& plan,
+                                           const std::vector<engine::Request>& requests) {
+  if (!plan.params.num_logprobs || plan.params.stream) return std::nullopt;
+  int64_t num_tokens = 0;
+  for (const engine::Request& request : requests) {
+    num_tokens += request.max_tokens;
+    if (plan.echo) num_tokens += static_cast<int64_t>(request.prompt.size());
+  }
+  const int64_t total = num_tokens * (1 + *plan.params.num_logprobs);
+  if (total <= service.options().max_answer_logprobs) return std::nullopt;
+  return bad_field("logprobs", fmt::format("the answer may hold {} log-probabilities; at most {}: "
+                                           "ask for fewer tokens or choices, or stream",
+                                           total, service.options().max_answer_logprobs));
+}
+
 uint64_t random_seed() {
   std::random_device device;
   return (uint64_t{device()} << 32) | device();
@@ -89,7 +105,7 @@ std::optional<ApiError> make_engine_requests(const Service& service, const Gener
       requests.push_back(request);
     }
   }
-  return std::nullopt;
+  return check_num_logprobs(service, plan, requests);
 }
 
 std::optional<ApiError> encode_messages(const ServedModel& model,

@@ -42,6 +42,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
   bool on_event(size_t choice_idx, engine::TokenEvent&& event);  // the engine's thread
   // The I/O thread:
+  void drain_or_abort();
   void drain();
   void take(const Arrival& arrival, std::string& out);
   void say(Choice& choice, ChoicePiece piece, std::string& out);
@@ -104,7 +105,7 @@ void Generation::start() {
   ids_ = *std::move(ids);
   call_->exchange().post([self = shared_from_this()] {
     self->call_->exchange().on_gone([self] { self->on_gone(); });
-    self->drain();
+    self->drain_or_abort();
   });
 }
 
@@ -116,13 +117,24 @@ bool Generation::on_event(size_t choice_idx, engine::TokenEvent&& event) {
     post = !drain_posted_;
     drain_posted_ = true;
   }
-  if (post) call_->exchange().post([self = shared_from_this()] { self->drain(); });
+  if (post) call_->exchange().post([self = shared_from_this()] { self->drain_or_abort(); });
   return !gone_;
 }
 
 void Generation::on_gone() {
   gone_ = true;
   for (const int64_t id : ids_) call_->service().loop().cancel(id);
+}
+
+// Out of memory, mostly: this request fails alone.
+void Generation::drain_or_abort() {
+  try {
+    drain();
+  } catch (const std::exception& error) {
+    log_warning("internal error in request {}: {}", call_->request_id(), error.what());
+    on_gone();
+    call_->exchange().abort();
+  }
 }
 
 void Generation::drain() {

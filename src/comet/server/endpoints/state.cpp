@@ -55,7 +55,8 @@ void openapi(const std::shared_ptr<Call>& call) {
     list.push_back({route.method, route.path, route.schema, route.summary, route.is_public});
   }
   const ServiceOptions& options = call->service().options();
-  call->respond_json(openapi_json(list, options.limits, options.version, !options.keys.empty()));
+  call->respond_json(
+      openapi_json(list, call->service().limits(), options.version, !options.keys.empty()));
 }
 
 }  // namespace comet::server::endpoints

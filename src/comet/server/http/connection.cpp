@@ -24,10 +24,20 @@ class ConnectionExchange final : public Exchange,
  public:
   ConnectionExchange(std::shared_ptr<Connection> connection, HttpRequest request)
       : executor_(connection->socket_.get_executor()),
+        buffered_bytes_(connection->host_.buffered_bytes),
         connection_(std::move(connection)),
-        request_(std::move(request)) {}
+        request_(std::move(request)) {
+    buffered_bytes_ += static_cast<int64_t>(request_.body.size());
+  }
+  ~ConnectionExchange() override { release_body(); }
+  ConnectionExchange(const ConnectionExchange&) = delete;
+  ConnectionExchange& operator=(const ConnectionExchange&) = delete;
 
   [[nodiscard]] const HttpRequest& request() const override { return request_; }
+  void release_body() override {
+    buffered_bytes_ -= static_cast<int64_t>(request_.body.size());
+    std::string().swap(request_.body);
+  }
   void respond(HttpResponse response) override {
     run([this, response = std::move(response)](Connection& c) mutable {
       c.respond(request_, std::move(response));
@@ -70,8 +80,9 @@ class ConnectionExchange final : public Exchange,
   }
 
   asio::any_io_executor executor_;
+  std::atomic<int64_t>& buffered_bytes_;
   std::shared_ptr<Connection> connection_;  // touched on the I/O thread only
-  const HttpRequest request_;
+  HttpRequest request_;                     // the I/O thread reads all but the body
 };
 
 Connection::Connection(Socket socket, const ConnectionHost& host)
@@ -178,6 +189,10 @@ void Connection::feed() {
     if (reader_.state() == State::kFailed) {
       return answer_error(reader_.error_status(), reader_.error_message());
     }
+    count_body(reader_.body_bytes());
+    if (host_.buffered_bytes > static_cast<int64_t>(host_.options.max_buffered_bytes)) {
+      return answer_error(503, "too many large requests at once; try again later");
+    }
     if (reader_.take_expects_continue()) send("HTTP/1.1 100 Continue\r\n\r\n");
     if (reader_.state() != State::kDone) {
       if (reader_.state() == State::kBody && waiting_for_ == State::kHeader) {
@@ -190,7 +205,13 @@ void Connection::feed() {
   }
 }
 
+void Connection::count_body(size_t num_bytes) {
+  host_.buffered_bytes += static_cast<int64_t>(num_bytes) - counted_bytes_;
+  counted_bytes_ = static_cast<int64_t>(num_bytes);
+}
+
 void Connection::begin_exchange() {
+  count_body(0);  // the exchange counts it
   HttpRequest request = reader_.take_request();
   request.peer = peer_;
   keep_alive_ = request.keep_alive && !input_ended_;
@@ -200,6 +221,7 @@ void Connection::begin_exchange() {
 }
 
 void Connection::answer_error(int status, const std::string& message) {
+  count_body(0);
   ApiError error;
   error.status = status;
   error.message = message;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <boost/asio/ip/tcp.hpp>
 #include <chrono>
 #include <functional>
@@ -22,7 +23,8 @@ class ConnectionExchange;
 struct ConnectionHost {
   const HttpOptions& options;
   const Handler& handler;
-  const bool& draining;  // no further request after the present one
+  const bool& draining;                  // no further request after the present one
+  std::atomic<int64_t>& buffered_bytes;  // of all bodies
   std::function<void(class Connection*)> closed;
 };
 
@@ -32,6 +34,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   using Clock = std::chrono::steady_clock;
 
   Connection(Socket socket, const ConnectionHost& host);
+  ~Connection() { count_body(0); }
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
 
   void start();
   /// Answers 503 and closes: there are too many connections.
@@ -64,13 +69,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void linger();
   void gone();
   void set_deadline(double seconds);
+  void count_body(size_t num_bytes);
 
   Socket socket_;
   const ConnectionHost& host_;
   RequestReader reader_;
   std::string peer_;
   std::array<char, 16384> chunk_{};
-  std::string input_;  // read, not yet used
+  std::string input_;          // read, not yet used
+  int64_t counted_bytes_ = 0;  // of the body that is being read, in host_.buffered_bytes
   bool reading_ = false;
   bool input_ended_ = false;
   bool lingering_ = false;  // answered, unsendable: only waits for the client to close

@@ -17,6 +17,9 @@ class Exchange {
   virtual ~Exchange() = default;
 
   [[nodiscard]] virtual const HttpRequest& request() const = 0;
+  /// The body has been read and is let go: it may be large, and answers may take long. Once, by the
+  /// one who answers.
+  virtual void release_body() = 0;
 
   virtual void respond(HttpResponse response) = 0;
   /// A stream of server-sent events with status 200.

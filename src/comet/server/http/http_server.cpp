@@ -35,14 +35,15 @@ struct HttpServer::State {
   HttpOptions options;
   Handler handler;
   bool draining = false;  // I/O thread
+  std::atomic<int64_t> buffered_bytes{0};
   uint16_t port = 0;
+  // Connections and exchanges refer to what stands above; the last of them go with `io`.
+  ConnectionHost host{options, handler, draining, buffered_bytes, {}};
   asio::io_context io{1};
   tcp::acceptor acceptor{io};
   asio::steady_timer tick_timer{io};
   asio::steady_timer accept_timer{io};
   std::chrono::steady_clock::time_point stop_at = std::chrono::steady_clock::time_point::max();
-  // Last but one: connections refer to what stands above.
-  ConnectionHost host{options, handler, draining, {}};
   std::unordered_map<Connection*, std::shared_ptr<Connection>> connections;
   std::atomic<int64_t> num_connections{0};
 };
@@ -136,7 +137,16 @@ HttpServer::~HttpServer() = default;
 
 uint16_t HttpServer::port() const { return state_->port; }
 
-void HttpServer::run() { state_->io.run(); }
+void HttpServer::run() {
+  for (;;) {
+    try {
+      state_->io.run();
+      return;
+    } catch (const std::exception& error) {  // one connection's; the others go on
+      log_warning("internal error on the I/O thread: {}", error.what());
+    }
+  }
+}
 
 void HttpServer::stop_accepting() {
   asio::post(state_->io, [state = state_.get()] {

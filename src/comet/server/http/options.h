@@ -13,6 +13,7 @@ struct HttpOptions {
   size_t max_header_bytes = size_t{16} << 10;
   int64_t max_header_fields = 100;
   size_t max_body_bytes = size_t{8} << 20;
+  size_t max_buffered_bytes = size_t{256} << 20;     // bodies of all connections together
   double read_time_s = 10;                           // for the header, and again for the body
   double idle_time_s = 60;                           // between the requests of a connection
   double write_time_s = 30;                          // without the client taking a byte

@@ -125,6 +125,8 @@ void RequestReader::check_header() {
   }
 }
 
+size_t RequestReader::body_bytes() const { return parser_->beast.get().body().size(); }
+
 bool RequestReader::take_expects_continue() { return std::exchange(expects_continue_, false); }
 
 HttpRequest RequestReader::take_request() {

@@ -30,6 +30,8 @@ class RequestReader {
   /// with more behind it; behind a done request it is the next one's.
   size_t feed(std::string_view bytes);
   [[nodiscard]] State state() const { return state_; }
+  /// Of the body so far.
+  [[nodiscard]] size_t body_bytes() const;
   /// The client waits for "100 Continue" before it sends the body; true once.
   bool take_expects_continue();
 
