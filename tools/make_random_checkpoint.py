@@ -23,7 +23,7 @@ def shapes(args):
     """Name → (shape, mean, standard deviation), in the order of the file."""
     head_dim = args.hidden // args.heads
     q, kv = args.heads * head_dim, args.kv_heads * head_dim
-    tensors = {"model.embed_tokens.weight": ([args.vocab, args.hidden], 0.0, 0.5)}
+    tensors = {"model.embed_tokens.weight": ([args.vocab, args.hidden], 0.0, 0.02)}
     for i in range(args.layers):
         layer = f"model.layers.{i}."
         for norm in ("input_layernorm", "post_attention_layernorm"):

@@ -162,20 +162,83 @@ class MainJob(Case):
 
 
 class KilledQuantize(Case):
-    def test_leaves_no_output_and_the_next_run_works(self):
+    """A run that is broken off keeps every finished layer; --resume ends in the same bytes."""
+
+    COMMAND = ["quantize", str(DEMO), "--format", "w4ax", "--calib-samples", "8", "--calib-length", "256", "--quiet"]
+
+    def start(self, out, *arguments):
+        return subprocess.Popen([BINARY, *self.COMMAND, "-o", str(out), *arguments], stderr=subprocess.PIPE, text=True)
+
+    def wait_for_a_layer(self, process, partial):
+        """Until one more layer is finished than at the start, or the process has ended."""
+        def layer():
+            try:
+                return json.loads((partial / "resume.json").read_text())["num_layers"]
+            except FileNotFoundError:
+                return 0
+        before, deadline = layer(), time.monotonic() + 300
+        while process.poll() is None and layer() <= before:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.01)
+
+    def assert_same_files(self, folder, other):
+        names = sorted(path.name for path in folder.iterdir())
+        self.assertEqual(names, sorted(path.name for path in other.iterdir()))
+        _, different, errors = filecmp.cmpfiles(folder, other, names, shallow=False)
+        self.assertEqual((different, errors), ([], []))
+
+    def test_resumes_to_the_same_bytes_after_kill_and_interrupt(self):
+        whole, out = self.folder / "whole", self.folder / "out"
+        partial = self.folder / "out.partial"
+        process = self.start(whole)
+        _, errors = process.communicate()
+        self.assertEqual(process.returncode, 0, errors)
+        process = self.start(out)
+        self.wait_for_a_layer(process, partial)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        self.assertFalse(out.exists())
+        self.assertTrue((partial / "resume.json").exists())
+
+        process = self.start(out, "--resume", "--damp", "0.02")
+        _, errors = process.communicate()
+        self.assertEqual(process.returncode, 2)
+        self.assertIn("options/damp was 0.01, is 0.02", errors)
+
+        process = self.start(out, "--resume")
+        self.wait_for_a_layer(process, partial)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+        self.assertEqual(process.returncode, 1, errors)
+        self.assertRegex(errors, r"interrupted after \d of 7 layers, .*out.partial.*--resume")
+        self.assertFalse(out.exists())
+
+        process = self.start(out, "--resume")
+        _, errors = process.communicate()
+        self.assertEqual(process.returncode, 0, errors)
+        self.assert_same_files(whole, out)
+        self.assertFalse(partial.exists())
+
+    def test_without_resume_the_next_run_begins_anew(self):
         out = self.folder / "out"
-        command = [BINARY, "quantize", str(DEMO), "-o", str(out), "--format", "w4ax", "--calib-samples", "8",
-                   "--calib-length", "256", "--quiet"]
-        for delay in (0.05, 0.3, 0.7, 1.2):
-            process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-            time.sleep(delay)
-            process.send_signal(signal.SIGKILL)
-            if process.wait() == 0:
-                break
-            self.assertFalse(out.exists())
-        self.assertEqual(self.quantize(out, "--force").returncode, 0)
+        process = self.start(out)
+        self.wait_for_a_layer(process, self.folder / "out.partial")
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        self.assertEqual(self.quantize(out).returncode, 0)
         self.assertTrue((out / "config.json").exists())
         self.assertFalse((self.folder / "out.partial").exists())
+
+    def test_the_gate_is_printed_and_reported(self):
+        out = self.folder / "out"
+        process = self.quantize(out, "--recipe", "naive", "--kv", "kv4")
+        self.assertEqual(process.returncode, 0, process.stderr)
+        self.assertRegex(process.stdout, r"perplexity [\d.]+ before, [\d.]+ after; KL [\d.]+")
+        self.assertRegex(process.stderr, r"quality gate: .*worst linears: model\.layers")
+        report = json.loads((out / "quant_report.json").read_text())
+        self.assertGreater(report["perplexity"]["after"], 1.1 * report["perplexity"]["before"])
+        self.assertGreater(report["kl_mean"], 0.1)
+        self.assertNotIn("seconds", report)
 
 
 class BadInput(Case):
@@ -183,6 +246,9 @@ class BadInput(Case):
         for arguments in ([], ["quantise"], ["eval"], ["eval", DEMO, "--tasks", "gsm9k"], ["generate", DEMO],
                           ["generate", DEMO, "-p", "x", "--temperature", "-1"], ["info"],
                           ["quantize", DEMO, "-o", self.folder / "o", "--format", "w4ax", "--int8-share", "1.5"],
+                          ["quantize", DEMO, "-o", self.folder / "o", "--format", "w4a16", "--recipe", "fmpq"],
+                          ["quantize", DEMO, "-o", self.folder / "o", "--format", "w4a16", "--lm-head", "int8"],
+                          ["export", DEMO, "-o", self.folder / "o"],
                           ["info", DEMO, "--device", "tpu"], ["bench", "throughput", "--synthetic", "llama9"]):
             process = comet(*arguments)
             self.assertEqual(process.returncode, 2, (arguments, process.stderr))
@@ -242,9 +308,6 @@ class BadInput(Case):
             self.assert_fails(self.quantize(self.folder / "out", "--calib", text), "calib.txt")
         self.assert_fails(self.quantize(self.folder / "out", "--calib", self.folder), str(self.folder))
 
-                          ["quantize", DEMO, "-o", self.folder / "o", "--format", "w4a16", "--recipe", "fmpq"],
-                          ["quantize", DEMO, "-o", self.folder / "o", "--format", "w4a16", "--lm-head", "int8"],
-                          ["export", DEMO, "-o", self.folder / "o"],
     def test_existing_output_stays(self):
         out = self.folder / "out"
         out.mkdir()

@@ -20,17 +20,25 @@ double log_probability(std::span<const float> logits, int32_t token) {
   return logits[token] - log_sum_exp(logits);
 }
 
+// KL = E_p[a − b] − (log Z_a − log Z_b): one exponential a value and model.
 double kl_divergence(std::span<const float> base_logits, std::span<const float> candidate_logits) {
   COMET_CHECK(base_logits.size() == candidate_logits.size(), "{} and {} logits", base_logits.size(),
               candidate_logits.size());
-  const double base_norm = log_sum_exp(base_logits);
-  const double candidate_norm = log_sum_exp(candidate_logits);
-  double sum = 0.0;
+  const double base_max = *std::max_element(base_logits.begin(), base_logits.end());
+  const double candidate_max = *std::max_element(candidate_logits.begin(), candidate_logits.end());
+  double base_sum = 0.0;
+  double candidate_sum = 0.0;
+  double weighted = 0.0;
   for (size_t i = 0; i < base_logits.size(); ++i) {
-    const double log_p = base_logits[i] - base_norm;
-    sum += std::exp(log_p) * (log_p - (candidate_logits[i] - candidate_norm));
+    const double a = base_logits[i] - base_max;
+    const double b = candidate_logits[i] - candidate_max;
+    const double p = std::exp(a);
+    base_sum += p;
+    candidate_sum += std::exp(b);
+    weighted += p * (a - b);
   }
-  return std::max(sum, 0.0);  // rounding alone can take it below
+  const double kl = weighted / base_sum - (std::log(base_sum) - std::log(candidate_sum));
+  return kl < 0.0 ? 0.0 : kl;  // rounding alone can take it below; NaN stays
 }
 
 }  // namespace comet::nn

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "comet/nn/token_scores.h"
 #include "comet/study/similarity.h"
 
 namespace comet::study {
@@ -64,8 +65,8 @@ class WindowScorer {
       std::vector<int8_t> agree(log_probs.size());
       const auto visit = [&](int64_t i, std::span<const float> expected,
                              std::span<const float> given) {
-        log_probs[i] = log_softmax_at(given, tokens[i + 1]);
-        kl[i] = kl_divergence(expected, given);
+        log_probs[i] = nn::log_probability(given, tokens[i + 1]);
+        kl[i] = nn::kl_divergence(expected, given);
         agree[i] = likeliest_token(expected) == likeliest_token(given) ? 1 : 0;
       };
       Scorer::for_each_row_pair(*base_, *scorer_, tokens.first(log_probs.size()), 0, visit);

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "comet/models/load.h"
+#include "comet/nn/token_scores.h"
 #include "comet/study/similarity.h"
 
 namespace comet::study {
@@ -143,7 +144,7 @@ TEST_F(DemoModel, DivergenceFromABaseIsWhatTheRowsSay) {
   Scorer::create(runtime_->context(), *coarse, 300)
       .value()
       ->for_each_row(std::span(tokens).first(300), 0, [&](int64_t i, std::span<const float> row) {
-        kl[i] = kl_divergence(expected[i], row);
+        kl[i] = nn::kl_divergence(expected[i], row);
         agree[i] = likeliest_token(expected[i]) == likeliest_token(row) ? 1 : 0;
       });
   ASSERT_EQ(other.num_tokens, 300);

@@ -1,8 +1,9 @@
 #include "comet/study/scorer.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
+
+#include "comet/nn/token_scores.h"
 
 namespace comet::study {
 namespace {
@@ -25,13 +26,6 @@ std::span<const float> row_of(const View<float, 2>& logits, int64_t i) {
 
 }  // namespace
 
-double log_softmax_at(std::span<const float> logits, int32_t target) {
-  const float max = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(logit - max);
-  return static_cast<double>(logits[target]) - max - std::log(sum);
-}
-
 Result<std::unique_ptr<Scorer>> Scorer::create(Context& ctx, const models::LlamaModel& model,
                                                int64_t max_length) {
   const int64_t num_pages = (max_length + kv::kPageTokens - 1) / kv::kPageTokens;
@@ -53,7 +47,7 @@ std::vector<double> Scorer::log_probs(std::span<const int32_t> tokens) {
   COMET_CHECK(!tokens.empty(), "no tokens");
   std::vector<double> scores(tokens.size() - 1);
   for_each_row(tokens.first(scores.size()), 0, [&](int64_t i, std::span<const float> logits) {
-    scores[i] = log_softmax_at(logits, tokens[i + 1]);
+    scores[i] = nn::log_probability(logits, tokens[i + 1]);
   });
   return scores;
 }

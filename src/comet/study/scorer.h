@@ -47,7 +47,4 @@ class Scorer {
   std::vector<int32_t> block_table_;
 };
 
-/// log softmax(logits)[target], natural logarithm.
-double log_softmax_at(std::span<const float> logits, int32_t target);
-
 }  // namespace comet::study

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "comet/engine/engine.h"
+#include "comet/nn/token_scores.h"
 
 namespace comet::study {
 namespace {
@@ -45,7 +46,7 @@ PromptScore score_continuation(Scorer& base, Scorer& candidate, const std::vecto
   Scorer::for_each_row_pair(
       base, candidate, tokens, first_row,
       [&](int64_t i, std::span<const float> expected, std::span<const float> given) {
-        kl[i - first_row] = kl_divergence(expected, given);
+        kl[i - first_row] = nn::kl_divergence(expected, given);
         agree[i - first_row] = likeliest_token(expected) == likeliest_token(given) ? 1 : 0;
       });
   PromptScore score;
@@ -76,25 +77,6 @@ double ratio_stderr(const std::vector<PromptScore>& scores, const std::vector<in
 
 int64_t likeliest_token(std::span<const float> logits) {
   return std::max_element(logits.begin(), logits.end()) - logits.begin();
-}
-
-// KL = E_p[a − b] − (log Z_a − log Z_b): one exponential a value and model.
-double kl_divergence(std::span<const float> base_logits, std::span<const float> candidate_logits) {
-  const double base_max = *std::max_element(base_logits.begin(), base_logits.end());
-  const double candidate_max = *std::max_element(candidate_logits.begin(), candidate_logits.end());
-  double base_sum = 0;
-  double candidate_sum = 0;
-  double weighted = 0;
-  for (size_t i = 0; i < base_logits.size(); ++i) {
-    const double a = base_logits[i] - base_max;
-    const double b = candidate_logits[i] - candidate_max;
-    const double p = std::exp(a);
-    base_sum += p;
-    candidate_sum += std::exp(b);
-    weighted += p * (a - b);
-  }
-  const double kl = weighted / base_sum - (std::log(base_sum) - std::log(candidate_sum));
-  return kl < 0 ? 0 : kl;  // rounding alone can take it below; NaN stays
 }
 
 Result<Similarity> compare_models(Context& ctx, const models::LlamaModel& base,

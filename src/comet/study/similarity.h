@@ -34,8 +34,6 @@ Result<Similarity> compare_models(Context& ctx, const models::LlamaModel& base,
                                   const SimilarityOptions& options,
                                   const std::function<void()>& on_prompt);
 
-/// KL(p‖q) in nats of the softmax distributions of two rows of logits, in double.
-double kl_divergence(std::span<const float> base_logits, std::span<const float> candidate_logits);
 /// The first of the largest.
 int64_t likeliest_token(std::span<const float> logits);
 

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "comet/models/load.h"
+#include "comet/nn/token_scores.h"
 
 namespace comet::study {
 namespace {
@@ -23,8 +24,8 @@ TEST(KlDivergence, EqualsTheDefinition) {
   double expected = 0;
   const double norm = 100.0 + std::log1p(std::exp(0.5 - 100.0) + std::exp(0.25 - 100.0));
   for (int i = 0; i < 3; ++i) expected += p[i] * (std::log(p[i]) - (other[i] - norm));
-  EXPECT_NEAR(kl_divergence(base, other), expected, 1e-5 * expected);
-  EXPECT_EQ(kl_divergence(base, base), 0.0);
+  EXPECT_NEAR(nn::kl_divergence(base, other), expected, 1e-5 * expected);
+  EXPECT_EQ(nn::kl_divergence(base, base), 0.0);
 }
 
 TEST(CompareModels, AModelIsLikeItselfAndACoarserCacheIsLessSo) {

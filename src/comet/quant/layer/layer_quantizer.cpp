@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "comet/base/clock.h"
+#include "comet/base/log.h"
 #include "comet/quant/fmpq/activation_clip.h"
 #include "comet/quant/fmpq/activation_rows.h"
 #include "comet/quant/fmpq/permutation.h"
@@ -37,6 +39,20 @@ void lay_out(LayerStage& s, const SiteBlocks& int8_blocks) {
   permute_channels(s.stats[down].kept_rows, order);
   s.inputs.permute(down, order);
 }
+
+/// Seconds of one stage after another, for the log.
+class StageTimes {
+ public:
+  void end(std::string_view stage) {
+    text_ += fmt::format("{}{} {:.2f} s", text_.empty() ? "" : ", ", stage, stopwatch_.seconds());
+    stopwatch_.restart();
+  }
+  [[nodiscard]] const std::string& text() const { return text_; }
+
+ private:
+  Stopwatch stopwatch_;
+  std::string text_;
+};
 
 using Hessians = std::array<SymmetricMatrix, kNumSites>;
 
@@ -176,21 +192,30 @@ Result<QuantizedLayer> quantize_layer(LayerStage s, const SiteBlocks& int8_block
   const auto method = find_weight_method(s.options.weights);
   if (!method) return method.error();
   s.keep_inputs = (*method)->needs_hessian && SiteInputs::fit(s.config, s.set.num_tokens());
+  StageTimes times;
   if (const Status status = fold_and_measure(s); !status) return status.error();
+  times.end("statistics");
   lay_out(s, int8_blocks);
   if (s.options.search_activation_clip) search_clips(s);
+  times.end("clips");
   Hessians hessians;
   if ((*method)->needs_hessian && !s.keep_inputs) {
     auto accumulated = accumulate_hessians(s);
     if (!accumulated) return accumulated.error();
     hessians = *std::move(accumulated);
+    times.end("Hessians");
   }
   QuantizedLayer out;
   for (size_t i = 0; i < kNumSites; ++i) {
-    if (s.keep_inputs) hessians[i] = hessian_of_inputs(s, i);
+    if (s.keep_inputs) {
+      hessians[i] = hessian_of_inputs(s, i);
+      times.end("Hessian");
+    }
     if (const Status status = quantize_site(s, i, hessians[i], out); !status) return status.error();
     hessians[i] = {};
+    times.end(s.layer.specs[i].name);
   }
+  log_debug("layer {}: {}", s.layer.layer_idx, times.text());
   out.norms = std::move(s.layer.norms);
   return out;
 }
