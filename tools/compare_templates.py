@@ -38,9 +38,9 @@ LISTS = ["[]", "[1, 2, 3]", "['a', 'b']", "l", "words", "(1, 'x')", "()", "[true
 DICTS = ["{}", "{'a': 1}", "{'b': [1], 'a': {'c': 'd'}}", "d", "nested", "{1: 2, none: 3, true: 4}", "dict(a=1, b='x')"]
 NAMES = list(VARIABLES) + ["missing", "loop"]
 STRING_FILTERS = ["upper", "lower", "title", "capitalize", "trim", "trim('a ')", "length", "replace('l', 'L')", "replace('', '-')", "replace('a', 'b', 1)",
-                  "string", "safe", "list", "first", "last", "reverse", "int", "int(5)", "float", "float(1.5)", "tojson", "default('x')", "default('x', true)",
+                  "string", "list", "first", "last", "reverse", "int", "int(5)", "float", "float(1.5)", "tojson", "default('x')", "default('x', true)",
                   "d('y')", "indent", "indent(2, true)", "indent('>> ')", "indent(1, blank=true)", "center(12)", "truncate(5)", "truncate(5, true)",
-                  "truncate(4, false, '..', 0)", "e", "join('-')", "sort | join", "unique | join", "batch(2) | list", "int(base=16)", "wordcount",
+                  "truncate(4, false, '..', 0)", "join('-')", "sort | join", "unique | join", "batch(2) | list", "int(base=16)", "wordcount",
                   "tojson(ensure_ascii=true)", "format(1)", "count", "min", "max"]
 LIST_FILTERS = ["length", "first", "last", "join", "join(', ')", "list", "sort", "sort(reverse=true)", "sort(case_sensitive=true)", "unique | list",
                 "reverse | list", "tojson", "tojson(indent=2)", "tojson(separators=(',', ':'))", "map('string') | list", "map('upper') | list", "map('default', 1) | list",
@@ -57,7 +57,7 @@ NUMBER_FILTERS = ["abs", "round", "round(1)", "round(2, 'floor')", "round(0, 'ce
 STRING_METHODS = ["strip()", "strip('H a')", "lstrip()", "rstrip('\\n')", "split()", "split(',')", "split(',', 1)", "split('l')[-1]", "rsplit(' ', 1)", "splitlines()", "startswith('H')",
                   "endswith(('d', 'a'))", "upper()", "lower()", "title()", "capitalize()", "swapcase()", "replace('l', '')", "replace('l', 'LL', 1)", "find('l')", "find('l', 4)", "rfind('l')",
                   "count('l')", "count('')", "join(['x', 'y'])", "isdigit()", "isalpha()", "isupper()", "islower()", "isspace()", "isalnum()", "format(1)", "zfill(8)", "ljust(9, '*')", "rjust(15)",
-                  "center(14)", "partition(' ')", "rpartition('l')", "removeprefix('He')", "removesuffix('d')", "index('l')", "splitlines(true)", "startswith('l', 2)", "casefold()"]
+                  "center(14)", "partition(' ')", "rpartition('l')", "removeprefix('He')", "removesuffix('d')", "index('l')", "splitlines(true)", "startswith('l', 2)"]
 DICT_METHODS = ["items()", "keys()", "values()", "get('a')", "get('q')", "get('q', 'dflt')", "keys() | list", "items() | list", "get('x', {}).get('y')", "values() | list", "copy()"]
 LIST_METHODS = ["count(1)", "index(1)", "append(1)", "pop()", "copy()"]
 TESTS = ["defined", "undefined", "none", "string", "number", "integer", "float", "mapping", "iterable", "sequence", "boolean", "true", "false", "odd", "even", "divisibleby(2)", "divisibleby 3",
@@ -103,7 +103,9 @@ class Generator:
         if depth <= 0 or r < 0.4:
             return self.pick(NUMBERS, ["n", "z", "f", "neg", "yes", "no"])
         if r < 0.75:
-            return f"({self.number(depth - 1)} {self.rng.choice(['+', '-', '*', '/', '//', '%', '**'])} {self.number(depth - 1)})"
+            op = self.rng.choice(["+", "-", "*", "/", "//", "%", "**"])
+            left = self.number(depth - 1)
+            return f"({left.lstrip('-') if op == '**' else left} {op} {self.number(depth - 1)})"
         if r < 0.85:
             return f"({self.number(depth - 1)} | {self.rng.choice(NUMBER_FILTERS)})"
         if r < 0.92:
@@ -182,11 +184,11 @@ class Generator:
             return tag(f"if {self.any(1)}") + body + middle + tag("endif")
         if r < 0.6:
             condition = self.rng.choice(["", "", f" if {self.truth(1)}", " if i", " if loop.index"])
-            target, source = self.rng.choice([("i", self.sequence(1)), ("i", self.text(1)), ("i", self.mapping(1)), ("i, j", self.mapping(1) + ".items()"), ("i", "people"), ("(i, j)", "[(1, 2), [3, 4]]")])
+            target, source = self.rng.choice([("i", self.sequence(1)), ("i", self.text(1)), ("i", self.mapping(1)), ("i, j", f"({self.mapping(1)}).items()"), ("i", "people"), ("(i, j)", "[(1, 2), [3, 4]]")])
             end = self.rng.choice(["", tag("else") + gap()])
             return tag(f"for {target} in {source}{condition}") + body + "".join(self.loop_part() for _ in range(self.rng.randint(0, 3))) + end + tag("endfor")
         if r < 0.68:
-            target = self.rng.choice(["x", "x", "ns.v", "x, ns.w", "s"])
+            target = self.rng.choice(["x", "x", "ns.v", "x, ns.w"])
             value = self.any(2) if "," not in target else f"{self.any(1)}, {self.any(1)}"
             return tag(f"set {target} = {value}") + self.rng.choice(["", "{{ x }}", "{{ ns.v }}", "{{ s }}"])
         if r < 0.73:
@@ -231,13 +233,14 @@ def expected(env, template):
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-# What cannot be equal, and is documented in src/comet/text/README.md: addresses in Python's texts of
-# functions and generators, integers beyond 64 bits, complex numbers, lone surrogates.
-INCOMPARABLE = re.compile(r"0x[0-9a-f]{6,}|<built-in|<bound method|<function|<Namespace|<LoopContext|<class |[0-9]j")
+# What is not equal and is documented in src/comet/text/template/README.md: addresses in Python's texts
+# of functions and generators, integers beyond 64 bits, complex numbers; and constant expressions that
+# jinja2 folds by other rules than it runs (a slice of a number is undefined there).
+INCOMPARABLE = re.compile(r"0x[0-9a-f]{6,}|<built-in|<bound method|<function|<Namespace|<LoopContext|<class |[0-9]j", re.IGNORECASE)
 
 
 def is_beyond(text, error):
-    return error is not None and "64 bits" in error or text is not None and any(abs(int(d)) > MAX_INTEGER for d in re.findall(r"-?\d{19,}", text))
+    return error is not None and re.search("64 bits|has no slices|never the key|no real number", error) or text is not None and any(len(d) > 19 or int(d) > MAX_INTEGER for d in re.findall(r"\d{19,}", text))
 
 
 def compile_probe(build, folder):

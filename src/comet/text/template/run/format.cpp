@@ -398,8 +398,8 @@ Value format_percent(Interpreter& run, const std::string& format, const Value& v
     run.budget().charge_bytes(text.size());
     out += text;
   }
-  const bool may_be_left = is_named || values.is_dict() || values.is_undefined() ||
-                           (values.is_sequence() && !has_many);
+  const bool may_be_left =
+      is_named || values.is_dict() || values.is_undefined() || (values.is_sequence() && !has_many);
   if (next < num_values && !may_be_left) run.fail("the format does not use all values");
   return run.text(std::move(out));
 }

@@ -96,7 +96,7 @@ Value has_case(Interpreter& run, const Value& input, const CallArguments& argume
 template <Callable (*kFind)(std::string_view)>
 Value exists(Interpreter& run, const Value& input, const CallArguments& arguments) {
   const Bound bound(run, "the test", arguments, {});
-  if (!is_hashable(input)) run.fail("a {} is no name", type_name(input));
+  if (!is_hashable(input) && !input.is(Kind::kTuple)) run.fail("a {} is no name", type_name(input));
   return Value::boolean(input.is_string() && kFind(input.as_text()) != nullptr);
 }
 

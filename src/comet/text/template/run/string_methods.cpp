@@ -226,7 +226,6 @@ Value has_case(Interpreter& run, const Value& self, const CallArguments& argumen
 
 constexpr Method kMethods[] = {
     {"capitalize", mapped<capitalize>},
-    {"casefold", mapped<lower>},
     {"center", padded_method<'^'>},
     {"count", count_text},
     {"endswith", starts_or_ends<true>},

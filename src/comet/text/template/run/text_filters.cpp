@@ -277,7 +277,9 @@ Value round_number(Interpreter& run, const Value& input, const CallArguments& ar
   if (method != "ceil" && method != "floor") run.fail("round: the method is common, ceil or floor");
   const double unit = std::pow(10.0, static_cast<double>(precision));
   const double scaled = input.as_double() * unit;
-  return Value::real((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / unit);
+  if (!std::isfinite(scaled)) run.fail("round: the number is too large");
+  return Value::real(((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) + 0.0) /
+                     unit);  // no −0, as integers
 }
 
 Value to_json(Interpreter& run, const Value& input, const CallArguments& arguments) {
