@@ -149,10 +149,12 @@ Result<SiteLosses> measure_layer(Walk& walk, int64_t layer_idx, KlMeter* meter) 
   for (size_t i = 0; i < kNumSites; ++i) {
     const std::vector<SiteCandidate> candidates = site_candidates(*stage, i);
     std::vector<double> values = errors_of(candidates);
-    for (size_t j = 0; meter != nullptr && j < candidates.size(); ++j) {
-      const auto kl = meter->measure(walk, stage->layer, i, candidates[j].layout);
+    if (meter != nullptr && values[0] > 0.0) {
+      // KL is quadratic in a small error, so one run of the model gives the whole curve.
+      const auto kl = meter->measure(walk, stage->layer, i, candidates[0].layout);
       if (!kl) return kl.error();
-      values[j] = *kl;
+      const double kl_per_error = *kl / values[0];
+      for (double& value : values) value *= kl_per_error;
     }
     losses[i] = interpolated(counts_of(candidates), values);
   }

@@ -1,7 +1,9 @@
 // Plans the INT8 blocks of a model before it is quantized (docs/formats.md §2.2). `error` and `kl`
 // walk the float model, one layer in memory beside the mapped checkpoint, and measure every site
-// with quantized inputs while all other sites stay floats. Callers: quantize_model. The same model,
-// text, options and kernel path give the same plan for any number of threads.
+// with quantized inputs while all other sites stay floats. `error`: the relative output error for
+// each number of blocks. `kl`: the same curve, scaled so that without any INT8 block it is the KL
+// of the model's predictions; one run of the whole model a site. Callers: quantize_model. The same
+// model, text, options and kernel path give the same plan for any number of threads.
 #pragma once
 
 #include <functional>
