@@ -11,8 +11,8 @@ struct TemplateLimits {
   size_t max_template_bytes = size_t{1} << 20;
   int max_nesting = 200;                        // of the template's text
   int max_depth = 500;                          // of calls and expressions while it runs
-  int64_t max_steps = 4'000'000;                // about 50 ns each
-  size_t max_memory_bytes = size_t{512} << 20;  // of all values made, freed ones too
+  int64_t max_steps = 4'000'000;                // well below a second
+  size_t max_memory_bytes = size_t{256} << 20;  // of all values made, freed ones too
   size_t max_output_bytes = size_t{64} << 20;
 };
 

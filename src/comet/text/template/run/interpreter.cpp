@@ -37,7 +37,8 @@ std::string Interpreter::run(const DictData& variables) {
 }
 
 Value Interpreter::text(std::string value) {
-  budget_.charge_bytes(value.size() + sizeof(Value));
+  budget_.charge_bytes(value.size() + 2 * sizeof(Value));
+  budget_.charge_steps(1);
   return Value::text(std::move(value));
 }
 

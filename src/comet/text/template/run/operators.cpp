@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "comet/text/template/value/characters.h"
 #include "comet/text/template/value/compare.h"
 #include "comet/text/template/value/text.h"
 
@@ -207,7 +208,7 @@ bool contains(Interpreter& run, const Value& container, const Value& value) {
   if (container.is_string()) {
     if (!value.is_string()) run.fail("only text is in a text, not a {}", type_name(value));
     run.budget().charge_scan(container.as_text().size() + value.as_text().size());
-    return container.as_text().find(value.as_text()) != std::string::npos;
+    return find_bytes(container.as_text(), value.as_text()) != std::string_view::npos;
   }
   if (container.is_dict()) {
     if (!is_hashable(value)) run.fail("a {} is never the key of a dict", type_name(value));

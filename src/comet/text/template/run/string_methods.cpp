@@ -10,6 +10,11 @@
 namespace comet::text::jinja {
 namespace {
 
+/// A search from the right looks at every byte of `wanted` everywhere in the worst case.
+void charge_backward(Interpreter& run, std::string_view text, std::string_view wanted) {
+  run.budget().charge_steps((text.size() / 64 + 1) * (wanted.size() / 64 + 1));
+}
+
 template <std::string (*kFunction)(std::string_view)>
 Value mapped(Interpreter& run, const Value& self, const CallArguments& arguments) {
   const Bound bound(run, "the method", arguments, {});
@@ -22,7 +27,7 @@ Value stripped(Interpreter& run, const Value& self, const CallArguments& argumen
   const Bound bound(run, "strip", arguments, {"chars"});
   const bool has_chars = bound.find(0) != nullptr && !bound.at(0).is(Kind::kNone);
   const std::string_view chars = has_chars ? std::string_view(bound.text(0)) : std::string_view();
-  run.budget().charge_scan(self.as_text().size() * (chars.size() / 16 + 1));
+  run.budget().charge_steps(self.as_text().size() / 8 * (chars.size() / 16 + 1));
   return run.text(std::string(strip(self.as_text(), has_chars ? &chars : nullptr, kSide)));
 }
 
@@ -42,6 +47,7 @@ Value split(Interpreter& run, const Value& self, const CallArguments& arguments)
     return list_of(run, split_words(self.as_text(), max_splits, kSide));
   }
   if (bound.text(0).empty()) run.fail("split(): the separator is empty");
+  if (kSide == Side::kRight) charge_backward(run, self.as_text(), bound.text(0));
   run.budget().charge_bytes(self.as_text().size() / bound.text(0).size() *
                             sizeof(std::string_view));
   return list_of(run, split_at(self.as_text(), bound.text(0), max_splits, kSide));
@@ -103,7 +109,8 @@ Value find_text(Interpreter& run, const Value& self, const CallArguments& argume
   const std::string_view part = within(run, self, bound, 1, start);
   const std::string& wanted = bound.text(0);
   size_t at = std::string_view::npos;
-  if (start >= 0) at = kFromRight ? part.rfind(wanted) : part.find(wanted);
+  if (kFromRight) charge_backward(run, part, wanted);
+  if (start >= 0) at = kFromRight ? part.rfind(wanted) : find_bytes(part, wanted);
   if (at != std::string_view::npos) {
     return Value::integer(start + static_cast<int64_t>(num_characters(part.substr(0, at))));
   }
@@ -119,8 +126,9 @@ Value count_text(Interpreter& run, const Value& self, const CallArguments& argum
   if (start < 0) return Value::integer(0);
   if (wanted.empty()) return Value::integer(static_cast<int64_t>(num_characters(part)) + 1);
   int64_t count = 0;
-  for (size_t at = part.find(wanted); at != std::string_view::npos;
-       at = part.find(wanted, at + wanted.size())) {
+  for (size_t at = find_bytes(part, wanted); at != std::string_view::npos;
+       at = find_bytes(part, wanted, at + wanted.size())) {
+    run.budget().charge_steps(1);
     ++count;
   }
   return Value::integer(count);
@@ -163,7 +171,8 @@ Value partition(Interpreter& run, const Value& self, const CallArguments& argume
   const std::string& separator = bound.text(0);
   if (separator.empty()) run.fail("partition(): the separator is empty");
   run.budget().charge_scan(text.size());
-  const size_t at = kFromRight ? text.rfind(separator) : text.find(separator);
+  if (kFromRight) charge_backward(run, text, separator);
+  const size_t at = kFromRight ? text.rfind(separator) : find_bytes(text, separator);
   if (at == std::string::npos) {
     return kFromRight ? run.tuple({Value::text({}), Value::text({}), self})
                       : run.tuple({self, Value::text({}), Value::text({})});
@@ -279,13 +288,14 @@ std::string replaced(Interpreter& run, std::string_view text, std::string_view o
   std::string out;
   size_t begin = 0;
   for (int64_t count = 0; max_count < 0 || count < max_count; ++count) {
-    size_t at = text.find(old_part, begin);
+    size_t at = find_bytes(text, old_part, begin);
     if (old_part.empty()) {  // before each character and at the end
       if (begin > text.size()) break;
       at = begin;
     }
     if (at == std::string_view::npos) break;
     run.budget().charge_bytes(replacement.size() + 1);
+    run.budget().charge_steps(1);
     out += text.substr(begin, at - begin);
     out += replacement;
     begin = at + old_part.size();

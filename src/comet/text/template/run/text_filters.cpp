@@ -50,7 +50,7 @@ std::string title_of_words(std::string_view text) {
 Value trim(Interpreter& run, const Value& input, const CallArguments& arguments) {
   const Bound bound(run, "trim", arguments, {"chars"});
   const std::string text = run.text_of(input);
-  run.budget().charge_scan(text.size());
+  run.budget().charge_steps(text.size() / 8);
   const bool has_chars = bound.find(0) != nullptr && !bound.at(0).is(Kind::kNone);
   const std::string_view chars = has_chars ? std::string_view(bound.text(0)) : std::string_view();
   return run.text(std::string(strip(text, has_chars ? &chars : nullptr, Side::kBoth)));
@@ -72,6 +72,7 @@ Value escape(Interpreter& run, const Value& input, const CallArguments& argument
   if (input.is_markup() && !kForced) return input;
   const std::string text = run.text_of(input);
   run.budget().charge_bytes(text.size());
+  run.budget().charge_steps(text.size() / 8);
   return Value::markup(html_escaped(text));
 }
 
@@ -127,6 +128,7 @@ Value truncate(Interpreter& run, const Value& input, const CallArguments& argume
 Value word_count(Interpreter& run, const Value& input, const CallArguments& arguments) {
   const Bound bound(run, "wordcount", arguments, {});
   const std::string text = run.text_of(input);
+  run.budget().charge_steps(text.size() / 8);
   int64_t count = 0;
   bool inside = false;
   for (size_t at = 0; at < text.size();) {

@@ -1,6 +1,7 @@
 #include "comet/text/template/value/characters.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "comet/text/template/value/case_tables.h"
 #include "comet/text/unicode/utf8.h"
@@ -244,7 +245,7 @@ std::vector<std::string_view> split_at(std::string_view text, std::string_view s
   std::vector<std::string_view> parts;
   const bool right = side == Side::kRight;
   while (max_splits < 0 || static_cast<int64_t>(parts.size()) < max_splits) {
-    const size_t at = right ? text.rfind(separator) : text.find(separator);
+    const size_t at = right ? text.rfind(separator) : find_bytes(text, separator);
     if (at == std::string_view::npos) break;
     const size_t behind = at + separator.size();
     parts.push_back(right ? text.substr(behind) : text.substr(0, at));
@@ -253,6 +254,14 @@ std::vector<std::string_view> split_at(std::string_view text, std::string_view s
   parts.push_back(text);
   if (right) std::reverse(parts.begin(), parts.end());
   return parts;
+}
+
+size_t find_bytes(std::string_view text, std::string_view wanted, size_t from) {
+  if (from > text.size()) return std::string_view::npos;
+  if (wanted.empty()) return from;
+  const void* found = memmem(text.data() + from, text.size() - from, wanted.data(), wanted.size());
+  if (found == nullptr) return std::string_view::npos;
+  return static_cast<size_t>(static_cast<const char*>(found) - text.data());
 }
 
 void append_utf8(std::string& out, uint32_t c) {

@@ -40,6 +40,10 @@ std::vector<std::string_view> split_words(std::string_view text, int64_t max_spl
 std::vector<std::string_view> split_at(std::string_view text, std::string_view separator,
                                        int64_t max_splits, Side side);
 
+/// Where `wanted` first starts at or behind byte `from`; npos where it does not. Linear, unlike
+/// std::string::find.
+[[nodiscard]] size_t find_bytes(std::string_view text, std::string_view wanted, size_t from = 0);
+
 void append_utf8(std::string& out, uint32_t code_point);
 
 }  // namespace comet::text::jinja

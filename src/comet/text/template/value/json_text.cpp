@@ -124,6 +124,7 @@ class JsonWriter {
   }
 
   void string(std::string_view text) {
+    budget_.charge_steps(text.size() / 16);
     out_ += '"';
     for (size_t at = 0; at < text.size();) {
       const CodePoint c = code_point_at(text, at);

@@ -73,6 +73,7 @@ void append_repr(Budget& budget, std::string& out, const Value& value) {
       out += "Undefined";
       break;
     case Kind::kString:
+      budget.charge_steps(value.as_text().size() / 8);
       out += value.is_markup() ? fmt::format("Markup({})", quoted(value.as_text()))
                                : quoted(value.as_text());
       break;
