@@ -75,6 +75,22 @@ Status refuse_unsupported(const Options& options) {
   return {};
 }
 
+/// Flags that ask something of a BF16 cache that only a narrow one can give.
+Status refuse_cache_flags(const Options& options, const std::string& kv) {
+  if (kv != "kv16") return {};
+  const std::array flags{std::pair{"--kv-rotate on", options.kv_rotate == "on"},
+                         std::pair{"--kv-rotate-values on", options.kv_rotate_values == "on"},
+                         std::pair{"--kv-smooth on", options.kv_smooth == "on"},
+                         std::pair{"--kv-window", !options.kv_window.empty()}};
+  for (const auto& [flag, given] : flags) {
+    if (!given) continue;
+    return make_error(ErrorCode::kInvalidArgument,
+                      "{}: the cache is kv16, whose rows are BF16 already; choose --kv kv4 or kv8",
+                      flag);
+  }
+  return {};
+}
+
 Result<quant::QuantizeOptions> quantize_options(const Options& options,
                                                 const io::ModelConfig& config) {
   const std::string& recipe = options.format == "w4ax" ? options.recipe : options.format;
@@ -88,6 +104,9 @@ Result<quant::QuantizeOptions> quantize_options(const Options& options,
                       chosen->weights);
   }
   if (options.kv) chosen->kv = *options.kv;
+  if (const Status status = refuse_cache_flags(options, chosen->kv); !status) {
+    return status.error();
+  }
   quant::fit_cache_options(*chosen, config);
   quant::fit_scale_type(*chosen, config);
   if (options.kv_rotate) chosen->kv_options.rotate = *options.kv_rotate == "on";

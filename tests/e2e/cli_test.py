@@ -246,6 +246,7 @@ class BadInput(Case):
         for arguments in ([], ["quantise"], ["eval"], ["eval", DEMO, "--tasks", "gsm9k"], ["generate", DEMO],
                           ["generate", DEMO, "-p", "x", "--temperature", "-1"], ["info"],
                           ["quantize", DEMO, "-o", self.folder / "o", "--format", "w4ax", "--int8-share", "1.5"],
+                          ["quantize", DEMO, "-o", self.folder / "o", "--int8-share", "0.5", "--int8-blocks", "1"],
                           ["quantize", DEMO, "-o", self.folder / "o", "--format", "w4a16", "--recipe", "fmpq"],
                           ["quantize", DEMO, "-o", self.folder / "o", "--format", "w4a16", "--lm-head", "int8"],
                           ["export", DEMO, "-o", self.folder / "o"],
@@ -253,6 +254,35 @@ class BadInput(Case):
             process = comet(*arguments)
             self.assertEqual(process.returncode, 2, (arguments, process.stderr))
             self.assertTrue(process.stderr)
+
+    def test_flags_that_make_no_sense_together(self):
+        cases = [(["--int8-share", "nan"], "--int8-share"), (["--int8-share", "-0.1"], "--int8-share"),
+                 (["--int8-rule", "kl"], "--int8-share"),
+                 (["--recipe", "fmpq", "--int8-rule", "error", "--int8-blocks", "1"], "--int8-share"),
+                 (["--recipe", "naive", "--int8-rule", "error", "--int8-share", "0.3"], "unsorted"),
+                 (["--recipe", "fmpq", "--int8-blocks", "4"], "has only 3 blocks"),
+                 (["--weights", "clip", "--damp", "0.1"], "--damp"), (["--damp", "0"], "--damp"),
+                 (["--kv", "kv16", "--kv-window", "4,32"], "--kv-window"),
+                 (["--kv", "kv16", "--kv-rotate", "on"], "--kv-rotate"),
+                 (["--kv-window", "4,2000"], "window")]
+        for arguments, part in cases:
+            self.assert_fails(self.quantize(self.folder / "out", *arguments), part, code=2)
+            self.assertEqual(list(self.folder.iterdir()), [], arguments)
+
+    def test_int8_rules_reach_the_report(self):
+        reports = [result_of(self.quantize(self.folder / rule, "--recipe", "fmpq", "--int8-share", "0.3", "--int8-rule",
+                                           rule, "--json", "-"))["result"] for rule in ("fixed", "error", "kl")]
+        for report, rule in zip(reports, ("fixed", "error", "kl")):
+            self.assertEqual(report["int8_rule"], rule)
+            self.assertAlmostEqual(report["int4_activation_share"], 0.7, delta=0.05)
+        # The rule spreads blocks over layers; fixed gives every layer the same.
+        self.assertEqual(len({tuple(counts) for counts in self.blocks_of_layers(reports[0])}), 1)
+        self.assertGreater(len({tuple(counts) for counts in self.blocks_of_layers(reports[2])}), 1)
+
+    @staticmethod
+    def blocks_of_layers(report):
+        counts = [layer["int8_blocks"] for layer in report["layers"]]
+        return [counts[i:i + 4] for i in range(0, len(counts), 4)]
 
     def test_missing_and_broken_folders(self):
         self.assert_fails(comet("info", self.folder / "none"), "none")
