@@ -197,6 +197,16 @@ class Clients(serving.Case):
             client.shutdown(socket.SHUT_WR)
             self.assertEqual(status_of(read_to_end(client)), 200)
 
+    def test_half_close_while_the_answer_is_written(self):
+        with self.server.socket() as client:
+            client.sendall(post_bytes("/tokenize", {"prompt": "a b " * 300000}))
+            time.sleep(1)  # the answer fills the sockets' buffers
+            client.shutdown(socket.SHUT_WR)
+            answer = read_to_end(client)  # whole, then closed: long before the idle time
+        length = int(answer.split(b"Content-Length: ")[1].split(b"\r\n")[0])
+        self.assertEqual(len(answer.split(b"\r\n\r\n", 1)[1]), length)
+        self.assertGreater(length, 1 << 21)
+
     def test_vanishes_while_queued(self):
         before = self.server.metrics()
         clients = [self.server.socket() for _ in range(8)]  # twice what runs at once

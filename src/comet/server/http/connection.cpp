@@ -172,10 +172,10 @@ void Connection::on_read(const boost::system::error_code& error, size_t num_byte
 
 void Connection::on_end_of_input() {
   input_ended_ = true;
-  // With a callback somebody generates for nobody; without, an answer is on its way.
-  const bool answer_comes = exchange_ != nullptr || writing_;
-  if (lingering_ || on_gone_ || !answer_comes) return gone();
   keep_alive_ = false;
+  // With a callback somebody generates for nobody; without, an answer is on its way or written.
+  if (on_gone_) return gone();
+  if (exchange_ == nullptr) linger();
 }
 
 void Connection::feed() {
