@@ -106,7 +106,7 @@ inline void store_s8(int8_t* p, F32 a) {
 /// Lane i gets lane i ^ kStride.
 template <int kStride>
 inline F32 swap_lanes(F32 a) {
-  return {__builtin_shuffle(a.v, I32Lanes{0 ^ kStride, 1 ^ kStride, 2 ^ kStride, 3 ^ kStride})};
+  return {F32Lanes{a.v[0 ^ kStride], a.v[1 ^ kStride], a.v[2 ^ kStride], a.v[3 ^ kStride]}};
 }
 /// Lanes i with i & kStride change sign.
 template <int kStride>
