@@ -36,8 +36,9 @@ struct LinearSample {
   std::vector<formats::QuantizedWeight> quantized;  // one, or none (dense)
   std::vector<double> dequantized;                  // [n, stored channels]
   int64_t stored_k = 0;
-  bool exact = true;     // kernels must give the reference's bits
-  double budget = 1e-5;  // relative error of the output against FP32 inputs
+  bool exact = true;         // kernels must give the reference's bits
+  bool float_input = false;  // inputs are not quantized
+  double budget = 1e-5;      // relative error of the output against FP32 inputs
 };
 
 std::vector<LinearSample> linear_samples();

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <numeric>
 
 #include "comet/formats/w4ax/w4ax.h"
@@ -43,9 +44,19 @@ LinearSpec spec_of(const QuantizedWeight& weight) {
   return spec;
 }
 
+/// Computed here from the definition of E4M3.
+double code_value(const QuantizedWeight& w, int8_t code) {
+  if (w.code_type == formats::CodeType::kInt) return code;
+  const int exponent = code >> 3 & 15;
+  const int mantissa = code & 7;
+  const double size =
+      exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8 + mantissa, exponent - 10);
+  return code < 0 ? -size : size;
+}
+
 double weight_value(const QuantizedWeight& w, int64_t row, int64_t i) {
   const int64_t rows = w.num_rows();
-  const double code = w.codes[static_cast<size_t>(row * w.site.k_padded + i)];
+  const double code = code_value(w, w.codes[static_cast<size_t>(row * w.site.k_padded + i)]);
   const auto group = static_cast<size_t>(i / kBlock * rows + row);
   switch (w.granularity) {
     case Granularity::kGroup:
@@ -120,37 +131,75 @@ LinearSample dense_sample(const std::vector<int64_t>& part_rows, int64_t k, bool
   sample.weight = *(*formats::find_weight_format("dense"))->bind(spec, nullptr, tensors);
   sample.stored_k = k;
   sample.exact = false;
+  sample.float_input = true;
   return sample;
 }
 
-LinearSample w8a8_sample(const std::vector<int64_t>& part_rows, int64_t k, bool has_bias) {
+/// `name`: "lm_head", or a linear of a layer with scales of `scale_type`.
+QuantizedWeight random_w8a8(const std::string& name, const std::vector<int64_t>& part_rows,
+                            int64_t k, formats::CodeType type, DType scale_type, bool has_bias) {
   Rng rng(static_cast<uint64_t>(k), 77);
   QuantizedWeight weight;
-  weight.name = part_rows.size() == 1 ? "lm_head" : "layer.qk_proj";
+  weight.name = name;
+  weight.code_type = type;
+  weight.channel_scale_type = scale_type;
   weight.part_rows = part_rows;
   for (size_t i = 0; i < part_rows.size(); ++i) {
-    weight.parts.push_back(part_rows.size() == 1 ? "lm_head" : fmt::format("part{}", i));
+    weight.parts.push_back(name == "lm_head" ? name : fmt::format("part{}", i));
   }
   weight.site.k = k;
   weight.site.k_padded = k;
+  weight.site.scale = ActScale::kToken;
   for (int64_t i = 0; i < weight.num_rows() * k; ++i) {
-    weight.codes.push_back(static_cast<int8_t>(static_cast<int>(rng.next_below(256)) - 128));
+    const auto code = static_cast<int8_t>(static_cast<int>(rng.next_below(256)) - 128);
+    const bool nan = type == formats::CodeType::kE4M3 && (code & 0x7F) == 0x7F;
+    weight.codes.push_back(nan ? int8_t{-128} : code);
   }
   for (int64_t i = 0; i < weight.num_rows(); ++i) {
-    weight.channel_scale.push_back(rng.next_uniform() * 0.01F);
+    const float scale = rng.next_uniform() * 0.01F;
+    weight.channel_scale.push_back(scale_type == DType::kBF16  ? to_float(to_bfloat16(scale))
+                                   : scale_type == DType::kF16 ? to_float(to_float16(scale))
+                                                               : scale);
     if (has_bias) weight.bias.push_back(rng.next_normal());
   }
+  return weight;
+}
+
+LinearSample w8a8_sample(const QuantizedWeight& weight) {
+  const bool fp8 = weight.code_type == formats::CodeType::kE4M3;
   LinearSample sample;
   TensorMap tensors;
-  const formats::WeightFormat& format = **formats::find_weight_format("w8a8-int");
+  const formats::WeightFormat& format =
+      **formats::find_weight_format(fp8 ? "w8a8-fp8" : "w8a8-int");
   tensors.add(*format.pack(weight));
-  sample.label = fmt::format("w8a8-int n=[{}] k={}", fmt::join(part_rows, ","), k);
+  sample.label = fmt::format(
+      "{} {} n=[{}] k={}{}", format.name, dtype_name(weight.channel_scale_type),
+      fmt::join(weight.part_rows, ","), weight.site.k, weight.bias.empty() ? "" : " bias");
   sample.weight = *format.bind(spec_of(weight), nullptr, tensors);
   sample.dequantized = weight_values(weight);
-  sample.stored_k = k;
-  sample.budget = 0.02;
+  sample.stored_k = weight.site.k;
+  sample.exact = !fp8;
+  sample.budget = fp8 ? 0.06 : 0.02;
   sample.quantized.push_back(weight);
   return sample;
+}
+
+void add_w8a8_samples(std::vector<LinearSample>& samples) {
+  using formats::CodeType;
+  const std::string linear = "layer.qk_proj";
+  samples.push_back(
+      w8a8_sample(random_w8a8("lm_head", {37}, 200, CodeType::kInt, DType::kF32, false)));
+  for (const CodeType type : {CodeType::kInt, CodeType::kE4M3}) {
+    const auto add = [&](const std::vector<int64_t>& rows, int64_t k, DType scale, bool bias) {
+      samples.push_back(w8a8_sample(random_w8a8(linear, rows, k, type, scale, bias)));
+    };
+    add({1}, 1, DType::kF32, false);
+    add({17}, 33, DType::kF32, false);
+    add({5, 64}, 384, DType::kBF16, true);
+    // More than one strip of rows, and of channels.
+    add({70}, 1100, DType::kF16, false);
+    add({34, 3}, 2500, DType::kBF16, false);
+  }
 }
 
 LinearSample w4a16_sample(const std::vector<int64_t>& part_rows, int64_t k, DType scale_type,
@@ -166,6 +215,7 @@ LinearSample w4a16_sample(const std::vector<int64_t>& part_rows, int64_t k, DTyp
   sample.dequantized = weight_values(weight);
   sample.stored_k = k;
   sample.exact = false;
+  sample.float_input = true;
   sample.quantized.push_back(weight);
   return sample;
 }
@@ -257,9 +307,7 @@ std::vector<LinearSample> linear_samples() {
   samples.push_back(dense_sample<Float16>({5, 37}, 129, true));
   samples.push_back(dense_sample<float>({1}, 7, false));
   samples.push_back(dense_sample<float>({33}, 320, false));
-  samples.push_back(w8a8_sample({1}, 1, false));
-  samples.push_back(w8a8_sample({37}, 200, false));
-  samples.push_back(w8a8_sample({5, 64}, 384, true));
+  add_w8a8_samples(samples);
   samples.push_back(w4a16_sample({1}, 128, DType::kF16, false));
   samples.push_back(w4a16_sample({130, 16, 5}, 384, DType::kBF16, true));
   // More than one strip of 1,024 channels and of 32 rows.

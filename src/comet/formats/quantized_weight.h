@@ -15,11 +15,14 @@ constexpr int64_t kBlock = 128;  // channels of an activation block and of a wei
 
 /// Span of one 4-bit weight scale: docs/formats.md §2.5.
 enum class Granularity { kChannel, kGroup, kProgressive };
-/// Span of one dynamic activation scale: docs/formats.md §2.4. A16: inputs stay floats.
-enum class ActScale { kS1, kS2, kS2h, kA16 };
+/// Span of one dynamic activation scale: docs/formats.md §2.4. A16: inputs stay floats; token: one
+/// 8-bit scale for the whole row.
+enum class ActScale { kS1, kS2, kS2h, kA16, kToken };
+/// What a code stands for: itself, or the FP8 number whose bits it holds (docs/formats.md §1).
+enum class CodeType { kInt, kE4M3 };
 
 std::string_view granularity_name(Granularity granularity);  // channel, group, progressive
-std::string_view act_scale_name(ActScale scale);             // S1, S2, S2h, A16
+std::string_view act_scale_name(ActScale scale);             // S1, S2, S2h, A16, token
 
 /// The input of one quantized linear. Stored order: [INT4 blocks | INT8 blocks], K padded with zero
 /// channels (at the end of the INT4 segment) to a multiple of 128.
@@ -43,9 +46,16 @@ struct QuantizedWeight {
   std::vector<int64_t> part_rows;  // output channels of each part, unpadded
   SiteLayout site;
   Granularity granularity = Granularity::kChannel;
+  CodeType code_type = CodeType::kInt;
   // Rows are the parts' rows one after another, unpadded; columns are in stored order.
-  std::vector<int8_t> codes;  // [rows, k_padded]: s4 in [−8, 7]; u4 in [0, 15] for progressive
-  std::vector<float> channel_scale;       // [rows]; channel and progressive
+  // [rows, k_padded]: s4 in [−8, 7]; u4 in [0, 15] for progressive; w8a8: s8, or the bits of E4M3
+  std::vector<int8_t> codes;
+  std::vector<float> channel_scale;  // [rows]; channel and progressive
+  // In which channel_scale is stored, exactly. w4ax and lm_head: F32; w8a8: also BF16, F16.
+  DType channel_scale_type = DType::kF32;
+  // Of w4a16: channels of a group scale, and the code that stands for 0 (empty: 0).
+  int64_t group_size = kBlock;
+  std::vector<int8_t> group_zero;         // [k_padded/group_size, rows]; w = (code − zero)·scale
   std::vector<float> group_scale;         // [k_padded/128, rows]; group; exact in scale_type
   DType scale_type = DType::kF16;         // of the stored group_scale: F16 or BF16
   std::vector<uint8_t> group_multiplier;  // [k_padded/128, rows] g ∈ 1…16; progressive

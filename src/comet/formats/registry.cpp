@@ -5,6 +5,7 @@
 #include "comet/formats/format.h"
 #include "comet/formats/w4a16/w4a16.h"
 #include "comet/formats/w4ax/w4ax.h"
+#include "comet/formats/w8a8_fp8/w8a8_fp8.h"
 #include "comet/formats/w8a8_int/w8a8_int.h"
 
 namespace comet::formats {
@@ -15,13 +16,13 @@ std::string_view granularity_name(Granularity granularity) {
 }
 
 std::string_view act_scale_name(ActScale scale) {
-  constexpr std::array<std::string_view, 4> kNames{"S1", "S2", "S2h", "A16"};
+  constexpr std::array<std::string_view, 5> kNames{"S1", "S2", "S2h", "A16", "token"};
   return kNames.at(static_cast<size_t>(scale));
 }
 
 std::span<const WeightFormat* const> weight_formats() {
-  static const std::array<const WeightFormat*, 4> formats{&dense_format(), &w4a16_format(),
-                                                          &w4ax_format(), &w8a8_int_format()};
+  static const std::array<const WeightFormat*, 5> formats{
+      &dense_format(), &w4a16_format(), &w4ax_format(), &w8a8_int_format(), &w8a8_fp8_format()};
   return formats;
 }
 

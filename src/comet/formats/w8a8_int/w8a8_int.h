@@ -1,7 +1,6 @@
-// Format "w8a8-int": s8 weights with one FP32 scale per output channel, s8 activations with one
-// dynamic scale per token (docs/formats.md §1). Today it serves `--lm-head int8` of w4ax
-// checkpoints; config is null. Called through the registry.
-// tensors: the parts' weights I8 [n_i, k], then their scales F32 [n_i], then (has_bias) biases.
+// Format "w8a8-int": s8 weights with one scale per output channel, s8 activations with one dynamic
+// scale per token (docs/formats.md §1); on disk compressed-tensors' "int-quantized", and lm_head of
+// `--lm-head int8`. Called through the registry. Tensors: w8a8/channel_codes.h.
 #pragma once
 
 #include "comet/formats/format.h"

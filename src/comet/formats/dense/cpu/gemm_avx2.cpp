@@ -27,10 +27,17 @@ struct Avx2 {
     even = _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
     odd = _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32(-65536)));
   }
+  /// s.eeee.mmm, as the FP16 s.0eeee.mmm0000000, is the same number times 2⁻⁸, subnormals included.
+  static void e4m3_pair(const uint8_t* p, Reg& even, Reg& odd) {
+    const __m128i pairs = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    const __m128i mask = _mm_set1_epi16(static_cast<short>(0xBF80));
+    even = _mm256_cvtph_ps(_mm_and_si128(_mm_srai_epi16(_mm_slli_epi16(pairs, 8), 1), mask));
+    odd = _mm256_cvtph_ps(_mm_and_si128(_mm_srai_epi16(pairs, 1), mask));
+  }
 };
 
 }  // namespace
 
-const GemmIsa kAvx2Isa{arrange_row<Avx2>, gemm_rows<Avx2>};
+const GemmIsa kAvx2Isa{arrange_row<Avx2>, arrange_e4m3_row<Avx2>, gemm_rows<Avx2>};
 
 }  // namespace comet::formats::dense_cpu

@@ -23,10 +23,18 @@ struct Avx512 {
     even = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
     odd = _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(-65536)));
   }
+  /// s.eeee.mmm, as the FP16 s.0eeee.mmm0000000, is the same number times 2⁻⁸, subnormals included.
+  static void e4m3_pair(const uint8_t* p, Reg& even, Reg& odd) {
+    const __m256i pairs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    const __m256i mask = _mm256_set1_epi16(static_cast<short>(0xBF80));
+    even =
+        _mm512_cvtph_ps(_mm256_and_si256(_mm256_srai_epi16(_mm256_slli_epi16(pairs, 8), 1), mask));
+    odd = _mm512_cvtph_ps(_mm256_and_si256(_mm256_srai_epi16(pairs, 1), mask));
+  }
 };
 
 }  // namespace
 
-const GemmIsa kAvx512Isa{arrange_row<Avx512>, gemm_rows<Avx512>};
+const GemmIsa kAvx512Isa{arrange_row<Avx512>, arrange_e4m3_row<Avx512>, gemm_rows<Avx512>};
 
 }  // namespace comet::formats::dense_cpu

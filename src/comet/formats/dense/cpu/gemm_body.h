@@ -8,7 +8,7 @@
 // which keeps the order of additions of the few-token case.
 //
 // V is the instruction set: Reg, kLanes, kTokens (T of the register block), zero, load, store, fma,
-// sum, bf16_pair, half.
+// sum, bf16_pair, half, e4m3_pair.
 #pragma once
 
 #include <stdint.h>
@@ -29,6 +29,8 @@ inline void load_pair(const void* row, int64_t i, typename V::Reg& first, typena
   } else if constexpr (Type == WeightType::kF16) {
     first = V::half(static_cast<const uint16_t*>(row) + i);
     second = V::half(static_cast<const uint16_t*>(row) + i + V::kLanes);
+  } else if constexpr (Type == WeightType::kE4M3) {
+    V::e4m3_pair(static_cast<const uint8_t*>(row) + i, first, second);
   } else {
     first = V::load(static_cast<const float*>(row) + i);
     second = V::load(static_cast<const float*>(row) + i + V::kLanes);
@@ -36,7 +38,9 @@ inline void load_pair(const void* row, int64_t i, typename V::Reg& first, typena
 }
 
 template <WeightType Type>
-constexpr int64_t kTypeBytes = Type == WeightType::kF32 ? 4 : 2;
+constexpr int64_t kTypeBytes = Type == WeightType::kF32    ? 4
+                               : Type == WeightType::kE4M3 ? 1
+                                                           : 2;
 
 inline const char* row_pointer(const GemmArgs& args, int64_t row, int64_t bytes) {
   return static_cast<const char*>(args.weight) + row * args.k * bytes;
@@ -59,6 +63,22 @@ void arrange_row(const GemmArgs& args, const float* x, float* out) {
   }
   for (int64_t j = i; j < args.k; ++j) {
     out[i + (j - i) / 2 + ((j - i) % 2 != 0 ? V::kLanes : 0)] = x[j];
+  }
+}
+
+template <class V>
+void arrange_e4m3_row(const GemmArgs& args, const uint8_t* x, float* out) {
+  constexpr int64_t kPair = 2 * V::kLanes;
+  memset(out + args.k_arranged, 0, sizeof(float) * kStridePadding);
+  for (int64_t i = 0; i < args.k_arranged; i += kPair) {
+    uint8_t padded[kPair] = {};
+    const int64_t left = args.k - i;
+    if (left < kPair && left > 0) memcpy(padded, x + i, static_cast<size_t>(left));
+    typename V::Reg first;
+    typename V::Reg second;
+    V::e4m3_pair(left < kPair ? padded : x + i, first, second);
+    V::store(out + i, first);
+    V::store(out + i + V::kLanes, second);
   }
 }
 
@@ -226,7 +246,7 @@ void many_tokens(const GemmArgs& args, int64_t row, int64_t num_rows, float* scr
 template <class V, WeightType Type>
 void typed_rows(const GemmArgs& args, int64_t row_begin, int64_t row_end, float* scratch) {
   int64_t row = row_begin;
-  if (args.tokens > kFewTokens) {
+  if (args.tokens > few_tokens_limit(Type)) {
     for (; row < row_end; row += kStripRows) {
       many_tokens<V, Type>(args, row, row_end - row < kStripRows ? row_end - row : kStripRows,
                            scratch);
@@ -248,6 +268,8 @@ void gemm_rows(const GemmArgs& args, int64_t row_begin, int64_t row_end, float* 
       return typed_rows<V, WeightType::kF16>(args, row_begin, row_end, scratch);
     case WeightType::kF32:
       return typed_rows<V, WeightType::kF32>(args, row_begin, row_end, scratch);
+    case WeightType::kE4M3:
+      return typed_rows<V, WeightType::kE4M3>(args, row_begin, row_end, scratch);
   }
 }
 

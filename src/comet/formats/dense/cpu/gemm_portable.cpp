@@ -29,10 +29,23 @@ struct Portable {
     even = reinterpret_cast<Reg>(pairs << 16);
     odd = reinterpret_cast<Reg>(pairs & 0xFFFF0000U);
   }
+  /// s.eeee.mmm, as the FP32 s.0000eeee.mmm0…, is the same number times 2⁻¹²⁰.
+  static void e4m3_pair(const uint8_t* p, Reg& even, Reg& odd) {
+    using Words = uint32_t __attribute__((vector_size(16)));
+    const Words codes = {uint32_t{p[0]} | uint32_t{p[1]} << 8, uint32_t{p[2]} | uint32_t{p[3]} << 8,
+                         uint32_t{p[4]} | uint32_t{p[5]} << 8,
+                         uint32_t{p[6]} | uint32_t{p[7]} << 8};
+    const auto widen = [](Words code) {
+      const Words bits = (code & 0x80U) << 24 | (code & 0x7FU) << 20;
+      return reinterpret_cast<Reg>(bits) * 0x1p112F;
+    };
+    even = widen(codes & 0xFFU);
+    odd = widen(codes >> 8);
+  }
 };
 
 }  // namespace
 
-const GemmIsa kPortableIsa{arrange_row<Portable>, gemm_rows<Portable>};
+const GemmIsa kPortableIsa{arrange_row<Portable>, arrange_e4m3_row<Portable>, gemm_rows<Portable>};
 
 }  // namespace comet::formats::dense_cpu

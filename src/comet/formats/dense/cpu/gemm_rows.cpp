@@ -30,7 +30,7 @@ WeightType weight_type(DType dtype) {
 }
 
 int64_t rows_per_task(const GemmArgs& args, int num_threads) {
-  if (args.tokens > dense_cpu::kFewTokens) return dense_cpu::kStripRows;
+  if (args.tokens > dense_cpu::few_tokens_limit(args.type)) return dense_cpu::kStripRows;
   return std::max<int64_t>(4, args.n / (kTasksPerThread * num_threads) / 4 * 4);
 }
 

@@ -3,6 +3,8 @@
 #include <numeric>
 
 #include "comet/formats/cpu/isa_row.h"
+#include "comet/formats/float_input.h"
+#include "comet/formats/w8a8/channel_codes.h"
 #include "comet/formats/w8a8_int/cpu/gemm_args.h"
 #include "comet/formats/w8a8_int/w8a8_int.h"
 
@@ -18,24 +20,6 @@ constexpr int64_t kTasksPerThread = 4;
 
 int64_t rows_per_task(const GemmArgs& args, int num_threads) {
   return std::max<int64_t>(4, args.n / (kTasksPerThread * num_threads) / 4 * 4);
-}
-
-void add_bias(const Tensor& bias, View<float, 2> out, int64_t column) {
-  for (int64_t token = 0; token < out.size(0); ++token) {
-    float* row = out.row(token) + column;
-    for (int64_t i = 0; i < bias.size(0); ++i) {
-      switch (bias.dtype()) {
-        case DType::kBF16:
-          row[i] += to_float(bias.data<BFloat16>()[i]);
-          break;
-        case DType::kF16:
-          row[i] += to_float(bias.data<Float16>()[i]);
-          break;
-        default:
-          row[i] += bias.data<float>()[i];
-      }
-    }
-  }
 }
 
 const int32_t* code_sums(Context& ctx, const Activation& x) {
@@ -66,14 +50,14 @@ void run(Context& ctx, const LinearWeight& weight, const Activation& x, View<flo
   int64_t column = 0;
   for (size_t part = 0; part < num_parts; ++part) {
     args.weight = weight.tensors[part].data<int8_t>();
-    args.scale = weight.tensors[num_parts + part].data<float>();
+    args.scale = w8a8::scales_of(weight) + column;
     args.n = weight.spec.part_rows[part];
     args.out = out.data + column;
     const int64_t step = rows_per_task(args, ctx.pool.num_threads());
     ctx.pool.parallel_for((args.n + step - 1) / step, [&](int64_t task, int) {
       Rows(args, task * step, std::min(args.n, (task + 1) * step));
     });
-    if (weight.spec.has_bias) add_bias(weight.tensors[2 * num_parts + part], out, column);
+    if (weight.spec.has_bias) add_bias(w8a8::bias_of(weight, part), out, column);
     column += args.n;
   }
 }
