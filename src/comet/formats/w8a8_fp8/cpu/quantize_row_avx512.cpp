@@ -1,4 +1,3 @@
-#include "comet/formats/w8a8_fp8/cpu/quantize_row.h"
 #include "comet/formats/w8a8_fp8/cpu/quantize_row_body.h"
 
 namespace comet::formats::w8a8_fp8::cpu {

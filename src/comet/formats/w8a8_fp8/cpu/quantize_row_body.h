@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "comet/formats/w8a8_fp8/cpu/quantize_row.h"
+
 namespace comet::formats::w8a8_fp8::cpu {
 namespace {
 
