@@ -1,10 +1,11 @@
-// comet bench gemm|throughput: speed beside the machine's roofs.
+// comet bench gemm|throughput|serve: speed beside the machine's roofs, and of a running server.
 #include "apps/comet/command.h"
 
 namespace comet::cli {
 
 void add_bench_throughput(CLI::App& bench, const Globals& globals, Action& action);
 void add_bench_gemm(CLI::App& bench, const Globals& globals, Action& action);
+void add_bench_serve(CLI::App& bench, const Globals& globals, Action& action);
 
 void add_bench(CLI::App& app, const Globals& globals, Action& action) {
   CLI::App& bench = *app.add_subcommand("bench", "Measure speed beside the machine's roofs");
@@ -12,6 +13,7 @@ void add_bench(CLI::App& app, const Globals& globals, Action& action) {
   bench.fallthrough();
   add_bench_throughput(bench, globals, action);
   add_bench_gemm(bench, globals, action);
+  add_bench_serve(bench, globals, action);
 }
 
 }  // namespace comet::cli

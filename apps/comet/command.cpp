@@ -67,6 +67,8 @@ Status write_json_result(const Globals& globals, const std::string& command, con
 
 std::string version_text() { return COMET_VERSION; }
 
+std::string utc_now_text() { return utc_text(std::time(nullptr)); }
+
 bool prints_text(const Globals& globals) { return !globals.quiet && globals.json != "-"; }
 
 Result<text::Tokenizer> open_tokenizer(const std::string& directory) {

@@ -42,6 +42,8 @@ void add_serve(CLI::App& app, const Globals& globals, Action& action);
 
 /// "0.1.0".
 std::string version_text();
+/// "2026-01-31T12:00:00Z".
+std::string utc_now_text();
 
 /// The device's runtime as the global options and COMET_CPU ask for it.
 Result<std::unique_ptr<Runtime>> make_runtime(const Globals& globals);
