@@ -1,11 +1,14 @@
-// comet eval MODEL --tasks LIST: perplexity of text:PATH and wikitext2.
+// comet eval MODEL --tasks LIST: perplexity of text:PATH and wikitext2, and accuracy by
+// lm-evaluation-harness's rules.
+#include <algorithm>
 #include <cstdio>
 #include <optional>
 
-#include "apps/comet/command.h"
+#include "apps/comet/eval_tasks.h"
 #include "comet/base/progress.h"
 #include "comet/io/file.h"
 #include "comet/study/perplexity.h"
+#include "comet/study/tasks/code/sandbox.h"
 
 namespace comet::cli {
 namespace {
@@ -21,13 +24,44 @@ struct Options {
   int64_t num_tokens = 0;
   std::string kv;
   std::string base;
+  TaskFlags task_flags;
 };
 
 struct Task {
   std::string name;  // as asked for
-  std::string path;
-  bool wikitext;
+  std::string path;  // of a text
+  bool wikitext = false;
+  std::optional<study::LoadedTask> accuracy;
+
+  [[nodiscard]] bool is_perplexity() const { return !accuracy.has_value(); }
 };
+
+Error needs_data(const std::string& name, std::string_view what) {
+  return make_error(ErrorCode::kInvalidArgument,
+                    "--tasks {}: needs --data DIR (the folder that holds {})", name, what);
+}
+
+Result<Task> parse_task(const std::string& name, const Options& options) {
+  if (name.starts_with("text:")) return Task{name, name.substr(5), false, std::nullopt};
+  if (name == "wikitext" || name == "wikitext2") {
+    if (options.data.empty()) return needs_data(name, "wikitext2/wiki.test.raw");
+    return Task{"wikitext2", options.data + "/wikitext2/wiki.test.raw", true, std::nullopt};
+  }
+  const study::Task* task = study::find_task(name);
+  if (task == nullptr) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "--tasks '{}': no such task; there are text:PATH, wikitext2, {}", name,
+                      study::task_names());
+  }
+  if (options.data.empty()) return needs_data(name, task->files.front());
+  if (task->kind == study::TaskKind::kProgram && !options.task_flags.run_programs) {
+    return study::programs_not_allowed(task->name);
+  }
+  auto loaded =
+      study::load_task(*task, {options.data, options.limit, options.task_flags.num_shots});
+  if (!loaded) return loaded.error();
+  return Task{std::string(task->name), "", false, *std::move(loaded)};
+}
 
 Result<std::vector<Task>> parse_tasks(const Options& options) {
   std::vector<Task> tasks;
@@ -36,22 +70,27 @@ Result<std::vector<Task>> parse_tasks(const Options& options) {
     const std::string name = rest.substr(0, rest.find(','));
     rest.erase(0, name.size() + 1);
     if (name.empty()) continue;
-    if (name.starts_with("text:")) {
-      tasks.push_back({name, name.substr(5), false});
-    } else if (name == "wikitext" || name == "wikitext2") {
-      if (options.data.empty()) {
-        return make_error(
-            ErrorCode::kInvalidArgument,
-            "--tasks {}: needs --data DIR (the folder that holds wikitext2/wiki.test.raw)", name);
-      }
-      tasks.push_back({"wikitext2", options.data + "/wikitext2/wiki.test.raw", true});
-    } else {
-      return make_error(ErrorCode::kInvalidArgument,
-                        "--tasks '{}': expected text:PATH, wikitext or wikitext2", name);
-    }
+    auto task = parse_task(name, options);
+    if (!task) return task.error();
+    tasks.push_back(*std::move(task));
   }
   if (tasks.empty()) return make_error(ErrorCode::kInvalidArgument, "--tasks: the list is empty");
   return tasks;
+}
+
+/// Flags that nothing in the list would look at.
+Status check_flags(const Options& options, const std::vector<Task>& tasks) {
+  const bool any_text = std::ranges::any_of(tasks, &Task::is_perplexity);
+  const bool all_text = std::ranges::all_of(tasks, &Task::is_perplexity);
+  const auto only = [](std::string_view flag, std::string_view kind) {
+    return make_error(ErrorCode::kInvalidArgument, "{}: only for {}, and --tasks has none", flag,
+                      kind);
+  };
+  if (!any_text && options.num_tokens > 0) return only("--num-tokens", "texts");
+  if (!any_text && !options.base.empty()) return only("--base", "texts");
+  if (all_text && options.task_flags.num_shots > 0) return only("--shots", "questions");
+  if (all_text && options.task_flags.add_bos) return only("--add-bos", "questions");
+  return {};
 }
 
 /// What paired statistics of two runs need: windows in order, the same for every model of a
@@ -66,10 +105,9 @@ Json windows_json(const std::vector<study::WindowScore>& windows, bool with_base
   return result;
 }
 
-Result<Json> run_task(Context& ctx, const Globals& globals, const Options& options,
-                      const OpenedModel& opened, const models::LlamaModel* base, const Task& task) {
-  auto text = io::read_file(task.path, kMaxTextBytes);
-  if (!text) return text.error();
+Result<Json> run_perplexity(Context& ctx, const Globals& globals, const Options& options,
+                            const OpenedModel& opened, const models::LlamaModel* base,
+                            const Task& task, std::string* text) {
   const std::vector<study::Document> documents =
       task.wikitext ? study::wikitext_documents(*text) : study::split_documents(*text);
   if (documents.empty()) {
@@ -112,7 +150,7 @@ Result<Json> run_task(Context& ctx, const Globals& globals, const Options& optio
   return result;
 }
 
-void print_result(const std::string& task, const Json& result) {
+void print_perplexity(const std::string& task, const Json& result) {
   fmt::print("{}\n", task);
   for (const char* field : {"token_perplexity", "word_perplexity", "byte_perplexity",
                             "bits_per_byte", "paper_perplexity", "kl_mean", "top1_agreement"}) {
@@ -125,9 +163,58 @@ void print_result(const std::string& task, const Json& result) {
   fmt::print("  {:<18} {:>10}\n", "num_tokens", result["num_tokens"].get<int64_t>());
 }
 
+/// What a perplexity depends on beside the model.
+std::string perplexity_key(const Context& ctx, const Options& options, const std::string& model,
+                           const Task& task, const std::string& text) {
+  study::KeyHash key;
+  key.add(model);
+  key.add(task.wikitext ? "wikitext2" : "text");
+  key.add(text);
+  for (const int64_t number : {options.limit, options.max_length, options.num_tokens}) {
+    key.add(number);
+  }
+  if (!options.base.empty()) key.add(model_key(options.base, ctx, ""));
+  return key.text();
+}
+
+/// From the journal if it is there; else run, and kept there.
+Result<Json> find_perplexity(const TaskRun& run, const Globals& globals, const Options& options,
+                             const models::LlamaModel* base, const Task& task) {
+  auto text = io::read_file(task.path, kMaxTextBytes);
+  if (!text) return text.error();
+  study::AnswerJournal* journal = run.options.journal;
+  std::string key;
+  if (journal != nullptr) {
+    key = perplexity_key(run.ctx, options, run.options.model_key, task, *text);
+    if (const Json* kept = journal->find(key)) return *kept;
+  }
+  auto result = run_perplexity(run.ctx, globals, options, run.opened, base, task, &*text);
+  if (!result) return result.error();
+  if (journal != nullptr) {
+    if (const Status kept = journal->add(key, *result); !kept) return kept.error();
+  }
+  return result;
+}
+
+Result<study::RunOptions> run_options(const Context& ctx, const Options& options,
+                                      study::AnswerJournal* journal) {
+  auto generation = io::read_generation_config(options.model);
+  if (!generation) return generation.error();
+  study::RunOptions result;
+  result.max_length = options.max_length;
+  result.add_bos = options.task_flags.add_bos;
+  result.eos_tokens.assign(generation->eos_token_ids.begin(), generation->eos_token_ids.end());
+  result.run_programs = options.task_flags.run_programs;
+  result.without_namespaces = options.task_flags.without_namespaces;
+  result.journal = journal;
+  if (journal != nullptr) result.model_key = model_key(options.model, ctx, options.kv);
+  return result;
+}
+
 Status run_eval(const Globals& globals, const Options& options) {
   auto tasks = parse_tasks(options);
   if (!tasks) return tasks.error();
+  if (const Status fit = check_flags(options, *tasks); !fit) return fit.error();
   auto runtime = make_runtime(globals);
   if (!runtime) return runtime.error();
   Context& ctx = (*runtime)->context();
@@ -144,13 +231,28 @@ Status run_eval(const Globals& globals, const Options& options) {
                       "--max-length {}: the model's context is {} tokens", options.max_length,
                       opened->model->config().max_position_embeddings);
   }
+  std::unique_ptr<study::AnswerJournal> journal;
+  if (!options.task_flags.resume.empty()) {
+    auto opened_journal = study::AnswerJournal::open(options.task_flags.resume);
+    if (!opened_journal) return opened_journal.error();
+    journal = *std::move(opened_journal);
+  }
+  auto task_options = run_options(ctx, options, journal.get());
+  if (!task_options) return task_options.error();
+  const TaskRun run{ctx, *opened, *task_options, globals.quiet};
   Json results = Json::object();
   for (const Task& task : *tasks) {
-    auto result =
-        run_task(ctx, globals, options, *opened, base ? base->model.get() : nullptr, task);
+    auto result = task.is_perplexity() ? find_perplexity(run, globals, options,
+                                                         base ? base->model.get() : nullptr, task)
+                                       : run_accuracy_task(run, *task.accuracy);
     if (!result) return result.error();
     results[task.name] = *result;
-    if (prints_text(globals)) print_result(task.name, *result);
+    if (!prints_text(globals)) continue;
+    if (task.is_perplexity()) {
+      print_perplexity(task.name, *result);
+    } else {
+      print_accuracy(task.name, *result);
+    }
   }
   return write_json_result(globals, "eval", {{"tasks", results}});
 }
@@ -161,14 +263,18 @@ void add_eval(CLI::App& app, const Globals& globals, Action& action) {
   auto options = std::make_shared<Options>();
   CLI::App& command = *app.add_subcommand("eval", "Measure a model's quality");
   command.add_option("MODEL", options->model, "Model folder")->required();
-  command.add_option("--tasks", options->tasks, "Comma-separated: text:PATH, wikitext2")
+  command
+      .add_option("--tasks", options->tasks,
+                  "Comma-separated: text:PATH, wikitext2, " + study::task_names())
       ->required();
   command.add_option("--data", options->data, "Folder with the tasks' data files");
-  command.add_option("--limit", options->limit, "Documents a task; 0: all")
-      ->check(CLI::NonNegativeNumber);
+  command
+      .add_option("--limit", options->limit,
+                  "The first N documents of each task, of each subject of mmlu (default: all)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   command
       .add_option("--max-length", options->max_length,
-                  "Tokens of a window (default: context, at most 2048)")
+                  "Tokens of a window, or of prompt and answer (default: context, at most 2048)")
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 24));
   command.add_option("--num-tokens", options->num_tokens, "Stop after so many tokens; 0: all")
       ->check(CLI::NonNegativeNumber);
@@ -176,6 +282,7 @@ void add_eval(CLI::App& app, const Globals& globals, Action& action) {
                      "Cache format: kv16, kv8 or kv4 (default: the checkpoint's)");
   command.add_option("--base", options->base,
                      "Also KL divergence and top-1 agreement against this model, same tokens");
+  add_task_flags(command, options->task_flags);
   command.callback([&globals, &action, options] {
     action = [&globals, options] { return run_eval(globals, *options); };
   });
