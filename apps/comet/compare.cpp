@@ -18,6 +18,7 @@ struct Options {
   int64_t max_tokens = 128;
   int64_t limit = 0;
   std::string kv;
+  bool with_texts = false;
 };
 
 /// One prompt a line; a line that is a JSON object gives its field `prompt`.
@@ -53,6 +54,35 @@ Result<std::vector<std::string>> read_prompts(const Options& options) {
   return prompts;
 }
 
+void print_similarity(const study::Similarity& s, const std::string& base) {
+  fmt::print("{} prompts, {} tokens of {}'s continuations\n", s.num_prompts, s.num_tokens, base);
+  const auto line = [](const char* name, const study::SimilarityMean& mean, const char* unit) {
+    fmt::print("  {:<18} {:>9.4f}  ± {:.4f} {}\n", name, mean.value, mean.std_error, unit);
+  };
+  line("ROUGE-1", s.rouge1, "");
+  line("ROUGE-L", s.rouge_l, "");
+  line("exact match", s.exact_match, "");
+  line("first divergence", s.first_divergence, "tokens");
+  line("KL divergence", s.kl, "nats a token");
+  line("top-1 agreement", s.top1_agreement, "");
+}
+
+Json similarity_json(const study::Similarity& s) {
+  Json json = {{"num_prompts", s.num_prompts}, {"num_tokens", s.num_tokens}};
+  const auto put = [&json](const char* name, const char* stderr_name,
+                           const study::SimilarityMean& mean) {
+    json[name] = mean.value;
+    json[stderr_name] = mean.std_error;
+  };
+  put("rouge1", "rouge1_stderr", s.rouge1);
+  put("rougeL", "rougeL_stderr", s.rouge_l);
+  put("exact_match", "exact_match_stderr", s.exact_match);
+  put("first_divergence_mean", "first_divergence_stderr", s.first_divergence);
+  put("kl_mean", "kl_stderr", s.kl);
+  put("top1_agreement", "top1_agreement_stderr", s.top1_agreement);
+  return json;
+}
+
 Status run_compare(const Globals& globals, const Options& options) {
   auto prompts = read_prompts(options);
   if (!prompts) return prompts.error();
@@ -65,7 +95,10 @@ Status run_compare(const Globals& globals, const Options& options) {
   if (!candidate) return candidate.error();
   std::vector<std::vector<int32_t>> encoded;
   for (const std::string& prompt : *prompts) encoded.push_back(base->tokenizer.encode(prompt));
-  study::SimilarityOptions similarity_options{.max_tokens = options.max_tokens, .stop_tokens = {}};
+  study::SimilarityOptions similarity_options{
+      .max_tokens = options.max_tokens, .stop_tokens = {}, .decode = [&](const auto& ids) {
+        return base->tokenizer.decode(ids, /*skip_special=*/true);
+      }};
   for (const int64_t id : base->model->config().eos_token_ids) {
     similarity_options.stop_tokens.push_back(static_cast<int32_t>(id));
   }
@@ -73,22 +106,17 @@ Status run_compare(const Globals& globals, const Options& options) {
   const auto s = study::compare_models(ctx, *base->model, *candidate->model, encoded,
                                        similarity_options, [&] { progress.advance(1); });
   if (!s) return Error{s.error().code, options.prompts + ": " + s.error().message};
-  if (prints_text(globals)) {
-    fmt::print("{} prompts, {} tokens of {}'s continuations\n", s->num_prompts, s->num_tokens,
-               options.base);
-    fmt::print("  KL divergence      {:>9.5f} nats a token  ± {:.5f}\n", s->kl_mean, s->kl_stderr);
-    fmt::print("  top-1 agreement    {:>9.4f}\n", s->top1_agreement);
-    fmt::print("  exact match        {:>9.4f}\n", s->exact_match);
-    fmt::print("  first divergence   {:>9.1f} tokens\n", s->first_divergence_mean);
+  if (prints_text(globals)) print_similarity(*s, options.base);
+  Json result = similarity_json(*s);
+  if (options.with_texts) {
+    result["texts"] = Json::array();
+    for (size_t i = 0; i < prompts->size(); ++i) {
+      result["texts"].push_back({{"prompt", (*prompts)[i]},
+                                 {"base", s->texts[i].base},
+                                 {"candidate", s->texts[i].candidate}});
+    }
   }
-  return write_json_result(globals, "compare",
-                           {{"exact_match", s->exact_match},
-                            {"first_divergence_mean", s->first_divergence_mean},
-                            {"kl_mean", s->kl_mean},
-                            {"kl_stderr", s->kl_stderr},
-                            {"top1_agreement", s->top1_agreement},
-                            {"num_prompts", s->num_prompts},
-                            {"num_tokens", s->num_tokens}});
+  return write_json_result(globals, "compare", result);
 }
 
 }  // namespace
@@ -106,6 +134,8 @@ void add_compare(CLI::App& app, const Globals& globals, Action& action) {
       ->capture_default_str();
   command.add_option("--limit", options->limit, "Prompts; 0: all")->check(CLI::NonNegativeNumber);
   command.add_option("--kv", options->kv, "Cache format of both (default: each checkpoint's)");
+  command.add_flag("--texts", options->with_texts,
+                   "Prompts and continuations in --json, for tools/semantic_similarity.py");
   command.callback([&globals, &action, options] {
     action = [&globals, options] { return run_compare(globals, *options); };
   });

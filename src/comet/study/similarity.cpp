@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "comet/engine/engine.h"
 #include "comet/nn/token_scores.h"
+#include "comet/study/rouge.h"
 
 namespace comet::study {
 namespace {
@@ -60,17 +62,40 @@ int64_t first_divergence(const std::vector<int32_t>& a, const std::vector<int32_
   return at - a.begin();
 }
 
-/// Standard error of a mean over all tokens, prompts being the independent units.
-double ratio_stderr(const std::vector<PromptScore>& scores, const std::vector<int64_t>& lengths,
-                    double mean, int64_t num_tokens) {
-  if (scores.size() < 2) return 0;
+/// Σ values / Σ weights, with the standard error of that ratio over prompts: of a plain mean where
+/// every weight is 1.
+SimilarityMean ratio_mean(const std::vector<double>& values, const std::vector<double>& weights) {
+  SimilarityMean mean;
+  const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
+  mean.value = std::accumulate(values.begin(), values.end(), 0.0) / total;
+  if (values.size() < 2) return mean;
   double sum = 0;
-  for (size_t i = 0; i < scores.size(); ++i) {
-    const double residual = scores[i].kl_sum - mean * static_cast<double>(lengths[i]);
+  for (size_t i = 0; i < values.size(); ++i) {
+    const double residual = values[i] - mean.value * weights[i];
     sum += residual * residual;
   }
-  const auto n = static_cast<double>(scores.size());
-  return std::sqrt(sum * n / (n - 1)) / static_cast<double>(num_tokens);
+  const auto n = static_cast<double>(values.size());
+  mean.std_error = std::sqrt(sum * n / (n - 1)) / total;
+  return mean;
+}
+
+/// What one prompt gives to each mean.
+struct PromptFigures {
+  std::vector<double> one;  // per prompt
+  std::vector<double> tokens;
+  std::vector<double> rouge1;
+  std::vector<double> rouge_l;
+  std::vector<double> exact;
+  std::vector<double> divergence;
+  std::vector<double> kl_sum;
+  std::vector<double> num_agree;
+};
+
+void add_texts(const TextPair& pair, PromptFigures& figures) {
+  const bool no_words = rouge_words(pair.base).empty() && rouge_words(pair.candidate).empty();
+  const RougeScore score = no_words ? RougeScore{1, 1} : rouge(pair.base, pair.candidate);
+  figures.rouge1.push_back(score.rouge1);
+  figures.rouge_l.push_back(score.rouge_l);
 }
 
 }  // namespace
@@ -109,31 +134,32 @@ Result<Similarity> compare_models(Context& ctx, const models::LlamaModel& base,
   if (!candidate_scorer) return candidate_scorer.error();
 
   Similarity result;
-  std::vector<PromptScore> scores;
-  std::vector<int64_t> lengths;
-  int64_t num_agree = 0;
+  PromptFigures figures;
   for (const std::vector<int32_t>& prompt : prompts) {
     const auto expected = continue_greedily(**base_engine, prompt, options);
     if (!expected) return expected.error();
     const auto given = continue_greedily(**candidate_engine, prompt, options);
     if (!given) return given.error();
-    result.exact_match += *expected == *given ? 1 : 0;
-    result.first_divergence_mean += static_cast<double>(first_divergence(*expected, *given));
-    scores.push_back(score_continuation(**base_scorer, **candidate_scorer, prompt, *expected));
-    lengths.push_back(static_cast<int64_t>(expected->size()));
-    result.kl_mean += scores.back().kl_sum;
-    num_agree += scores.back().num_agree;
-    result.num_tokens += lengths.back();
+    const PromptScore score =
+        score_continuation(**base_scorer, **candidate_scorer, prompt, *expected);
+    figures.one.push_back(1);
+    figures.tokens.push_back(static_cast<double>(expected->size()));
+    figures.exact.push_back(*expected == *given ? 1 : 0);
+    figures.divergence.push_back(static_cast<double>(first_divergence(*expected, *given)));
+    figures.kl_sum.push_back(score.kl_sum);
+    figures.num_agree.push_back(static_cast<double>(score.num_agree));
+    result.texts.push_back({options.decode(*expected), options.decode(*given)});
+    add_texts(result.texts.back(), figures);
+    result.num_tokens += static_cast<int64_t>(expected->size());
     on_prompt();
   }
   result.num_prompts = static_cast<int64_t>(prompts.size());
-  const auto num_prompts = static_cast<double>(result.num_prompts);
-  const auto num_tokens = static_cast<double>(result.num_tokens);
-  result.exact_match /= num_prompts;
-  result.first_divergence_mean /= num_prompts;
-  result.kl_mean /= num_tokens;
-  result.kl_stderr = ratio_stderr(scores, lengths, result.kl_mean, result.num_tokens);
-  result.top1_agreement = static_cast<double>(num_agree) / num_tokens;
+  result.rouge1 = ratio_mean(figures.rouge1, figures.one);
+  result.rouge_l = ratio_mean(figures.rouge_l, figures.one);
+  result.exact_match = ratio_mean(figures.exact, figures.one);
+  result.first_divergence = ratio_mean(figures.divergence, figures.one);
+  result.kl = ratio_mean(figures.kl_sum, figures.tokens);
+  result.top1_agreement = ratio_mean(figures.num_agree, figures.tokens);
   return result;
 }
 

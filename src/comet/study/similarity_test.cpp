@@ -1,5 +1,6 @@
 #include "comet/study/similarity.h"
 
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include <array>
@@ -36,17 +37,27 @@ TEST(CompareModels, AModelIsLikeItselfAndACoarserCacheIsLessSo) {
   const auto coarse = models::load_model(checkpoint, ctx.caps, "kv4").value();
   const std::vector<std::vector<int32_t>> prompts{{8176, 290, 310, 400},
                                                   {8176, 5, 6, 7, 1000, 2000}};
-  const SimilarityOptions options{.max_tokens = 24, .stop_tokens = {}};
+  const SimilarityOptions options{
+      .max_tokens = 24, .stop_tokens = {}, .decode = [](const std::vector<int32_t>& ids) {
+        return fmt::format("{}", fmt::join(ids, " "));
+      }};
   const Similarity same = compare_models(ctx, *base, *base, prompts, options, [] {}).value();
-  EXPECT_EQ(same.exact_match, 1.0);
-  EXPECT_EQ(same.first_divergence_mean, 24.0);
-  EXPECT_NEAR(same.kl_mean, 0.0, 1e-12);
-  EXPECT_EQ(same.top1_agreement, 1.0);
+  EXPECT_EQ(same.exact_match.value, 1.0);
+  EXPECT_EQ(same.first_divergence.value, 24.0);
+  EXPECT_NEAR(same.kl.value, 0.0, 1e-12);
+  EXPECT_EQ(same.top1_agreement.value, 1.0);
   EXPECT_EQ(same.num_tokens, 48);
+  EXPECT_EQ(same.rouge1.value, 1.0);
+  EXPECT_EQ(same.rouge_l.value, 1.0);
+  EXPECT_EQ(same.rouge_l.std_error, 0.0);
   const Similarity other = compare_models(ctx, *base, *coarse, prompts, options, [] {}).value();
-  EXPECT_GT(other.kl_mean, 1e-4);
-  EXPECT_LT(other.kl_mean, 1.0);
-  EXPECT_GE(other.top1_agreement, 0.5);
+  EXPECT_GT(other.kl.value, 1e-4);
+  EXPECT_LT(other.kl.value, 1.0);
+  EXPECT_GE(other.top1_agreement.value, 0.5);
+  EXPECT_GT(other.kl.std_error, 0.0);
+  ASSERT_EQ(other.texts.size(), 2U);
+  EXPECT_EQ(other.texts[0].base, same.texts[0].base);
+  EXPECT_LE(other.rouge_l.value, other.rouge1.value);
   EXPECT_FALSE(compare_models(ctx, *base, *base, {}, options, [] {}).ok());
 }
 
