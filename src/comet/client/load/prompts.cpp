@@ -8,7 +8,8 @@ namespace {
 constexpr int kMaxRounds = 20;  // of fitting a text to its length; three are usual
 
 std::vector<int64_t> random_ids(const PromptOptions& options, uint64_t index, int64_t count) {
-  Rng rng(options.seed, index);
+  // Prompts of another length share no beginning, which a server may have cached.
+  Rng rng(options.seed ^ (static_cast<uint64_t>(options.num_tokens) << 32), index);
   std::vector<int64_t> ids(static_cast<size_t>(count));
   for (int64_t& id : ids) {
     id = options.first_id + static_cast<int64_t>(rng.next_below(
