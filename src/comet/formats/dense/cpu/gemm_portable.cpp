@@ -29,15 +29,23 @@ struct Portable {
     even = reinterpret_cast<Reg>(pairs << 16);
     odd = reinterpret_cast<Reg>(pairs & 0xFFFF0000U);
   }
-  /// s.eeee.mmm, as the FP32 s.0000eeee.mmm0…, is the same number times 2⁻¹²⁰.
+  /// Codes times 2⁻⁸. s.eeee.mmm shifted is the FP32 2^(e−15)·(1 + m/8); subnormals get the
+  /// exponent of e = 1 and lose the 1 again. (Made from FP32 subnormals they would be slow.)
   static void e4m3_pair(const uint8_t* p, Reg& even, Reg& odd) {
     using Words = uint32_t __attribute__((vector_size(16)));
-    const Words codes = {uint32_t{p[0]} | uint32_t{p[1]} << 8, uint32_t{p[2]} | uint32_t{p[3]} << 8,
-                         uint32_t{p[4]} | uint32_t{p[5]} << 8,
-                         uint32_t{p[6]} | uint32_t{p[7]} << 8};
+    using Halves = uint16_t __attribute__((vector_size(8)));
+    Halves pairs;
+    memcpy(&pairs, p, sizeof(pairs));
+    const Words codes = __builtin_convertvector(pairs, Words);
     const auto widen = [](Words code) {
-      const Words bits = (code & 0x80U) << 24 | (code & 0x7FU) << 20;
-      return reinterpret_cast<Reg>(bits) * 0x1p112F;
+      constexpr uint32_t kBias = 112U << 23;
+      constexpr uint32_t kOne = 1U << 23;
+      const Words size = code & 0x7FU;
+      const auto subnormal = reinterpret_cast<Words>(size < 8U);
+      const Words bits = (size << 20) + kBias + (subnormal & kOne);
+      const Reg value =
+          reinterpret_cast<Reg>(bits) - reinterpret_cast<Reg>(subnormal & (kBias + kOne));
+      return reinterpret_cast<Reg>(reinterpret_cast<Words>(value) | (code & 0x80U) << 24);
     };
     even = widen(codes & 0xFFU);
     odd = widen(codes >> 8);

@@ -5,31 +5,49 @@
 namespace comet::formats::w8a8_int::cpu {
 namespace {
 
-/// |w| is the unsigned operand of maddubs and its sign moves to x: 2 · 128 · 127 fits int16.
+/// Both operands as int16: pmaddwd takes 2 operations for 16 products, where |w| as the unsigned
+/// operand of maddubs takes 4 for 32 and heeds the bound of int16.
 struct Avx2 {
   using Reg = __m256i;
-  static constexpr int64_t kStepBytes = 32;
+  using Operand = __m256i;
+  using Code = int16_t;
+  using Stored = int16_t;
+  static constexpr int64_t kStep = 16;
+  static constexpr int kTokens = 2;  // 4 × 2 sums, 2 inputs, 1 weight and products
 
   static Reg zero() { return _mm256_setzero_si256(); }
-  static __m256i load_weights(const int8_t* w) {
-    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
+  static Reg load_codes(const int16_t* x) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
   }
-  static Reg step(Reg sum, __m256i w, const int8_t* x) {
-    const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
-    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(codes, w));
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  static Reg load_weights(const int8_t* w) {
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w)));
   }
-  static int32_t total(Reg sum, int32_t /*x_sum*/) {
-    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
-    s = _mm_add_epi32(s, _mm_unpackhi_epi64(s, s));
-    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 1)));
+  static Reg load_strip(const int16_t* w) {
+    return _mm256_load_si256(reinterpret_cast<const __m256i*>(w));
   }
+  static void store_strip(int16_t* p, Reg w) {
+    _mm256_store_si256(reinterpret_cast<__m256i*>(p), w);
+  }
+  static Reg mul_add(Reg sum, Reg w, Reg x) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(w, x));
+  }
+  static Reg merge_pairs(Reg a, Reg b) {
+    return _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+  }
+  static void totals(Reg a, Reg b, Reg c, Reg d, uint32_t* out) {
+    const Reg ab = merge_pairs(a, b);
+    const Reg cd = merge_pairs(c, d);
+    const Reg lanes =
+        _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+    const __m128i sums =
+        _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), sums);
+  }
+  static int32_t exact(uint32_t total, int32_t /*x_sum*/) { return static_cast<int32_t>(total); }
 };
 
 }  // namespace
 
-void gemm_rows_avx2(const GemmArgs& args, int64_t row_begin, int64_t row_end) {
-  gemm_rows<Avx2>(args, row_begin, row_end);
-}
+const GemmIsa kAvx2Isa{true, gemm_rows<Avx2>};
 
 }  // namespace comet::formats::w8a8_int::cpu

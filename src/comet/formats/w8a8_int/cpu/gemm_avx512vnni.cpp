@@ -9,32 +9,42 @@ namespace {
 /// the way, the result is exact.
 struct Avx512Vnni {
   using Reg = __m512i;
-  static constexpr int64_t kStepBytes = 64;
+  using Operand = __m512i;
+  using Code = int8_t;
+  using Stored = uint8_t;
+  static constexpr int64_t kStep = 64;
+  static constexpr int kTokens = 4;
 
   static Reg zero() { return _mm512_setzero_si512(); }
-  static __m512i load_weights(const int8_t* w) {
+  static Reg load_codes(const int8_t* x) { return _mm512_loadu_si512(x); }
+  static Reg load_weights(const int8_t* w) {
     return _mm512_xor_si512(_mm512_loadu_si512(w), _mm512_set1_epi8(-128));
   }
-  static Reg step(Reg sum, __m512i w, const int8_t* x) {
-    return _mm512_dpbusd_epi32(sum, w, _mm512_loadu_si512(x));
+  static Reg load_strip(const uint8_t* w) { return _mm512_load_si512(w); }
+  static void store_strip(uint8_t* p, Reg w) { _mm512_store_si512(p, w); }
+  static Reg mul_add(Reg sum, Reg w, Reg x) { return _mm512_dpbusd_epi32(sum, w, x); }
+  /// Every 128-bit lane: a0 + a2, b0 + b2, a1 + a3, b1 + b3.
+  static Reg merge_pairs(Reg a, Reg b) {
+    return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
   }
-  static int32_t total(Reg sum, int32_t x_sum) {
-    // Sums of u · q wrap modulo 2³² and the correction brings them back: additions must be the
-    // instruction's, as _mm512_reduce_add_epi32 is a signed sum to the compiler.
+  static void totals(Reg a, Reg b, Reg c, Reg d, uint32_t* out) {
+    const Reg ab = merge_pairs(a, b);
+    const Reg cd = merge_pairs(c, d);
+    const Reg lanes =
+        _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
     const __m256i half =
-        _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64(sum, 1));
-    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-    s = _mm_add_epi32(s, _mm_unpackhi_epi64(s, s));
-    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 1));
-    const auto wrapped = static_cast<uint32_t>(_mm_cvtsi128_si32(s));
-    return static_cast<int32_t>(wrapped - 128U * static_cast<uint32_t>(x_sum));
+        _mm256_add_epi32(_mm512_castsi512_si256(lanes), _mm512_extracti64x4_epi64(lanes, 1));
+    const __m128i sums =
+        _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), sums);
+  }
+  static int32_t exact(uint32_t total, int32_t x_sum) {
+    return static_cast<int32_t>(total - 128U * static_cast<uint32_t>(x_sum));
   }
 };
 
 }  // namespace
 
-void gemm_rows_avx512vnni(const GemmArgs& args, int64_t row_begin, int64_t row_end) {
-  gemm_rows<Avx512Vnni>(args, row_begin, row_end);
-}
+const GemmIsa kAvx512VnniIsa{false, gemm_rows<Avx512Vnni>};
 
 }  // namespace comet::formats::w8a8_int::cpu

@@ -3,23 +3,45 @@
 namespace comet::formats::w8a8_int::cpu {
 namespace {
 
+/// Loops that the compiler turns into what the baseline has.
 struct Portable {
   using Reg = int32_t;
-  static constexpr int64_t kStepBytes = 32;
+  using Code = int16_t;
+  using Stored = int16_t;
+  static constexpr int64_t kStep = 32;
+  static constexpr int kTokens = 2;
+  struct Operand {
+    int16_t values[kStep];
+  };
 
   static Reg zero() { return 0; }
-  static const int8_t* load_weights(const int8_t* w) { return w; }
-  static Reg step(Reg sum, const int8_t* w, const int8_t* x) {
-    for (int i = 0; i < kStepBytes; ++i) sum += w[i] * x[i];
+  static Operand load_codes(const int16_t* x) {
+    Operand result;
+    memcpy(result.values, x, sizeof(result.values));
+    return result;
+  }
+  static Operand load_weights(const int8_t* w) {
+    Operand result;
+    for (int i = 0; i < kStep; ++i) result.values[i] = w[i];
+    return result;
+  }
+  static Operand load_strip(const int16_t* w) { return load_codes(w); }
+  static void store_strip(int16_t* p, const Operand& w) { memcpy(p, w.values, sizeof(w.values)); }
+  static Reg mul_add(Reg sum, const Operand& w, const Operand& x) {
+    for (int i = 0; i < kStep; ++i) sum += w.values[i] * x.values[i];
     return sum;
   }
-  static int32_t total(Reg sum, int32_t /*x_sum*/) { return sum; }
+  static void totals(Reg a, Reg b, Reg c, Reg d, uint32_t* out) {
+    out[0] = static_cast<uint32_t>(a);
+    out[1] = static_cast<uint32_t>(b);
+    out[2] = static_cast<uint32_t>(c);
+    out[3] = static_cast<uint32_t>(d);
+  }
+  static int32_t exact(uint32_t total, int32_t /*x_sum*/) { return static_cast<int32_t>(total); }
 };
 
 }  // namespace
 
-void gemm_rows_portable(const GemmArgs& args, int64_t row_begin, int64_t row_end) {
-  gemm_rows<Portable>(args, row_begin, row_end);
-}
+const GemmIsa kPortableIsa{true, gemm_rows<Portable>};
 
 }  // namespace comet::formats::w8a8_int::cpu

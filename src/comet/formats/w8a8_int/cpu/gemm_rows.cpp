@@ -12,13 +12,14 @@ namespace comet::formats::w8a8_int {
 namespace {
 
 using cpu::GemmArgs;
-using cpu::GemmRows;
+using cpu::GemmIsa;
 
 // A task is a run of neighbouring rows: long, because the first rows of a task are not prefetched,
 // but several per thread, to even out.
 constexpr int64_t kTasksPerThread = 4;
 
 int64_t rows_per_task(const GemmArgs& args, int num_threads) {
+  if (args.tokens > cpu::kFewTokens) return cpu::kStripRows;
   return std::max<int64_t>(4, args.n / (kTasksPerThread * num_threads) / 4 * 4);
 }
 
@@ -32,8 +33,18 @@ const int32_t* code_sums(Context& ctx, const Activation& x) {
   return sums;
 }
 
-template <GemmRows Rows>
-void run(Context& ctx, const LinearWeight& weight, const Activation& x, View<float, 2> out) {
+const int16_t* widen(Context& ctx, const GemmArgs& args) {
+  auto* wide =
+      reinterpret_cast<int16_t*>(ctx.arena.alloc_array<uint8_t>(args.tokens * args.k_padded * 2));
+  ctx.pool.parallel_for(args.tokens, [&](int64_t token, int) {
+    const int64_t begin = token * args.k_padded;
+    std::copy_n(args.codes + begin, args.k_padded, wide + begin);
+  });
+  return wide;
+}
+
+void run(Context& ctx, const GemmIsa& isa, const LinearWeight& weight, const Activation& x,
+         View<float, 2> out) {
   const size_t num_parts = weight.spec.parts.size();
   COMET_CHECK(out.size(0) == x.rows && out.size(1) == weight.spec.n() && out.strides[1] == 1,
               "{}: output is [{}, {}]", weight.spec.name, out.size(0), out.size(1));
@@ -47,6 +58,11 @@ void run(Context& ctx, const LinearWeight& weight, const Activation& x, View<flo
   args.x_sum = code_sums(ctx, x);
   args.tokens = x.rows;
   args.out_stride = out.strides[0];
+  if (isa.wide_codes) args.wide = widen(ctx, args);
+  constexpr int64_t kTotals = cpu::kStripTokens * cpu::kStripRows;
+  auto* strips = ctx.arena.alloc_array<uint8_t>(ctx.pool.num_threads() * cpu::kStripBytes);
+  auto* totals =
+      reinterpret_cast<uint32_t*>(ctx.arena.alloc_array<int32_t>(ctx.pool.num_threads() * kTotals));
   int64_t column = 0;
   for (size_t part = 0; part < num_parts; ++part) {
     args.weight = weight.tensors[part].data<int8_t>();
@@ -54,23 +70,31 @@ void run(Context& ctx, const LinearWeight& weight, const Activation& x, View<flo
     args.n = weight.spec.part_rows[part];
     args.out = out.data + column;
     const int64_t step = rows_per_task(args, ctx.pool.num_threads());
-    ctx.pool.parallel_for((args.n + step - 1) / step, [&](int64_t task, int) {
-      Rows(args, task * step, std::min(args.n, (task + 1) * step));
+    ctx.pool.parallel_for((args.n + step - 1) / step, [&](int64_t task, int thread) {
+      isa.rows(args, task * step, std::min(args.n, (task + 1) * step),
+               {strips + thread * cpu::kStripBytes, totals + thread * kTotals});
     });
     if (weight.spec.has_bias) add_bias(w8a8::bias_of(weight, part), out, column);
     column += args.n;
   }
 }
 
+template <const GemmIsa& Isa>
+void run_isa(Context& ctx, const LinearWeight& weight, const Activation& x, View<float, 2> out) {
+  run(ctx, Isa, weight, x, out);
+}
+
 }  // namespace
 
 std::span<const LinearKernel> kernels() {
-  static const std::array<LinearKernel, 3> rows{{
+  static const std::array<LinearKernel, 4> rows{{
       {"w8a8_int_portable", supports<CpuIsa::kPortable>, cost_us<CpuIsa::kPortable>,
-       run<cpu::gemm_rows_portable>},
-      {"w8a8_int_avx2", supports<CpuIsa::kAvx2>, cost_us<CpuIsa::kAvx2>, run<cpu::gemm_rows_avx2>},
+       run_isa<cpu::kPortableIsa>},
+      {"w8a8_int_avx2", supports<CpuIsa::kAvx2>, cost_us<CpuIsa::kAvx2>, run_isa<cpu::kAvx2Isa>},
+      {"w8a8_int_avx512", supports<CpuIsa::kAvx512>, cost_us<CpuIsa::kAvx512>,
+       run_isa<cpu::kAvx512Isa>},
       {"w8a8_int_avx512vnni", supports<CpuIsa::kAvx512Vnni>, cost_us<CpuIsa::kAvx512Vnni>,
-       run<cpu::gemm_rows_avx512vnni>},
+       run_isa<cpu::kAvx512VnniIsa>},
   }};
   return rows;
 }
