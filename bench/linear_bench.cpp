@@ -100,9 +100,11 @@ QuantizedWeight random_codes(const LinearSpec& spec, const LinearBenchOptions& o
   const int64_t rows = weight.num_rows();
   weight.codes.resize(static_cast<size_t>(rows * weight.site.k_padded));
   const int low = weight.granularity == Granularity::kProgressive ? 0 : -8;
+  if (options.format == "w8a8-fp8") weight.code_type = formats::CodeType::kE4M3;
   for (int8_t& code : weight.codes) {
     code = static_cast<int8_t>(w4ax || w4a16 ? static_cast<int>(rng.next_bits() & 15) + low
                                              : static_cast<int>(rng.next_bits() % 255) - 127);
+    if (weight.code_type == formats::CodeType::kE4M3 && (code & 0x7F) == 0x7F) code = 0;
   }
   const auto groups = static_cast<size_t>(blocks * rows);
   if (weight.granularity == Granularity::kGroup) {

@@ -199,7 +199,7 @@ void add_bench_gemm(CLI::App& bench, const Globals& globals, Action& action) {
       ->check(CLI::Range(int64_t{1}, int64_t{16384}));
   app.add_option("--format", options->formats, "Weight formats")
       ->delimiter(',')
-      ->check(CLI::IsMember({"dense", "bf16", "w4ax", "w4a16", "w8a8-int"}));
+      ->check(CLI::IsMember({"dense", "bf16", "w4ax", "w4a16", "w8a8-int", "w8a8-fp8"}));
   app.add_option("--w4", options->w4, "w4ax weight scales")
       ->check(CLI::IsMember({"channel", "group", "progressive"}));
   app.add_option("--act-scale", options->act_scale, "w4ax activation scales")

@@ -112,6 +112,8 @@ TEST(FormatsConformance, UnpackInvertsPack) {
     EXPECT_EQ(got.site.int8_blocks, want.site.int8_blocks) << sample.label;
     EXPECT_EQ(got.part_rows, want.part_rows) << sample.label;
     EXPECT_EQ(got.group_scale, want.group_scale) << sample.label;
+    EXPECT_EQ(got.group_zero, want.group_zero) << sample.label;
+    EXPECT_EQ(got.group_size, want.group_size) << sample.label;
     EXPECT_EQ(got.scale_type, want.scale_type) << sample.label;
     EXPECT_EQ(got.channel_scale_type, want.channel_scale_type) << sample.label;
     EXPECT_EQ(got.code_type, want.code_type) << sample.label;
@@ -178,6 +180,35 @@ TEST(FormatsConformance, OutputsDoNotDependOnTheBatch) {
   }
 }
 
+/// The same for every small number of rows, where kernels take them in groups of other sizes.
+TEST(FormatsConformance, OutputsDoNotDependOnTheNumberOfRows) {
+  constexpr int64_t kRows = 17;
+  for (const CpuIsa isa : available_cpu_isas()) {
+    const auto runtime = Runtime::cpu(isa, 1);
+    Context& ctx = runtime->context();
+    for (const LinearSample& sample : samples()) {
+      const int64_t k = sample.weight.spec.k;
+      const int64_t n = sample.weight.spec.n();
+      const std::vector<float> x = random_rows(kRows, k, 23);
+      for (const LinearKernel& kernel : sample.weight.format->kernels) {
+        if (!kernel.supports(sample.weight, ctx.caps)) continue;
+        std::vector<float> all;
+        for (int64_t rows = kRows; rows > 0; --rows) {
+          const ArenaScope scope(ctx.arena);
+          std::vector<float> out(static_cast<size_t>(rows * n), std::nanf(""));
+          kernel.run(ctx, sample.weight, make_input(ctx, sample.weight, x, rows),
+                     {out.data(), {rows, n}});
+          if (rows == kRows) all = out;
+          for (size_t i = 0; i < out.size(); ++i) {
+            ASSERT_EQ(std::bit_cast<uint32_t>(out[i]), std::bit_cast<uint32_t>(all[i]))
+                << sample.label << " " << kernel.name << " rows=" << rows << " at " << i;
+          }
+        }
+      }
+    }
+  }
+}
+
 /// Rows of a format's input as float64, in stored order.
 std::vector<double> dequantized_input(const LinearSample& sample, const Activation& input,
                                       const std::vector<float>& x) {
@@ -231,6 +262,36 @@ TEST(FormatsConformance, ReferenceEqualsFloat64) {
         ASSERT_NEAR(out.view()(t, j), sum, 2e-6 * scale) << sample.label << " column " << j;
       }
     }
+  }
+}
+
+/// What quantizing the input costs: the output against that of the same weights and FP32 rows.
+TEST(FormatsConformance, InputErrorIsWithinBudget) {
+  const auto runtime = Runtime::cpu(CpuIsa::kPortable, 1);
+  Context& ctx = runtime->context();
+  constexpr int64_t kRows = 2;
+  for (const LinearSample& sample : samples()) {
+    const LinearWeight& weight = sample.weight;
+    const bool reordered = weight.format->name == "w4ax";  // rows in stored order are not x
+    if (weight.spec.has_bias || reordered || weight.spec.k < kBlock) continue;
+    const ArenaScope scope(ctx.arena);
+    const std::vector<float> x = random_rows(kRows, weight.spec.k, 41);
+    PoisonedOutput out(kRows, weight.spec.n());
+    weight.format->reference_linear(weight, make_input(ctx, weight, x, kRows), out.view());
+    double error = 0;
+    double size = 0;
+    for (int64_t t = 0; t < kRows; ++t) {
+      for (int64_t j = 0; j < out.columns; ++j) {
+        double want = 0;
+        for (int64_t i = 0; i < sample.stored_k; ++i) {
+          want += x[static_cast<size_t>(t * sample.stored_k + i)] *
+                  sample.dequantized[static_cast<size_t>(j * sample.stored_k + i)];
+        }
+        error += std::pow(out.view()(t, j) - want, 2);
+        size += want * want;
+      }
+    }
+    EXPECT_LT(std::sqrt(error / size), sample.budget) << sample.label;
   }
 }
 
