@@ -239,7 +239,7 @@ Status run_eval(const Globals& globals, const Options& options) {
   }
   auto task_options = run_options(ctx, options, journal.get());
   if (!task_options) return task_options.error();
-  const TaskRun run{ctx, *opened, *task_options, globals.quiet};
+  const TaskRun run{ctx, *opened, *task_options, globals.quiet, options.task_flags.log_samples};
   Json results = Json::object();
   for (const Task& task : *tasks) {
     auto result = task.is_perplexity() ? find_perplexity(run, globals, options,

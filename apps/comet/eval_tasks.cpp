@@ -30,15 +30,28 @@ Json values_json(const std::vector<double>& values) {
   return list;
 }
 
-Json result_json(const study::TaskResult& result) {
+/// [[log-probability, greedy], …] of a document's continuations, or the text.
+Json answer_json(const study::Answer& answer) {
+  if (answer.likelihoods.empty()) return answer.text;
+  Json list = Json::array();
+  for (const study::Likelihood& one : answer.likelihoods) {
+    list.push_back({number_json(one.log_prob), one.is_greedy});
+  }
+  return list;
+}
+
+Json result_json(const study::TaskResult& result, bool with_answers) {
   Json json = {{"num_samples", result.num_samples}};
   for (const study::TaskMetric& metric : result.metrics) {
     json[metric.name] = number_json(metric.value);
     json[metric.name + "_stderr"] = number_json(metric.std_error);
     if (!metric.values.empty()) json["samples"][metric.name] = values_json(metric.values);
   }
+  for (const study::Answer& answer : result.answers) {
+    if (with_answers) json["samples"]["answers"].push_back(answer_json(answer));
+  }
   for (const study::TaskResult& part : result.parts)
-    json["subjects"][part.name] = result_json(part);
+    json["subjects"][part.name] = result_json(part, with_answers);
   return json;
 }
 
@@ -53,6 +66,8 @@ void add_task_flags(CLI::App& command, TaskFlags& flags) {
                    "Put the tokenizer's first token before prompts (lm-eval's add_bos_token)");
   command.add_option("--resume", flags.resume,
                      "Keep answers in this file, and take from it those of an earlier run");
+  command.add_flag("--log-samples", flags.log_samples,
+                   "Every answer in the --json result: log-probabilities or text");
   command.add_flag("--allow-code-execution", flags.run_programs,
                    "humaneval: run the programs that the model writes, in a sandbox");
   command.add_flag("--allow-unisolated-code", flags.without_namespaces,
@@ -98,7 +113,7 @@ Result<Json> run_accuracy_task(const TaskRun& run, const study::LoadedTask& load
   };
   auto result = study::run_task(run.ctx, *run.opened.model, run.opened.tokenizer, loaded, options);
   if (!result) return result.error();
-  Json json = result_json(*result);
+  Json json = result_json(*result, run.log_samples);
   json["num_shots"] = loaded.num_shots;
   return json;
 }

@@ -15,6 +15,7 @@ struct TaskFlags {
   bool add_bos = false;
   bool run_programs = false;
   bool without_namespaces = false;
+  bool log_samples = false;
   std::string resume;  // file; empty: nothing is kept
 };
 void add_task_flags(CLI::App& command, TaskFlags& flags);
@@ -27,6 +28,7 @@ struct TaskRun {
   const OpenedModel& opened;
   study::RunOptions options;  // all but the progress
   bool quiet = false;
+  bool log_samples = false;
 };
 Result<Json> run_accuracy_task(const TaskRun& run, const study::LoadedTask& loaded);
 void print_accuracy(const std::string& task, const Json& result);

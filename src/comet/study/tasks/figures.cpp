@@ -93,6 +93,7 @@ TaskResult part_figures(ThreadPool& pool, const Task& task, const TaskPart& part
   TaskResult result;
   result.name = part.name;
   result.num_samples = static_cast<int64_t>(answers.size());
+  result.answers.assign(answers.begin(), answers.end());
   switch (task.kind) {
     case TaskKind::kMultipleChoice:
       add_choice_metrics(result, task, part, answers);

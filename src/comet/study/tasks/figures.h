@@ -7,15 +7,8 @@
 #include <vector>
 
 #include "comet/study/tasks/run_task.h"
-#include "comet/study/tasks/score/likelihood.h"
 
 namespace comet::study {
-
-/// What a model said to one document: likelihoods of its choices (or of its target), or a text.
-struct Answer {
-  std::vector<Likelihood> likelihoods;
-  std::string text;
-};
 
 /// Of one part; `passed` says of each document whether its program passed (kProgram).
 TaskResult part_figures(ThreadPool& pool, const Task& task, const TaskPart& part,

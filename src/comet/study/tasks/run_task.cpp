@@ -49,10 +49,10 @@ Question ask(const text::Tokenizer& tokenizer, const Task& task, const TaskDocum
     add(prompt, document.target);
   } else if (task.choices_are_contexts) {
     for (const std::string& choice : document.choices) {
-      add(document.prefix + choice, " " + document.target);
+      add(document.prefix + choice, fmt::format(" {}", document.target));
     }
   } else {
-    for (const std::string& choice : document.choices) add(prompt, " " + choice);
+    for (const std::string& choice : document.choices) add(prompt, fmt::format(" {}", choice));
   }
   return question;
 }

@@ -9,6 +9,7 @@
 
 #include "comet/models/llama.h"
 #include "comet/study/tasks/answer_journal.h"
+#include "comet/study/tasks/score/likelihood.h"
 #include "comet/study/tasks/task.h"
 #include "comet/text/tokenizer.h"
 
@@ -27,6 +28,12 @@ struct RunOptions {
   std::function<void(int64_t num_done, int64_t num_all)> on_tokens;  // progress; may be empty
 };
 
+/// What a model said to one document: likelihoods of its choices (or of its target), or a text.
+struct Answer {
+  std::vector<Likelihood> likelihoods;
+  std::string text;
+};
+
 struct TaskMetric {
   std::string name;  // "acc", "acc_norm", …
   double value = 0;
@@ -38,6 +45,7 @@ struct TaskResult {
   std::string name;
   std::vector<TaskMetric> metrics;
   int64_t num_samples = 0;
+  std::vector<Answer> answers;    // of each document; empty for a group
   std::vector<TaskResult> parts;  // mmlu: its subjects
 };
 

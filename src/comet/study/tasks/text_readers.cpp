@@ -9,7 +9,7 @@ Result<TaskDocument> read_lambada(const DataRow& row) {
   const size_t space = text->rfind(' ');
   TaskDocument document;
   document.text = space == std::string::npos ? "" : text->substr(0, space);
-  document.target = " " + text->substr(space == std::string::npos ? 0 : space + 1);
+  document.target = fmt::format(" {}", text->substr(space == std::string::npos ? 0 : space + 1));
   return document;
 }
 
