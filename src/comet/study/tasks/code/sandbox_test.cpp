@@ -1,0 +1,101 @@
+#include "comet/study/tasks/code/sandbox.h"
+
+#include <gtest/gtest.h>
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <optional>
+
+#include "support/temporary_folder.h"
+
+namespace comet::study {
+namespace {
+
+class SandboxTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto made = Sandbox::create(/*without_namespaces=*/false);
+    if (!made) GTEST_SKIP() << made.error().message;
+    sandbox_.emplace(*std::move(made));
+  }
+  ProgramOutcome run(std::string_view program) { return sandbox_->run(program).value(); }
+
+  std::optional<Sandbox> sandbox_;
+};
+
+TEST_F(SandboxTest, PassesWhatReachesItsEnd) {
+  EXPECT_EQ(run("def f(x):\n    return x + 1\n\nassert f(1) == 2"), ProgramOutcome::kPassed);
+  EXPECT_EQ(run("print('x' * 1000000)\nimport math\nassert math.pi > 3"), ProgramOutcome::kPassed);
+  EXPECT_EQ(run("s = 'caf\xC3\xA9'\nassert len(s) == 4"), ProgramOutcome::kPassed);
+  EXPECT_EQ(run("open('own.txt', 'w').write('x')\nassert open('own.txt').read() == 'x'"),
+            ProgramOutcome::kPassed);
+}
+
+TEST_F(SandboxTest, FailsEverythingElse) {
+  for (const char* program : {"assert 1 == 2", "def f(:", "raise SystemExit(0)",
+                              "import os; os._exit(0)", "import sys; sys.exit()", "x = '''",
+                              "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"}) {
+    EXPECT_EQ(run(program), ProgramOutcome::kFailed) << program;
+  }
+}
+
+TEST_F(SandboxTest, ReachesNoNetworkNoFileAndNoProcess) {
+  const testing::TemporaryFolder folder;
+  const std::string path = folder.write("mine.txt", "mine");
+  // Each of these must not succeed.
+  for (const std::string& program : {
+           "import socket\nsocket.create_connection(('127.0.0.1', 22), 1)",
+           "import socket\ns = socket.socket()\ns.connect(('1.1.1.1', 80))",
+           "open('" + path + "', 'w')",
+           "import os\nos.remove('" + path + "')",
+           std::string("import os\nos.kill(") + std::to_string(::getpid()) + ", 0)",
+           "import os\nos.mkdir('" + folder.path() + "/more')",
+           std::string("import ctypes\nassert ctypes.CDLL(None).umount2(b'/tmp', 2) == 0"),
+       }) {
+    EXPECT_EQ(run(program), ProgramOutcome::kFailed) << program;
+  }
+  EXPECT_EQ(folder.read("mine.txt"), "mine");
+  EXPECT_FALSE(std::filesystem::exists(folder.file("more")));
+}
+
+TEST_F(SandboxTest, LimitsMemoryFilesProcessesAndTime) {
+  EXPECT_EQ(run("x = bytearray(2 << 30)"), ProgramOutcome::kFailed);
+  EXPECT_EQ(run("open('big', 'wb').write(bytes(4 << 20))"), ProgramOutcome::kFailed);
+  const auto impatient =
+      Sandbox::create(false, {.wall_s = 1.0, .cpu_s = 30, .num_processes = 4}).value();
+  EXPECT_EQ(impatient.run("while True: pass").value(), ProgramOutcome::kTimedOut);
+  EXPECT_EQ(impatient.run("import time\ntime.sleep(1000)").value(), ProgramOutcome::kTimedOut);
+  EXPECT_EQ(
+      impatient.run("import os\nif os.fork() == 0:\n    os.setsid()\nimport time\ntime.sleep(1000)")
+          .value(),
+      ProgramOutcome::kTimedOut);
+}
+
+TEST_F(SandboxTest, LeavesNothingBehind) {
+  const auto count = [] {
+    int64_t number = 0;
+    for (const auto& entry :
+         std::filesystem::directory_iterator(std::filesystem::temp_directory_path())) {
+      number += entry.path().filename().string().starts_with("comet-program-") ? 1 : 0;
+    }
+    return number;
+  };
+  const int64_t before = count();
+  // A process that leaves its session would hold the pipe open after its parent's end.
+  EXPECT_EQ(run("import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(60)\n    "
+                "os._exit(0)\nopen('kept', 'w').write('x')"),
+            ProgramOutcome::kPassed);
+  EXPECT_EQ(count(), before);
+}
+
+TEST(Sandbox, WithoutNamespacesTheLimitsStay) {
+  // Where namespaces are permitted they are used even then; either way programs run.
+  auto sandbox = Sandbox::create(/*without_namespaces=*/true);
+  if (!sandbox) GTEST_SKIP() << sandbox.error().message;
+  EXPECT_EQ(sandbox->run("assert True").value(), ProgramOutcome::kPassed);
+  EXPECT_EQ(sandbox->run("assert False").value(), ProgramOutcome::kFailed);
+}
+
+}  // namespace
+}  // namespace comet::study
