@@ -99,7 +99,7 @@ void add_synthetic_flags(CLI::App& app, SyntheticFlags& flags) {
   app.add_option("--synthetic", flags.name,
                  "Random weights of a published shape: " + models::synthetic_names());
   app.add_option("--format", flags.format, "Weight format of a synthetic model")
-      ->check(CLI::IsMember({"dense", "bf16", "w4ax", "w4a16"}));
+      ->check(CLI::IsMember({"dense", "bf16", "w4ax", "w4a16", "w8a8-int", "w8a8-fp8"}));
   app.add_option("--recipe", flags.recipe, "w4ax recipe of a synthetic model")
       ->check(CLI::IsMember({"auto", "w4a8", "fmpq", "paper", "naive"}));
   app.add_option("--w4", flags.w4, "w4ax weight scales of a synthetic model")

@@ -70,6 +70,45 @@ void fill_random_codes(Context& ctx, std::vector<int8_t>& codes, int64_t row_len
   });
 }
 
+bool is_w8a8(const std::string& format) { return format == "w8a8-int" || format == "w8a8-fp8"; }
+
+/// Codes in [−127, 127], or of E4M3 numbers in ±[½, 2).
+void fill_8bit_codes(Context& ctx, formats::QuantizedWeight& weight, const Rng& rng) {
+  const int64_t k = weight.site.k;
+  const bool fp8 = weight.code_type == formats::CodeType::kE4M3;
+  ctx.pool.parallel_for(weight.num_rows(), [&](int64_t row, int) {
+    int8_t* codes = weight.codes.data() + row * k;
+    for (int64_t i = 0; i < k; i += 4) {
+      const uint64_t bits = rng.bits(static_cast<uint64_t>(row * k + i));
+      for (int64_t j = 0; j < std::min<int64_t>(4, k - i); ++j) {
+        const auto value = static_cast<int>((bits >> (16 * j)) & 0xFFFFU);
+        codes[i + j] = static_cast<int8_t>(fp8 ? (value & 0x8F) | 0x30 : value % 255 - 127);
+      }
+    }
+  });
+}
+
+formats::QuantizedWeight random_w8a8(Context& ctx, const formats::LinearSpec& spec,
+                                     const SyntheticOptions& options, uint64_t stream) {
+  formats::QuantizedWeight weight;
+  weight.name = spec.name;
+  weight.parts = spec.parts;
+  weight.part_rows = spec.part_rows;
+  weight.site.k = spec.k;
+  weight.site.k_padded = spec.k;
+  weight.site.scale = formats::ActScale::kToken;
+  const bool fp8 = options.format == "w8a8-fp8";
+  if (fp8) weight.code_type = formats::CodeType::kE4M3;
+  const int64_t rows = weight.num_rows();
+  if (spec.has_bias) weight.bias.assign(rows, 0.02F);
+  weight.codes.resize(rows * spec.k);
+  fill_8bit_codes(ctx, weight, Rng(options.seed, stream));
+  // Codes have a standard deviation of 73.6 or of 1.2: weights get one of 0.02.
+  weight.channel_scale.assign(rows, to_float(to_bfloat16(fp8 ? 0.02F / 1.2F : 0.02F / 73.6F)));
+  weight.channel_scale_type = DType::kBF16;
+  return weight;
+}
+
 formats::QuantizedWeight random_weight(Context& ctx, const formats::LinearSpec& spec,
                                        const SyntheticOptions& options, uint64_t stream) {
   formats::QuantizedWeight weight;
@@ -207,11 +246,6 @@ Result<std::unique_ptr<LlamaModel>> make_synthetic_model(Context& ctx, std::stri
   const auto weights = formats::find_weight_format(wanted.format);
   if (!weights) return weights.error();
   const bool dense = (*weights)->pack == nullptr;
-  if (!dense && (*weights)->manifest == nullptr) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "--format '{}': synthetic models exist as dense, w4ax or w4a16",
-                      wanted.format);
-  }
   SyntheticOptions options = wanted;
   if (options.format == "w4a16") {
     options.granularity = formats::Granularity::kGroup;
@@ -233,8 +267,9 @@ Result<std::unique_ptr<LlamaModel>> make_synthetic_model(Context& ctx, std::stri
         put_dense_linear(ctx, spec, options.seed, stream, source);
         continue;
       }
+      const auto random = is_w8a8(options.format) ? random_w8a8 : random_weight;
       const Status put =
-          put_packed_linear(**weights, random_weight(ctx, spec, options, ++stream), parts, source);
+          put_packed_linear(**weights, random(ctx, spec, options, ++stream), parts, source);
       if (!put) return put.error();
     }
   }

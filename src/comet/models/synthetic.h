@@ -12,7 +12,7 @@
 namespace comet::models {
 
 struct SyntheticOptions {
-  std::string format = "dense";  // dense, w4ax or w4a16
+  std::string format = "dense";  // dense, w4ax, w4a16, w8a8-int or w8a8-fp8
   std::string kv = "kv16";
   // Of w4ax only, down to int8_blocks.
   formats::Granularity granularity = formats::Granularity::kGroup;
