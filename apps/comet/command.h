@@ -39,6 +39,7 @@ void add_eval(CLI::App& app, const Globals& globals, Action& action);
 void add_compare(CLI::App& app, const Globals& globals, Action& action);
 void add_bench(CLI::App& app, const Globals& globals, Action& action);
 void add_serve(CLI::App& app, const Globals& globals, Action& action);
+void add_study(CLI::App& app, const Globals& globals, Action& action);
 
 /// "0.1.0".
 std::string version_text();

@@ -49,6 +49,7 @@ int run(int argc, char** argv) {
   comet::cli::add_compare(app, globals, action);
   comet::cli::add_bench(app, globals, action);
   comet::cli::add_serve(app, globals, action);
+  comet::cli::add_study(app, globals, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

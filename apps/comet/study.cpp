@@ -1,0 +1,141 @@
+// comet study SPEC.json -o DIR: measures formats of models by a spec, and writes the report.
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+
+#include "apps/comet/command.h"
+#include "comet/base/log.h"
+#include "comet/io/file.h"
+#include "comet/study/report/report.h"
+#include "comet/study/runner/runner.h"
+
+namespace comet::cli {
+namespace {
+
+constexpr size_t kMaxSpecBytes = size_t{4} << 20;
+
+struct Options {
+  std::string spec;
+  std::string out;
+  bool print_template = false;
+  bool report_only = false;
+  double stop_after_s = 0;
+};
+
+Result<study::StudySpec> read_spec(const Options& options) {
+  const auto text = io::read_file(options.spec, kMaxSpecBytes);
+  if (!text) return text.error();
+  const auto directory = std::filesystem::absolute(options.spec).parent_path();
+  const study::SpecContext context{options.spec, directory.string(), [](const std::string& name) {
+                                     return std::getenv(name.c_str());
+                                   }};
+  return study::parse_study_spec(*text, context);
+}
+
+/// The flags of every format as `comet quantize` itself reads them, before the first hour is spent.
+Status check_formats(const study::StudySpec& spec, const std::string& source) {
+  for (const study::StudyFormat& format : spec.formats) {
+    if (format.format == "bf16") continue;
+    CLI::App app;
+    Globals globals;
+    Action action;
+    add_quantize(app, globals, action);
+    std::vector<std::string> arguments =
+        study::quantize_arguments(spec.models.front(), format, "OUT");
+    std::reverse(arguments.begin(), arguments.end());  // as CLI11 takes them
+    try {
+      app.parse(arguments);
+    } catch (const CLI::ParseError& e) {
+      return make_error(ErrorCode::kInvalidArgument, "{}: format '{}': {}", source, format.name,
+                        e.what());
+    }
+  }
+  return {};
+}
+
+std::vector<std::string> global_flags(const Globals& globals) {
+  std::vector<std::string> flags{"--device", globals.device};
+  if (globals.threads > 0) {
+    flags.insert(flags.end(), {"--threads", std::to_string(globals.threads)});
+  }
+  return flags;
+}
+
+Status write_report(const study::StudySpec& spec, const study::ResultsFile& results,
+                    const std::string& out) {
+  const std::string html = study::report_html(spec, results);
+  return io::write_file_atomic(out + "/report.html", html);
+}
+
+void print_end(const study::RunnerReport& report, const std::string& out) {
+  fmt::print("{} of {} cells measured now, {} kept from before", report.num_measured,
+             report.num_cells, report.num_kept);
+  if (report.num_failed > 0) fmt::print(", {} FAILED", report.num_failed);
+  if (report.num_left > 0) fmt::print(", {} left: run the same command again", report.num_left);
+  fmt::print("\n{0}/results.json\n{0}/report.html\n", out);
+}
+
+Status run_study_command(const Globals& globals, const Options& options) {
+  if (options.print_template) {
+    fmt::print("{}", study::study_template());
+    return {};
+  }
+  if (options.spec.empty() || options.out.empty()) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "give a SPEC.json and -o DIR; `comet study --template` prints a spec");
+  }
+  const auto spec = read_spec(options);
+  if (!spec) return spec.error();
+  if (const Status checked = check_formats(*spec, options.spec); !checked) return checked;
+  std::error_code error;
+  std::filesystem::create_directories(options.out, error);
+  auto results = study::ResultsFile::open(options.out + "/results.json", *spec);
+  if (!results) return results.error();
+  study::RunnerReport report;
+  if (!options.report_only) {
+    study::RunnerOptions runner;
+    runner.binary = std::filesystem::read_symlink("/proc/self/exe", error).string();
+    runner.out_directory = options.out;
+    runner.global_flags = global_flags(globals);
+    runner.stop_after_s = options.stop_after_s;
+    runner.on_cell = [](int64_t cell_idx, int64_t num_cells, const std::string& text) {
+      log_info("{}/{} {}", cell_idx + 1, num_cells, text);
+    };
+    const auto ran = study::run_study(*spec, runner, *results);
+    if (!ran) return ran.error();
+    report = *ran;
+  }
+  if (const Status written = write_report(*spec, *results, options.out); !written) return written;
+  if (prints_text(globals)) print_end(report, options.out);
+  const Status written = write_json_result(globals, "study", Json::parse(results->json().dump()));
+  if (!written) return written;
+  if (report.num_failed > 0) {
+    return make_error(ErrorCode::kIo,
+                      "{} of {} cells failed; results.json and the report name them, and the same "
+                      "command tries them again",
+                      report.num_failed, report.num_cells);
+  }
+  return {};
+}
+
+}  // namespace
+
+void add_study(CLI::App& app, const Globals& globals, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App& command = *app.add_subcommand("study", "Measure formats of models, and recommend one");
+  command.add_option("SPEC", options->spec, "What is measured (JSON)");
+  command.add_option("-o,--out", options->out,
+                     "Folder for results.json, report.html and the quantized models");
+  command.add_flag("--template", options->print_template, "Print a spec to begin with");
+  command.add_flag("--report-only", options->report_only, "Measure nothing");
+  command
+      .add_option("--stop-after", options->stop_after_s,
+                  "Seconds after which no further cell begins; 0: all")
+      ->check(CLI::NonNegativeNumber);
+  command.footer(study::study_template_help());
+  command.callback([&globals, &action, options] {
+    action = [&globals, options] { return run_study_command(globals, *options); };
+  });
+}
+
+}  // namespace comet::cli

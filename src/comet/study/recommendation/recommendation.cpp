@@ -1,0 +1,352 @@
+#include "comet/study/recommendation/recommendation.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <optional>
+
+namespace comet::study {
+namespace {
+
+std::string base_format(const StudySpec& spec) {
+  for (const StudyFormat& format : spec.formats) {
+    if (format.is_base()) return format.name;
+  }
+  return "";
+}
+
+std::string percent(double share) { return fmt::format("{:.1f} %", share * 100); }
+
+std::string money(double dollars) {
+  if (dollars >= 0.01) return fmt::format("${:.4f}", dollars);
+  return fmt::format("${:.3g} per 1,000", dollars * 1000);
+}
+
+/// A format's cost a query, the mean over profiles.
+struct Cost {
+  std::string format;
+  double dollars = 0;
+  std::vector<const ResultRow*> rows;
+};
+
+class Recommender {
+ public:
+  Recommender(const StudySpec& spec, const RowIndex& index, const std::string& model)
+      : spec_(spec), index_(index), base_(base_format(spec)) {
+    result_.model = model;
+  }
+
+  ModelRecommendation run() && {
+    if (base_.empty()) {
+      result_.missing =
+          "The spec has no plain bf16 format, so quality has nothing to be compared with.";
+      return std::move(result_);
+    }
+    if (quality_figures(spec_, index_, result_.model).empty()) {
+      result_.missing =
+          "No accuracy or perplexity has been measured, so no format can be recommended.";
+      return std::move(result_);
+    }
+    judge_quality();
+    result_.sync_choice = choose("sync", "One query at a time");
+    result_.async_choice = choose("async", "Many queries at once");
+    say_where_rates_flip();
+    say_where_floors_flip("sync", result_.sync_choice, "one query at a time");
+    if (result_.async_choice != result_.sync_choice) {
+      say_where_floors_flip("async", result_.async_choice, "many queries at once");
+    }
+    if (result_.sync_choice.empty() && result_.async_choice.empty() && result_.missing.empty()) {
+      result_.missing =
+          "There are no costs (metrics sync or async, machine.price_per_hour), so only quality is "
+          "judged.";
+    }
+    return std::move(result_);
+  }
+
+ private:
+  void say(std::string text, std::vector<const ResultRow*> rows) {
+    if (!rows.empty()) result_.statements.push_back({std::move(text), std::move(rows)});
+  }
+
+  /// The worst metric of a format; nullptr where it lacks one that BF16 has.
+  const Recovery* worst(const std::string& format) {
+    const auto& list = recoveries_[format];
+    const auto it = std::ranges::min_element(list, {}, &Recovery::share);
+    return it == list.end() ? nullptr : &*it;
+  }
+
+  void judge_quality() {
+    const size_t num_wanted = quality_figures(spec_, index_, result_.model).size();
+    for (const StudyFormat& format : spec_.formats) {
+      auto& list = recoveries_[format.name];
+      list = recoveries(spec_, index_, result_.model, format.name);
+      if (list.size() < num_wanted) continue;  // a failed cell: nothing is known of it
+      const bool keeps = std::ranges::all_of(
+          list, [&](const Recovery& r) { return r.keeps(spec_.accuracy_floor); });
+      if (keeps) kept_.push_back(format.name);
+    }
+    for (const StudyFormat& format : spec_.formats) {
+      if (format.is_base() || recoveries_[format.name].empty()) continue;
+      const bool keeps = std::ranges::find(kept_, format.name) != kept_.end();
+      say_quality(format.name, keeps);
+    }
+  }
+
+  void say_quality(const std::string& format, bool keeps) {
+    const Recovery* low = worst(format);
+    if (low == nullptr) return;
+    const std::string figure = low->figure.metric;
+    if (keeps) {
+      const bool noisy = low->share < spec_.accuracy_floor;
+      say(fmt::format("{} keeps {} of {}'s quality where it keeps least ({}){}", format,
+                      percent(low->share), base_, figure,
+                      noisy ? fmt::format(", which the sample cannot tell from the floor of {}.",
+                                          percent(spec_.accuracy_floor))
+                            : "."),
+          {low->row, low->base});
+      return;
+    }
+    const auto& list = recoveries_[format];
+    const auto below = std::ranges::find_if(
+        list, [&](const Recovery& r) { return !r.keeps(spec_.accuracy_floor); });
+    if (below == list.end()) {
+      say(fmt::format("{} is left out, because some of its quality is not measured; it keeps {} in "
+                      "{}.",
+                      format, percent(low->share), figure),
+          {low->row, low->base});
+      return;
+    }
+    say(fmt::format("{} is left out: it keeps {} of {}'s quality in {}, below the floor of {}.",
+                    format, percent(below->share), base_, below->figure.metric,
+                    percent(spec_.accuracy_floor)),
+        {below->row, below->base});
+  }
+
+  /// Synchronous: the objectives hold one request at a time. A sweep's costs hold them by its rule.
+  const ResultRow* broken_objective(const std::string& format, const std::string& profile) const {
+    for (const auto& [metric, limit] : {std::pair{"sync/ttft_p99", spec_.slo.ttft_p99_ms},
+                                        {"sync/itl_p99", spec_.slo.itl_p99_ms}}) {
+      const ResultRow* row = index_.find(result_.model, format, metric, profile);
+      if (limit > 0 && row != nullptr && row->value > limit) return row;
+    }
+    return nullptr;
+  }
+
+  /// Costs of formats, lowest first, over the profiles that all of them have.
+  std::vector<Cost> costs(const std::string& metric, const std::vector<std::string>& formats) {
+    std::vector<Cost> list;
+    for (const std::string& format : formats) {
+      Cost cost{format, 0, {}};
+      for (const client::Profile& profile : spec_.profiles) {
+        const ResultRow* row =
+            index_.find(result_.model, format, metric + "/cost_per_query", profile.name);
+        if (row == nullptr) continue;
+        if (metric == "sync" && broken_objective(format, profile.name) != nullptr) continue;
+        cost.dollars += row->value;
+        cost.rows.push_back(row);
+      }
+      // A format that fails a profile cannot serve the mix, and its mean is of other queries.
+      if (cost.rows.size() != spec_.profiles.size() || cost.rows.empty()) continue;
+      cost.dollars /= static_cast<double>(cost.rows.size());
+      list.push_back(std::move(cost));
+    }
+    std::ranges::stable_sort(list, {}, &Cost::dollars);
+    return list;
+  }
+
+  void say_objectives(const std::string& metric) {
+    for (const std::string& format : kept_) {
+      for (const client::Profile& profile : spec_.profiles) {
+        if (metric == "sync") {
+          const ResultRow* row = broken_objective(format, profile.name);
+          if (row == nullptr) continue;
+          say(fmt::format(
+                  "{} breaks the objectives even one query at a time: its {} is {:.0f} ms for {}.",
+                  format, row->metric.substr(5), row->value, profile.title),
+              {row});
+          break;
+        }
+        const ResultRow* most =
+            index_.find(result_.model, format, "async/max_queries_per_s", profile.name);
+        if (most == nullptr || most->value > 0) continue;
+        say(fmt::format("{} keeps the objectives at no measured rate for {}.", format,
+                        profile.title),
+            {most});
+        break;
+      }
+    }
+  }
+
+  std::string choose(const std::string& metric, const std::string& situation) {
+    say_objectives(metric);
+    const std::vector<Cost> list = costs(metric, kept_);
+    if (list.empty()) return "";
+    const Cost& best = list.front();
+    std::string text = fmt::format("{}: choose {}, {} a query on average over {} use case{}",
+                                   situation, best.format, money(best.dollars), best.rows.size(),
+                                   best.rows.size() == 1 ? "" : "s");
+    std::vector<const ResultRow*> rows = best.rows;
+    const auto base = costs(metric, {base_});
+    if (!base.empty() && best.format != base_) {
+      text +=
+          fmt::format(", {:.2f} times cheaper than {}", base.front().dollars / best.dollars, base_);
+      rows.insert(rows.end(), base.front().rows.begin(), base.front().rows.end());
+    }
+    say(text + ".", std::move(rows));
+    if (list.size() > 1) {
+      const Cost& second = list[1];
+      say(fmt::format("The runner-up is {} at {} a query, {} more.", second.format,
+                      money(second.dollars), percent(second.dollars / best.dollars - 1)),
+          second.rows);
+    }
+    return best.format;
+  }
+
+  /// Rates at which the latencies of the two choices (or of choice and runner-up) cross.
+  void say_where_rates_flip() {
+    const std::vector<Cost> list = costs("async", kept_);
+    if (list.size() < 2) return;
+    const std::string& first = list[0].format;
+    const std::string other = result_.sync_choice.empty() || result_.sync_choice == first
+                                  ? list[1].format
+                                  : result_.sync_choice;
+    for (const client::Profile& profile : spec_.profiles) {
+      const auto a = index_.curve(result_.model, first, "async/itl_mean", profile.name);
+      const auto b = index_.curve(result_.model, other, "async/itl_mean", profile.name);
+      if (a.size() < 2 || b.size() < 2) continue;
+      std::vector<const ResultRow*> rows{a.front(), a.back(), b.front(), b.back()};
+      const double rate = crossing_rate(a, b);
+      if (rate > 0) {
+        const bool first_wins_below = a.front()->value < b.front()->value;
+        say(fmt::format("For {} the choice flips at {:.3g} queries a second: below it {} has the "
+                        "shorter time between tokens, above it {}.",
+                        profile.title, rate, first_wins_below ? first : other,
+                        first_wins_below ? other : first),
+            std::move(rows));
+      } else {
+        const bool first_wins = a.front()->value < b.front()->value;
+        say(fmt::format("For {} the choice does not flip in the measured range: {} has the shorter "
+                        "time between tokens than {} from {:.3g} to {:.3g} queries a second.",
+                        profile.title, first_wins ? first : other, first_wins ? other : first,
+                        std::max(*a.front()->rate_per_s, *b.front()->rate_per_s),
+                        std::min(*a.back()->rate_per_s, *b.back()->rate_per_s)),
+            std::move(rows));
+      }
+    }
+  }
+
+  /// The floors at which another format becomes the cheapest.
+  void say_where_floors_flip(const std::string& metric, const std::string& choice,
+                             const std::string& situation) {
+    if (choice.empty()) return;
+    const std::vector<Cost> kept = costs(metric, kept_);
+    const Recovery* own = worst(choice);
+    if (choice != base_ && own != nullptr) {
+      const auto next = std::ranges::find_if(kept, [&](const Cost& cost) {
+        const Recovery* low = worst(cost.format);
+        return low != nullptr && low->share > own->share;
+      });
+      if (next != kept.end()) {
+        std::vector<const ResultRow*> rows{own->row, own->base};
+        rows.insert(rows.end(), next->rows.begin(), next->rows.end());
+        say(fmt::format("With a floor above {} the choice for {} flips to {}.",
+                        percent(own->share + 1.96 * own->std_error), situation, next->format),
+            std::move(rows));
+      }
+    }
+    std::vector<std::string> all;
+    for (const StudyFormat& format : spec_.formats) all.push_back(format.name);
+    for (const Cost& cost : costs(metric, all)) {
+      if (!kept.empty() && cost.dollars >= kept.front().dollars) break;
+      const Recovery* low = worst(cost.format);
+      if (low == nullptr || std::ranges::find(kept_, cost.format) != kept_.end()) continue;
+      std::vector<const ResultRow*> rows{low->row, low->base};
+      rows.insert(rows.end(), cost.rows.begin(), cost.rows.end());
+      say(fmt::format("With a floor of {} or less it flips to {}, at {} a query.",
+                      percent(low->share + 1.96 * low->std_error), cost.format,
+                      money(cost.dollars)),
+          std::move(rows));
+      break;
+    }
+  }
+
+  const StudySpec& spec_;
+  const RowIndex& index_;
+  std::string base_;
+  std::map<std::string, std::vector<Recovery>> recoveries_;
+  std::vector<std::string> kept_;  // formats that keep the floor
+  ModelRecommendation result_;
+};
+
+/// A curve's value at a rate, by a straight line; nullopt outside.
+std::optional<double> value_at(const std::vector<const ResultRow*>& curve, double rate) {
+  for (size_t i = 1; i < curve.size(); ++i) {
+    const double low = *curve[i - 1]->rate_per_s;
+    const double high = *curve[i]->rate_per_s;
+    if (rate < low || rate > high || high <= low) continue;
+    const double t = (rate - low) / (high - low);
+    return curve[i - 1]->value + t * (curve[i]->value - curve[i - 1]->value);
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+double crossing_rate(const std::vector<const ResultRow*>& a,
+                     const std::vector<const ResultRow*>& b) {
+  std::vector<double> rates;
+  for (const auto* curve : {&a, &b}) {
+    for (const ResultRow* row : *curve) rates.push_back(*row->rate_per_s);
+  }
+  std::ranges::sort(rates);
+  std::optional<double> last;
+  double last_rate = 0;
+  for (const double rate : rates) {
+    const auto x = value_at(a, rate);
+    const auto y = value_at(b, rate);
+    if (!x || !y) continue;
+    const double difference = *x - *y;
+    if (last && difference != 0 && *last * difference < 0) {
+      return last_rate + (rate - last_rate) * *last / (*last - difference);
+    }
+    if (difference != 0) {
+      last = difference;
+      last_rate = rate;
+    }
+  }
+  return 0;
+}
+
+std::vector<Recovery> recoveries(const StudySpec& spec, const RowIndex& index,
+                                 const std::string& model, const std::string& format) {
+  std::vector<Recovery> list;
+  const std::string base = base_format(spec);
+  for (const QualityFigure& figure : quality_figures(spec, index, model)) {
+    Recovery r;
+    r.figure = figure;
+    r.row = index.find(model, format, figure.row_metric);
+    r.base = index.find(model, base, figure.row_metric);
+    if (r.row == nullptr || r.base == nullptr || r.base->value <= 0 || r.row->value <= 0) continue;
+    if (figure.lower_is_better) {
+      r.share = r.base->value / r.row->value;
+    } else {
+      r.share = r.row->value / r.base->value;
+      if (format != base) {
+        r.std_error =
+            std::hypot(r.row->std_error.value_or(0), r.share * r.base->std_error.value_or(0)) /
+            r.base->value;
+      }
+    }
+    list.push_back(r);
+  }
+  return list;
+}
+
+ModelRecommendation recommend(const StudySpec& spec, const RowIndex& index,
+                              const std::string& model) {
+  return Recommender(spec, index, model).run();
+}
+
+}  // namespace comet::study

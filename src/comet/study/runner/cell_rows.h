@@ -1,0 +1,26 @@
+// From what a command or a load run says to a cell's rows. Callers: runner, load_cells.
+#pragma once
+
+#include "comet/client/load/summary.h"
+#include "comet/study/runner/results_file.h"
+
+namespace comet::study {
+
+/// Every number of a result object whose name is no count: {"acc": x, "acc_stderr": x,
+/// "num_samples": n} is one row.
+std::vector<ResultRow> rows_of_result(const CellKey& cell, const Json& result);
+
+/// "perplexity", "share", "nats/token", …
+std::string unit_of(const std::string& figure);
+
+/// A row of a cell.
+ResultRow make_row(const CellKey& cell, const std::string& figure, double value,
+                   const std::string& unit, int64_t n);
+
+/// $ a query of a machine that is used for `seconds` a query.
+double cost_per_query(double price_per_hour, double seconds);
+
+/// Latencies of one load run.
+std::vector<ResultRow> rows_of_load(const CellKey& cell, const client::LoadSummary& summary);
+
+}  // namespace comet::study
