@@ -1,4 +1,4 @@
-# Debian's static archives of PCRE2 and utf8proc as imported targets: the binary needs neither at run
+# Debian's static archives of PCRE2, utf8proc and zlib as imported targets: the binary needs neither at run
 # time. Included by the build and, installed beside it, by CometConfig.cmake.
 function(comet_static_library target archive header)
   if(TARGET ${target})
@@ -7,7 +7,7 @@ function(comet_static_library target archive header)
   find_library(${target}_ARCHIVE NAMES ${archive})
   find_path(${target}_INCLUDE_DIR NAMES ${header})
   if(NOT ${target}_ARCHIVE OR NOT ${target}_INCLUDE_DIR)
-    message(FATAL_ERROR "Comet: ${archive} or ${header} not found (./dev deps installs libpcre2-dev and libutf8proc-dev)")
+    message(FATAL_ERROR "Comet: ${archive} or ${header} not found (./dev deps installs libpcre2-dev, libutf8proc-dev and zlib1g-dev)")
   endif()
   mark_as_advanced(${target}_ARCHIVE ${target}_INCLUDE_DIR)
   add_library(${target} STATIC IMPORTED)
@@ -18,3 +18,4 @@ endfunction()
 
 comet_static_library(comet_pcre2 libpcre2-8.a pcre2.h PCRE2_CODE_UNIT_WIDTH=8)
 comet_static_library(comet_utf8proc libutf8proc.a utf8proc.h UTF8PROC_STATIC)
+comet_static_library(comet_zlib libz.a zlib.h)
