@@ -41,6 +41,8 @@ struct LinearSample {
   double budget = 1e-5;      // relative error of the output against FP32 inputs
 };
 
+/// Groups of every size, zero points, orders of channels, types of scales.
+void add_w4a16_samples(std::vector<LinearSample>& samples);
 std::vector<LinearSample> linear_samples();
 
 }  // namespace comet::testing

@@ -202,49 +202,7 @@ void add_w8a8_samples(std::vector<LinearSample>& samples) {
   }
 }
 
-LinearSample w4a16_sample(const std::vector<int64_t>& part_rows, int64_t k, DType scale_type,
-                          bool has_bias) {
-  const QuantizedWeight weight = random_w4a16(part_rows, k, scale_type, has_bias);
-  const formats::WeightFormat& format = **formats::find_weight_format("w4a16");
-  TensorMap tensors;
-  tensors.add(*format.pack(weight));
-  LinearSample sample;
-  sample.label = fmt::format("w4a16 {} n=[{}] k={}{}", dtype_name(scale_type),
-                             fmt::join(part_rows, ","), k, has_bias ? " bias" : "");
-  sample.weight = *format.bind(spec_of(weight), nullptr, tensors);
-  sample.dequantized = weight_values(weight);
-  sample.stored_k = k;
-  sample.exact = false;
-  sample.float_input = true;
-  sample.quantized.push_back(weight);
-  return sample;
-}
-
 }  // namespace
-
-QuantizedWeight random_w4a16(const std::vector<int64_t>& part_rows, int64_t k, DType scale_type,
-                             bool has_bias) {
-  Rng rng(static_cast<uint64_t>(k), part_rows.size());
-  QuantizedWeight w;
-  w.name = "model.layers.0.self_attn.qkv_proj";
-  w.part_rows = part_rows;
-  for (size_t i = 0; i < part_rows.size(); ++i) w.parts.push_back(fmt::format("p{}_proj", i));
-  w.site.k = k;
-  w.site.k_padded = k;
-  w.site.scale = ActScale::kA16;
-  w.granularity = Granularity::kGroup;
-  w.scale_type = scale_type;
-  for (int64_t i = 0; i < w.num_rows() * k; ++i) {
-    w.codes.push_back(static_cast<int8_t>(static_cast<int>(rng.next_below(16)) - 8));
-  }
-  for (int64_t i = 0; i < w.num_rows() * w.site.num_blocks(); ++i) {
-    const float scale = rng.next_uniform() * 0.1F;
-    w.group_scale.push_back(scale_type == DType::kBF16 ? to_float(to_bfloat16(scale))
-                                                       : to_float(to_float16(scale)));
-  }
-  for (int64_t i = 0; has_bias && i < w.num_rows(); ++i) w.bias.push_back(rng.next_normal());
-  return w;
-}
 
 QuantizedWeight random_w4ax(const W4axShape& shape, uint64_t seed) {
   Rng rng(seed);
@@ -308,11 +266,7 @@ std::vector<LinearSample> linear_samples() {
   samples.push_back(dense_sample<float>({1}, 7, false));
   samples.push_back(dense_sample<float>({33}, 320, false));
   add_w8a8_samples(samples);
-  samples.push_back(w4a16_sample({1}, 128, DType::kF16, false));
-  samples.push_back(w4a16_sample({130, 16, 5}, 384, DType::kBF16, true));
-  // More than one strip of 1,024 channels and of 32 rows.
-  samples.push_back(w4a16_sample({70}, 1152, DType::kBF16, false));
-  samples.push_back(w4a16_sample({33, 2}, 2560, DType::kF16, false));
+  add_w4a16_samples(samples);
   uint64_t seed = 1;
   for (const Granularity granularity :
        {Granularity::kChannel, Granularity::kGroup, Granularity::kProgressive}) {

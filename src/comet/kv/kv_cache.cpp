@@ -1,5 +1,6 @@
 #include "comet/kv/kv_cache.h"
 
+#include <algorithm>
 #include <bit>
 #include <new>
 
@@ -10,6 +11,28 @@ namespace {
 
 constexpr int64_t kMaxLayers = 1024;
 constexpr int64_t kMaxKvHeads = 1024;
+
+/// Every element by `factor`, or divided by it: a quotient is what the scale's maker rounded.
+void scale_rows(View<float, 3> x, float factor, bool divide) {
+  for (int64_t i = 0; i < x.size(0); ++i) {
+    for (int64_t h = 0; h < x.size(1); ++h) {
+      float* row = x.row(i) + h * x.strides[1];
+      for (int64_t d = 0; d < x.size(2); ++d) row[d] = divide ? row[d] / factor : row[d] * factor;
+    }
+  }
+}
+
+View<const float, 3> divided_copy(Context& ctx, View<const float, 3> x, float divisor) {
+  const Tensor copy = ctx.arena.alloc(DType::kF32, {x.size(0), x.size(1), x.size(2)});
+  const View<float, 3> rows = copy.view<float, 3>();
+  for (int64_t i = 0; i < x.size(0); ++i) {
+    for (int64_t h = 0; h < x.size(1); ++h) {
+      std::copy_n(x.row(i) + h * x.strides[1], x.size(2), rows.row(i) + h * rows.strides[1]);
+    }
+  }
+  scale_rows(rows, divisor, true);
+  return copy.view<const float, 3>();
+}
 
 /// The batch's promises that memory safety rests on.
 void check_batch(const Batch& batch, int64_t num_pages) {
@@ -98,6 +121,12 @@ Result<KvCache> KvCache::create(const KvFormat& format, const KvShape& shape, in
   return cache;
 }
 
+void KvCache::set_scales(std::vector<KvScales> scales) {
+  COMET_CHECK(static_cast<int64_t>(scales.size()) == num_layers_, "{} scales of {} layers",
+              scales.size(), num_layers_);
+  if (format_->has_scales) scales_ = std::move(scales);
+}
+
 int64_t KvCache::bytes_per_token() const {
   return format_->page_bytes(shape_) * num_layers_ / kPageTokens;
 }
@@ -120,11 +149,21 @@ Tensor KvCache::attend(Context& ctx, int64_t layer_idx, View<float, 3> q, View<f
     hadamard(ctx, q);
     hadamard(ctx, k);
   }
+  const KvScales scales = scales_.empty() ? KvScales() : scales_[layer_idx];
+  if (!scales_.empty()) {  // q·k = (q·s)·(k/s)
+    scale_rows(k, scales.key, true);
+    scale_rows(q, scales.key, false);
+    v = divided_copy(ctx, v, scales.value);
+  }
   num_saturated_rows_ += format_->append(ctx, shape_, pages, k, v, batch);
-  const Tensor out = ctx.arena.alloc(DType::kF32, {q.size(0), q.size(1) * q.size(2)});
+  Tensor out = ctx.arena.alloc(DType::kF32, {q.size(0), q.size(1) * q.size(2)});
   KvLayer layer{pages, {}};
   if (!window_.empty()) layer.window = window_.read(layer_idx, k, v);
   format_->attend(ctx, shape_, layer, out.view<float, 2>(), q, batch);
+  if (!scales_.empty()) {
+    float* values = out.data<float>();
+    for (int64_t i = 0; i < out.num_elements(); ++i) values[i] *= scales.value;
+  }
   if (!window_.empty()) window_.keep(ctx, layer_idx, k, v, batch);
   return out;
 }

@@ -18,6 +18,10 @@ class KvCache {
                                 int64_t num_pages, const KvOptions& options = {},
                                 int64_t num_slots = 1);
 
+  /// One row per layer, all > 0; without them a format that has scales divides by 1. Others ignore
+  /// them.
+  void set_scales(std::vector<KvScales> scales);
+
   /// Bytes that one token takes in all layers, windows apart.
   [[nodiscard]] int64_t bytes_per_token() const;
   [[nodiscard]] int64_t num_pages() const { return num_pages_; }
@@ -29,12 +33,15 @@ class KvCache {
   /// Appends this step's k and v [tokens, kv_heads, head_dim] (k after RoPE), then causal attention
   /// of q [tokens, heads, head_dim] over all that the sequences have appended; the result
   /// [tokens, heads · head_dim] is in ctx.arena. Once per layer and step; a sequence's tokens pass
-  /// in order from position 0. A rotated cache rotates q and k in place.
+  /// in order from position 0. A rotated cache rotates q and k in place, one with scales divides k
+  /// and multiplies q by them.
+
   Tensor attend(Context& ctx, int64_t layer_idx, View<float, 3> q, View<float, 3> k,
                 View<const float, 3> v, const Batch& batch);
 
   /// What the pages hold of sequence seq_idx, as FP32 [kv_len, kv_heads, head_dim]: k rotated where
-  /// the cache is, the window not looked at. For tests and references.
+  /// the cache is, rows divided by scales where it has them, the window not looked at. For tests
+  /// and references.
   void gather(int64_t layer_idx, View<float, 3> k, View<float, 3> v, const Batch& batch,
               int64_t seq_idx) const;
 
@@ -49,6 +56,7 @@ class KvCache {
   int64_t layer_bytes_ = 0;
   int64_t num_saturated_rows_ = 0;
   std::shared_ptr<Storage> storage_;
+  std::vector<KvScales> scales_;  // [num_layers], or empty
   WindowStore window_;
 };
 

@@ -1,7 +1,7 @@
 // KvFormat: how keys and values lie in a page of the cache, as a record of functions. A page holds
 // kPageTokens tokens of one layer, K and V of all KV heads; to the page pool and the scheduler it
-// is opaque bytes. Formats: kv16 (BF16), kv8, kv4 (docs/formats.md §3); kv32 (FP32) is for tests
-// only.
+// is opaque bytes. Formats: kv16 (BF16), kv8, kv4, kv8_fp8 (docs/formats.md §3); kv32 (FP32) is for
+// tests only.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +33,12 @@ struct KvOptions {
   [[nodiscard]] bool has_window() const { return window_first > 0 || window_recent > 0; }
 };
 
+/// What a layer's keys and values are divided by in a format that has scales.
+struct KvScales {
+  float key = 1.0F;
+  float value = 1.0F;
+};
+
 /// An error that names the field: a window that is negative or takes more than max_tokens, a
 /// rotation of a head_dim that is no power of two.
 Status check_kv_options(const KvOptions& options, int64_t head_dim, int64_t max_tokens);
@@ -57,6 +63,8 @@ struct KvFormat {
   std::string_view name;
   /// Rows of a page are worth less than BF16: a window makes a difference.
   bool narrow = true;
+  /// Rows are divided by KvScales before append.
+  bool has_scales = false;
   /// Bytes of one page of one layer (a multiple of 64).
   int64_t (*page_bytes)(const KvShape& shape);
   /// Writes the step's k and v [tokens, kv_heads, head_dim] (after RoPE) to their places in `pages`
@@ -74,7 +82,7 @@ struct KvFormat {
                  const Batch& batch, int64_t seq_idx);
 };
 
-/// Formats a user can name (kv16, kv8, kv4).
+/// Formats a user can name (kv16, kv8, kv4, kv8_fp8).
 std::span<const KvFormat* const> kv_formats();
 Result<const KvFormat*> find_kv_format(std::string_view name);
 /// FP32 cache for tests against transformers; not in kv_formats().

@@ -65,6 +65,7 @@ struct KvKernelSet {
   KvKernels kv16;
   KvKernels kv8;
   KvKernels kv4;
+  KvKernels kv8_fp8;
   KvKernels kv32;
 };
 

@@ -61,6 +61,36 @@ std::vector<NormSpec> llama_norm_specs(const io::ModelConfig& config, int64_t la
   return specs;
 }
 
+namespace {
+
+/// `name` as [1] or [], or under the name of older files.
+Result<float> load_kv_scale(const std::string& name, const std::string& old_name,
+                            const formats::TensorSource& tensors) {
+  const std::string& found =
+      tensors.contains(name) || !tensors.contains(old_name) ? name : old_name;
+  auto scale = tensors.get(found, kFloatDtypes, Shape{1});
+  if (!scale) {
+    auto without_dimensions = tensors.get(found, kFloatDtypes, Shape());
+    if (!without_dimensions) return scale.error();
+    scale = std::move(without_dimensions);
+  }
+  const float value = nn::to_float_vector(*scale)[0];
+  if (std::isfinite(value) && value > 0) return value;
+  return make_error(ErrorCode::kCorrupt, "tensor '{}' is {}; expected a scale above 0", found,
+                    value);
+}
+
+Result<kv::KvScales> load_kv_scales(int64_t layer_idx, const formats::TensorSource& tensors) {
+  const std::string attn = fmt::format("model.layers.{}.self_attn.", layer_idx);
+  const auto key = load_kv_scale(attn + "k_scale", attn + "k_proj.k_scale", tensors);
+  if (!key) return key.error();
+  const auto value = load_kv_scale(attn + "v_scale", attn + "v_proj.v_scale", tensors);
+  if (!value) return value.error();
+  return kv::KvScales{*key, *value};
+}
+
+}  // namespace
+
 Result<LlamaLayer> LlamaLayer::load(const io::ModelConfig& config, int64_t layer_idx,
                                     const ModelFormat& format, const formats::TensorSource& tensors,
                                     const Caps& caps) {
@@ -110,6 +140,11 @@ Result<LlamaModel> LlamaModel::load(const io::ModelConfig& config, const ModelFo
   model.config_ = config;
   model.format_ = format;
   model.inv_freq_ = io::rope_inverse_frequencies(config);
+  for (int64_t i = 0; format.has_kv_scales && i < config.num_layers; ++i) {
+    const auto scales = load_kv_scales(i, tensors);
+    if (!scales) return scales.error();
+    model.kv_scales_.push_back(*scales);
+  }
   auto embedding = tensors.get("model.embed_tokens.weight", kFloatDtypes,
                                {config.vocab_size, config.hidden_size});
   if (!embedding) return embedding.error();
@@ -128,7 +163,8 @@ Result<LlamaModel> LlamaModel::load(const io::ModelConfig& config, const ModelFo
   const formats::LinearSpec head{
       "lm_head",          "",   {tied ? "model.embed_tokens" : "lm_head"}, {config.vocab_size},
       config.hidden_size, false};
-  auto lm_head = nn::Linear::load(head, *format.lm_head, nullptr, tensors, caps);
+  auto lm_head =
+      nn::Linear::load(head, *format.lm_head, format.lm_head_config.get(), tensors, caps);
   if (!lm_head) return lm_head.error();
   model.lm_head_ = *std::move(lm_head);
   return model;
@@ -158,8 +194,10 @@ Tensor LlamaModel::forward(Context& ctx, const Batch& batch, kv::KvCache& cache)
 }
 
 Result<kv::KvCache> LlamaModel::make_cache(int64_t num_pages, int64_t num_slots) const {
-  return kv::KvCache::create(*format_.kv, kv_shape(), config_.num_layers, num_pages,
-                             format_.kv_options, num_slots);
+  auto cache = kv::KvCache::create(*format_.kv, kv_shape(), config_.num_layers, num_pages,
+                                   format_.kv_options, num_slots);
+  if (cache && !kv_scales_.empty()) cache->set_scales(kv_scales_);
+  return cache;
 }
 
 int64_t LlamaModel::window_bytes_per_slot() const {

@@ -19,8 +19,10 @@ struct ModelFormat {
   const formats::WeightFormat* weights = nullptr;  // of the layers' linears
   std::shared_ptr<const formats::FormatConfig> config;
   const formats::WeightFormat* lm_head = nullptr;
+  std::shared_ptr<const formats::FormatConfig> lm_head_config;  // nullptr: Comet's own or dense
   const kv::KvFormat* kv = nullptr;
   kv::KvOptions kv_options;
+  bool has_kv_scales = false;  // the checkpoint has k_scale and v_scale for every layer
 };
 
 /// Reads quantization_config and comet_kv_cache; dense with kv16 when both are absent.
@@ -102,6 +104,7 @@ class LlamaModel {
   nn::RmsNorm final_norm_;
   nn::Linear lm_head_;
   std::vector<float> inv_freq_;
+  std::vector<kv::KvScales> kv_scales_;  // [layers], or empty
 };
 
 }  // namespace comet::models

@@ -170,7 +170,8 @@ TEST(ModelFormat, RefusesWhatItCannotRun) {
     EXPECT_NE(format.error().message.find(part), std::string::npos) << format.error().message;
     EXPECT_NE(format.error().message.find("x/config.json"), std::string::npos);
   };
-  refused({{"quant_method", "gptq"}}, "quant_method is 'gptq'");
+  refused({{"quant_method", "bitsandbytes"}}, "quant_method is 'bitsandbytes'");
+  refused({{"quant_method", "gptq"}}, "quantization_config.bits is missing");
   refused({{"quant_method", "comet"}, {"format", "w2a2"}}, "w2a2");
   refused({{"quant_method", "comet"}, {"format", "w4ax"}, {"lm_head", "fp4"}}, "lm_head");
   refused({{"quant_method", "comet"}, {"format", "w4ax"}, {"kv_cache", {{"format", "kv3"}}}},

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "comet/base/json.h"
+#include "comet/formats/schemes/bind_linear.h"
 
 namespace comet::models {
 
@@ -23,6 +24,22 @@ Result<Tensor> MemorySource::get(std::string_view name, std::span<const DType> d
 }
 
 namespace {
+
+/// kv_cache_scheme of compressed-tensors: FP8 with one scale per layer for keys, one for values.
+Status check_kv_cache_scheme(const Json& scheme, const std::string& source) {
+  const auto is = [&](const char* field, const Json& value, bool may_lack) {
+    const auto it = scheme.is_object() ? scheme.find(field) : scheme.end();
+    return it == scheme.end() || it->is_null() ? may_lack : *it == value;
+  };
+  const bool known = scheme.is_object() && is("num_bits", 8, false) && is("type", "float", false) &&
+                     is("symmetric", true, true) && is("strategy", "tensor", false) &&
+                     is("dynamic", false, true);
+  if (known) return {};
+  return make_error(ErrorCode::kUnsupported,
+                    "{}: quantization_config.kv_cache_scheme is {}; expected num_bits 8, type "
+                    "\"float\", strategy \"tensor\", symmetric, not dynamic",
+                    source, scheme.dump(-1, ' ', true).substr(0, 200));
+}
 
 /// rotate and window of a kv_cache object; absent: false, [0, 0].
 Result<kv::KvOptions> parse_kv_options(const JsonObject& object, const io::ModelConfig& config,
@@ -56,28 +73,26 @@ Result<kv::KvOptions> parse_kv_options(const JsonObject& object, const io::Model
 
 Result<ModelFormat> parse_model_format(const io::ModelConfig& config, const std::string& source) {
   ModelFormat format;
-  std::string weights_name = "dense";
   std::string lm_head_name = "dense";
   std::string kv_name = "kv16";
   const Json null_config;
   const Json& quantization = config.quantization_config ? *config.quantization_config : null_config;
   if (config.quantization_config) {
     const JsonObject object(quantization, source + ": quantization_config");
-    const auto method = object.string("quant_method");
-    const auto name = object.string("format");
-    const auto lm_head = object.string("lm_head");
-    for (const auto* field : {&method, &name, &lm_head}) {
-      if (!field->ok()) return field->error();
+    if (object.find("kv_cache_scheme") != nullptr) {
+      if (const Status s = check_kv_cache_scheme(*object.find("kv_cache_scheme"), source); !s) {
+        return s.error();
+      }
+      kv_name = "kv8_fp8";
+      format.has_kv_scales = true;
     }
-    auto named = formats::find_disk_format(method->value_or(""), name->value_or(""));
-    if (!named) return Error{named.error().code, source + ": " + named.error().message};
-    weights_name = (*named)->name;
-    if (lm_head->value_or("bf16") == "int8") {
+    const Json* lm_head = object.find("lm_head");
+    if (lm_head != nullptr && *lm_head == "int8") {
       lm_head_name = "w8a8-int";
-    } else if (lm_head->value_or("bf16") != "bf16") {
+    } else if (lm_head != nullptr && *lm_head != "bf16" && *lm_head != false) {
       return make_error(ErrorCode::kUnsupported,
-                        "{}: quantization_config.lm_head is '{}'; expected bf16 or int8", source,
-                        lm_head->value());
+                        "{}: quantization_config.lm_head is {}; expected bf16 or int8", source,
+                        lm_head->dump(-1, ' ', true).substr(0, 80));
     }
   }
   // Comet's own format keeps the KV choice in its manifest, the others beside it.
@@ -92,18 +107,23 @@ Result<ModelFormat> parse_model_format(const io::ModelConfig& config, const std:
     if (!options) return options.error();
     format.kv_options = *options;
   }
-  auto weights = formats::find_weight_format(weights_name);
-  if (!weights) return Error{weights.error().code, source + ": " + weights.error().message};
   auto lm_head = formats::find_weight_format(lm_head_name);
   if (!lm_head) return lm_head.error();
   auto kv_format = kv::find_kv_format(kv_name);
   if (!kv_format) return Error{kv_format.error().code, source + ": " + kv_format.error().message};
-  auto parsed = (*weights)->parse_config(quantization, source);
-  if (!parsed) return parsed.error();
-  format.weights = *weights;
+  format.weights = *formats::find_weight_format("dense");
   format.lm_head = *lm_head;
   format.kv = *kv_format;
-  format.config = *std::move(parsed);
+  if (!config.quantization_config) return format;
+  auto scheme = formats::read_quantization_config(quantization, source);
+  if (!scheme) return scheme.error();
+  format.weights = scheme->format;
+  format.config = std::move(scheme->config);
+  // A tied head is the embedding table, which stays dense.
+  if (const auto* own_head = scheme->lm_head; own_head != nullptr && !config.tie_word_embeddings) {
+    format.lm_head = own_head;
+    format.lm_head_config = format.config;
+  }
   return format;
 }
 

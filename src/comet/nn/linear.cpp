@@ -1,5 +1,6 @@
 #include "comet/nn/linear.h"
 
+#include "comet/formats/schemes/bind_linear.h"
 #include "comet/ops/rms_norm/rms_norm.h"
 #include "comet/ops/silu_mul/silu_mul.h"
 
@@ -8,7 +9,7 @@ namespace comet::nn {
 Result<Linear> Linear::load(const formats::LinearSpec& spec, const formats::WeightFormat& format,
                             const formats::FormatConfig* config,
                             const formats::TensorSource& tensors, const Caps& caps) {
-  auto weight = format.bind(spec, config, tensors);
+  auto weight = formats::bind_linear(spec, format, config, tensors);
   if (!weight) return weight.error();
   Linear linear;
   linear.weight_ = *std::move(weight);

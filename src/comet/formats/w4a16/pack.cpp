@@ -1,42 +1,42 @@
-// pack and unpack of w4a16: exact inverses. One set of tensors per part, under its own name.
+// pack and unpack of w4a16: exact inverses. One set of tensors per part, under its own name, in
+// compressed-tensors' layout.
 #include <algorithm>
 #include <cmath>
 
 #include "comet/formats/float_input.h"
+#include "comet/formats/w4a16/stored_part.h"
 #include "comet/formats/w4a16/w4a16.h"
 
 namespace comet::formats::w4a16 {
 namespace {
 
-Tensor allocate(DType dtype, const Shape& shape) {
-  const auto bytes = static_cast<size_t>(shape.num_elements() * dtype_bytes(dtype));
-  return {std::make_shared<Storage>(host_allocator(), bytes), 0, dtype, shape};
-}
-
 Status check(const QuantizedWeight& weight) {
   const SiteLayout& site = weight.site;
   const auto rows = static_cast<size_t>(weight.num_rows());
-  if (site.k % kBlock != 0 || site.k > kMaxChannels) {
+  const int64_t group = weight.group_size;
+  if (site.k % group != 0 || site.k > kMaxChannels) {
     return make_error(ErrorCode::kUnsupported,
-                      "'{}': w4a16 needs input channels in groups of 128, {} at most, but there "
+                      "'{}': w4a16 needs input channels in groups of {}, {} at most, but there "
                       "are {}; use --format w4ax, which pads",
-                      weight.name, kMaxChannels, site.k);
+                      weight.name, group, kMaxChannels, site.k);
   }
-  COMET_CHECK(site.k >= kBlock && site.k_padded == site.k && site.perm.empty() &&
-                  site.scale == ActScale::kA16,
+  const auto groups = rows * static_cast<size_t>(site.k / group);
+  const auto is_code = [](int8_t q) { return q >= -8 && q <= 7; };
+  COMET_CHECK(site.k >= group && site.k_padded == site.k && site.scale == ActScale::kA16 &&
+                  (site.perm.empty() || static_cast<int64_t>(site.perm.size()) == site.k),
               "{}: w4a16 keeps the model's channels and floats", weight.name);
-  COMET_CHECK(weight.granularity == Granularity::kGroup &&
-                  weight.group_scale.size() == rows * static_cast<size_t>(site.num_blocks()),
+  COMET_CHECK(weight.granularity == Granularity::kGroup && weight.group_scale.size() == groups,
               "{}: {} group scales", weight.name, weight.group_scale.size());
-  COMET_CHECK(weight.scale_type == DType::kF16 || weight.scale_type == DType::kBF16,
-              "{}: scales {}", weight.name, dtype_name(weight.scale_type));
   COMET_CHECK(weight.parts.size() == weight.part_rows.size(), "{}", weight.name);
   COMET_CHECK(weight.codes.size() == rows * static_cast<size_t>(site.k), "{}: {} codes",
               weight.name, weight.codes.size());
   COMET_CHECK(weight.bias.empty() || weight.bias.size() == rows, "{}", weight.name);
-  COMET_CHECK(std::all_of(weight.codes.begin(), weight.codes.end(),
-                          [](int8_t q) { return q >= -8 && q <= 7; }),
+  COMET_CHECK(std::all_of(weight.codes.begin(), weight.codes.end(), is_code),
               "{}: a code lies outside [-8, 7]", weight.name);
+  COMET_CHECK(weight.group_zero.empty() ||
+                  (weight.group_zero.size() == groups &&
+                   std::all_of(weight.group_zero.begin(), weight.group_zero.end(), is_code)),
+              "{}: {} zero points, all in [-8, 7]", weight.name, weight.group_zero.size());
   if (!std::all_of(weight.group_scale.begin(), weight.group_scale.end(),
                    [](float s) { return std::isfinite(s); })) {
     return make_error(ErrorCode::kInvalidArgument,
@@ -47,40 +47,90 @@ Status check(const QuantizedWeight& weight) {
   return {};
 }
 
-/// Rows [begin, begin + rows) of the fused weight.
+/// Rows [begin, begin + rows) of the fused weight, channels in the model's order.
 Tensor pack_words(const QuantizedWeight& weight, int64_t begin, int64_t rows) {
   const int64_t k = weight.site.k;
-  Tensor packed = allocate(DType::kI32, {rows, k / kWordCodes});
+  const int64_t row_words = (k + kWordCodes - 1) / kWordCodes;
+  Tensor packed = allocate(DType::kI32, {rows, row_words});
   auto* words = reinterpret_cast<uint32_t*>(packed.raw());
-  const int8_t* codes = weight.codes.data() + begin * k;
-  for (int64_t w = 0; w < packed.num_elements(); ++w) {
-    uint32_t word = 0;
-    for (int64_t i = 0; i < kWordCodes; ++i) {
-      word |= static_cast<uint32_t>(codes[w * kWordCodes + i] + kCodeOffset) << (4 * i);
+  std::fill_n(words, packed.num_elements(), 0U);
+  for (int64_t row = 0; row < rows; ++row) {
+    const int8_t* codes = weight.codes.data() + (begin + row) * k;
+    for (int64_t i = 0; i < k; ++i) {
+      const int64_t c = weight.site.perm.empty() ? i : weight.site.perm[i];
+      words[row * row_words + c / kWordCodes] |= static_cast<uint32_t>(codes[i] + kCodeOffset)
+                                                 << (4 * (c % kWordCodes));
     }
-    words[w] = word;
   }
   return packed;
 }
 
-/// [blocks, all rows] → [rows, blocks] in the stored type.
+/// [groups, all rows] → [rows, groups] in the stored type.
 Tensor pack_scales(const QuantizedWeight& weight, int64_t begin, int64_t rows) {
-  const int64_t blocks = weight.site.num_blocks();
-  Tensor packed = allocate(weight.scale_type, {rows, blocks});
+  const int64_t groups = weight.site.k / weight.group_size;
+  Tensor packed = allocate(weight.scale_type, {rows, groups});
   for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t b = 0; b < blocks; ++b) {
-      const float scale = weight.group_scale[b * weight.num_rows() + begin + row];
-      const int64_t i = row * blocks + b;
-      if (weight.scale_type == DType::kBF16) {
-        packed.data<BFloat16>()[i] = to_bfloat16(scale);
-      } else {
-        packed.data<Float16>()[i] = to_float16(scale);
-      }
+    for (int64_t g = 0; g < groups; ++g) {
+      const float scale = weight.group_scale[g * weight.num_rows() + begin + row];
+      const int64_t i = row * groups + g;
+      if (weight.scale_type == DType::kF32) packed.data<float>()[i] = scale;
+      if (weight.scale_type == DType::kBF16) packed.data<BFloat16>()[i] = to_bfloat16(scale);
+      if (weight.scale_type == DType::kF16) packed.data<Float16>()[i] = to_float16(scale);
       COMET_CHECK(float_element(packed, i) == scale, "{}: scale {} is not exact in {}", weight.name,
                   scale, dtype_name(weight.scale_type));
     }
   }
   return packed;
+}
+
+/// Nibble i of word j of a column is row 8j + i.
+Tensor pack_zeros(const QuantizedWeight& weight, int64_t begin, int64_t rows) {
+  const int64_t groups = weight.site.k / weight.group_size;
+  Tensor packed = allocate(DType::kI32, {(rows + kWordCodes - 1) / kWordCodes, groups});
+  auto* words = reinterpret_cast<uint32_t*>(packed.raw());
+  std::fill_n(words, packed.num_elements(), 0U);
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t g = 0; g < groups; ++g) {
+      const int zero = weight.group_zero[g * weight.num_rows() + begin + row];
+      words[row / kWordCodes * groups + g] |= static_cast<uint32_t>(zero + kCodeOffset)
+                                              << (4 * (row % kWordCodes));
+    }
+  }
+  return packed;
+}
+
+/// The group of each of the model's channels.
+Tensor pack_group_index(const QuantizedWeight& weight) {
+  Tensor index = allocate(DType::kI32, {weight.site.k});
+  for (int64_t i = 0; i < weight.site.k; ++i) {
+    index.data<int32_t>()[weight.site.perm[i]] = static_cast<int32_t>(i / weight.group_size);
+  }
+  return index;
+}
+
+/// Codes, scales and zero points of one part behind those that `weight` has.
+void unpack_part(const LinearWeight& bound, size_t part, int64_t begin, QuantizedWeight& weight) {
+  const Layout& layout = layout_of(bound);
+  const int64_t rows = bound.spec.part_rows[part];
+  const int64_t all_rows = bound.spec.n();
+  const int64_t stored_groups = layout.k_padded / layout.group;
+  const auto* words = reinterpret_cast<const uint32_t*>(bound.tensors[packed_slot(part)].raw());
+  const Tensor& scales = bound.tensors[scale_slot(bound, part)];
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t i = 0; i < bound.spec.k; ++i) {
+      const uint32_t word = words[(row * layout.k_padded + i) / kWordCodes];
+      const auto nibble = static_cast<int>(word >> (4 * (i % kWordCodes)) & 15U);
+      weight.codes.push_back(static_cast<int8_t>(nibble - kCodeOffset));
+    }
+    for (int64_t g = 0; g * layout.group < bound.spec.k; ++g) {
+      const int64_t from = row * stored_groups + g;
+      const int64_t to = g * all_rows + begin + row;
+      weight.group_scale[to] = float_element(scales, from);
+      if (!layout.has_zeros) continue;
+      const int zero = bound.tensors[zero_slot(bound, part)].data<uint8_t>()[from];
+      weight.group_zero[to] = static_cast<int8_t>(zero - kCodeOffset);
+    }
+  }
 }
 
 }  // namespace
@@ -99,6 +149,12 @@ Result<PackedLinear> pack(const QuantizedWeight& weight) {
     packed.tensors.emplace_back(name + ".weight_packed", pack_words(weight, begin, rows));
     packed.tensors.emplace_back(name + ".weight_scale", pack_scales(weight, begin, rows));
     packed.tensors.emplace_back(name + ".weight_shape", std::move(shape));
+    if (!weight.group_zero.empty()) {
+      packed.tensors.emplace_back(name + ".weight_zero_point", pack_zeros(weight, begin, rows));
+    }
+    if (!weight.site.perm.empty()) {
+      packed.tensors.emplace_back(name + ".weight_g_idx", pack_group_index(weight));
+    }
     if (!weight.bias.empty()) {
       Tensor bias = allocate(DType::kF32, {rows});
       std::copy_n(weight.bias.begin() + begin, rows, bias.data<float>());
@@ -110,33 +166,25 @@ Result<PackedLinear> pack(const QuantizedWeight& weight) {
 }
 
 Result<QuantizedWeight> unpack(const LinearWeight& bound) {
+  const Layout& layout = layout_of(bound);
   QuantizedWeight weight;
   weight.name = bound.spec.name;
   weight.parts = bound.spec.parts;
   weight.part_rows = bound.spec.part_rows;
   weight.granularity = Granularity::kGroup;
+  weight.group_size = layout.group;
+  weight.scale_type = bound.tensors[scale_slot(bound, 0)].dtype();
   weight.site.k = bound.spec.k;
   weight.site.k_padded = bound.spec.k;
   weight.site.scale = ActScale::kA16;
-  const int64_t blocks = weight.site.num_blocks();
-  const int64_t all_rows = weight.num_rows();
-  weight.codes.reserve(static_cast<size_t>(all_rows * weight.site.k));
-  weight.group_scale.resize(static_cast<size_t>(all_rows * blocks));
+  weight.site.perm = layout.order;
+  const int64_t groups = (bound.spec.k + layout.group - 1) / layout.group;
+  weight.codes.reserve(static_cast<size_t>(weight.num_rows() * bound.spec.k));
+  weight.group_scale.resize(static_cast<size_t>(weight.num_rows() * groups));
+  if (layout.has_zeros) weight.group_zero.resize(weight.group_scale.size());
   int64_t begin = 0;
   for (size_t part = 0; part < weight.parts.size(); ++part) {
-    const Tensor& packed = bound.tensors[packed_slot(part)];
-    const auto* words = reinterpret_cast<const uint32_t*>(packed.raw());
-    for (int64_t w = 0; w < packed.num_elements(); ++w) {
-      for (int64_t i = 0; i < kWordCodes; ++i) {
-        const auto nibble = static_cast<int>(words[w] >> (4 * i) & 15U);
-        weight.codes.push_back(static_cast<int8_t>(nibble - kCodeOffset));
-      }
-    }
-    const Tensor& scales = bound.tensors[scale_slot(bound, part)];
-    weight.scale_type = scales.dtype();
-    for (int64_t i = 0; i < scales.num_elements(); ++i) {
-      weight.group_scale[i % blocks * all_rows + begin + i / blocks] = float_element(scales, i);
-    }
+    unpack_part(bound, part, begin, weight);
     begin += weight.part_rows[part];
     if (!bound.spec.has_bias) continue;
     const Tensor& bias = bound.tensors[bias_slot(bound, part)];

@@ -1,108 +1,39 @@
 #include "comet/formats/w4a16/w4a16.h"
 
-#include <cmath>
-
 #include "comet/formats/float_input.h"
+#include "comet/formats/schemes/compressed_tensors.h"
 
 namespace comet::formats {
 namespace w4a16 {
 namespace {
 
-/// Tensors of one suffix for every part, in order, behind those that the weight has already.
-Status add_parts(const TensorSource& tensors, std::string_view suffix,
-                 std::span<const DType> dtypes, int64_t columns, LinearWeight& weight) {
-  for (size_t i = 0; i < weight.spec.parts.size(); ++i) {
-    const std::string name = weight.spec.prefix + weight.spec.parts[i] + std::string(suffix);
-    const int64_t rows = weight.spec.part_rows[i];
-    auto tensor = tensors.get(name, dtypes, columns == 0 ? Shape{rows} : Shape{rows, columns});
-    if (!tensor) return tensor.error();
-    weight.tensors.push_back(std::move(*tensor));
+/// y = Σ_k x·((u − zero)·scale) from the definition.
+double dot(const LinearWeight& weight, size_t part, int64_t row, const float* x) {
+  const Layout& layout = layout_of(weight);
+  const auto* words = reinterpret_cast<const uint32_t*>(weight.tensors[packed_slot(part)].raw());
+  const Tensor& scales = weight.tensors[scale_slot(weight, part)];
+  const int64_t groups = layout.k_padded / layout.group;
+  double sum = 0;
+  for (int64_t i = 0; i < weight.spec.k; ++i) {
+    const int64_t group = row * groups + i / layout.group;
+    const uint32_t word = words[(row * layout.k_padded + i) / kWordCodes];
+    const int zero = layout.has_zeros
+                         ? weight.tensors[zero_slot(weight, part)].data<uint8_t>()[group]
+                         : kCodeOffset;
+    const int code = static_cast<int>(word >> (4 * (i % kWordCodes)) & 15U) - zero;
+    const int64_t channel = layout.order.empty() ? i : layout.order[i];
+    sum += double{x[channel]} * code * double{float_element(scales, group)};
   }
-  return {};
+  return sum;
 }
 
-/// weight_shape says what the model needs, and no tensor asks for what Comet would ignore.
-Status check_part(const TensorSource& tensors, const LinearSpec& spec, size_t part) {
-  const std::string name = spec.prefix + spec.parts[part];
-  for (const char* suffix : {".weight_g_idx", ".weight_zero_point"}) {
-    if (!tensors.contains(name + suffix)) continue;
-    return make_error(ErrorCode::kUnsupported,
-                      "tensor '{}{}': w4a16 has symmetric groups of neighbouring channels only; "
-                      "quantize the original with `comet quantize MODEL -o OUT --format w4a16`",
-                      name, suffix);
-  }
-  const std::array<DType, 1> integers{DType::kI64};
-  const auto shape = tensors.get(name + ".weight_shape", integers, Shape{2});
-  if (!shape) return shape.error();
-  const int64_t* sizes = shape->data<int64_t>();
-  if (sizes[0] != spec.part_rows[part] || sizes[1] != spec.k) {
-    return make_error(ErrorCode::kCorrupt,
-                      "tensor '{}.weight_shape' is [{}, {}]; expected [{}, {}]", name, sizes[0],
-                      sizes[1], spec.part_rows[part], spec.k);
-  }
-  return {};
-}
-
-Status check_scales(const LinearWeight& weight) {
-  for (size_t part = 0; part < weight.spec.parts.size(); ++part) {
-    const std::string name = weight.spec.prefix + weight.spec.parts[part] + ".weight_scale";
-    const Tensor& scales = weight.tensors[scale_slot(weight, part)];
-    if (scales.dtype() != weight.tensors[scale_slot(weight, 0)].dtype()) {
-      return make_error(ErrorCode::kUnsupported,
-                        "tensor '{}' is {}, unlike those of the linears that it is fused with",
-                        name, dtype_name(scales.dtype()));
-    }
-    for (int64_t i = 0; i < scales.num_elements(); ++i) {
-      if (std::isfinite(float_element(scales, i))) continue;
-      return make_error(ErrorCode::kCorrupt, "tensor '{}': element {} is not a finite number", name,
-                        i);
-    }
-  }
-  return {};
-}
-
-Result<LinearWeight> bind(const LinearSpec& spec, const FormatConfig* /*config*/,
-                          const TensorSource& tensors) {
-  COMET_CHECK(spec.parts.size() == spec.part_rows.size() && !spec.parts.empty(), "{}", spec.name);
-  if (spec.k < kBlock || spec.k % kBlock != 0 || spec.k > kMaxChannels) {
-    return make_error(ErrorCode::kUnsupported,
-                      "'{}': w4a16 needs input channels in groups of 128, {} at most, but there "
-                      "are {}",
-                      spec.name, kMaxChannels, spec.k);
-  }
-  for (size_t part = 0; part < spec.parts.size(); ++part) {
-    if (const Status s = check_part(tensors, spec, part); !s) return s.error();
-  }
-  constexpr std::array<DType, 1> kWords{DType::kI32};
-  constexpr std::array<DType, 2> kHalves{DType::kBF16, DType::kF16};
-  constexpr std::array<DType, 3> kFloats{DType::kF32, DType::kBF16, DType::kF16};
-  LinearWeight weight{&w4a16_format(), spec, {}, nullptr, nullptr};
-  Status status = add_parts(tensors, ".weight_packed", kWords, spec.k / kWordCodes, weight);
-  if (status) status = add_parts(tensors, ".weight_scale", kHalves, spec.k / kBlock, weight);
-  if (status && spec.has_bias) status = add_parts(tensors, ".bias", kFloats, 0, weight);
-  if (status) status = check_scales(weight);
-  if (!status) return status.error();
-  return weight;
-}
-
-/// y = Σ_k x·(q·scale) from the definition; q·scale is exact in FP32.
 void reference_linear(const LinearWeight& weight, const Activation& x, View<float, 2> out) {
-  const int64_t k = weight.spec.k;
   const float* rows = x.parts[0].data<float>();
   for (int64_t token = 0; token < x.rows; ++token) {
     int64_t column = 0;
     for (size_t part = 0; part < weight.spec.parts.size(); ++part) {
-      const auto* words =
-          reinterpret_cast<const uint32_t*>(weight.tensors[packed_slot(part)].raw());
-      const Tensor& scales = weight.tensors[scale_slot(weight, part)];
       for (int64_t row = 0; row < weight.spec.part_rows[part]; ++row, ++column) {
-        double sum = 0;
-        for (int64_t i = 0; i < k; ++i) {
-          const uint32_t word = words[(row * k + i) / kWordCodes];
-          const int code = static_cast<int>(word >> (4 * (i % kWordCodes)) & 15U) - kCodeOffset;
-          const double scale = float_element(scales, (row * k + i) / kBlock);
-          sum += double{rows[token * k + i]} * code * scale;
-        }
+        double sum = dot(weight, part, row, rows + token * weight.spec.k);
         if (weight.spec.has_bias) {
           sum += double{float_element(weight.tensors[bias_slot(weight, part)], row)};
         }
@@ -113,6 +44,19 @@ void reference_linear(const LinearWeight& weight, const Activation& x, View<floa
 }
 
 }  // namespace
+
+Result<std::shared_ptr<const FormatConfig>> parse_config(const Json& quantization_config,
+                                                         const std::string& source) {
+  auto table = read_compressed_tensors(quantization_config, source);
+  if (!table) return table.error();
+  return std::shared_ptr<const FormatConfig>(*std::move(table));
+}
+
+Json manifest(const ManifestParts& /*parts*/) {
+  return compressed_tensors_manifest("pack-quantized",
+                                     quantization_arguments(4, "int", "group", kBlock), nullptr);
+}
+
 }  // namespace w4a16
 
 const WeightFormat& w4a16_format() {

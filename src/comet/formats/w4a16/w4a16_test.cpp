@@ -97,57 +97,71 @@ TEST(W4a16, BadTensorsAreErrorsThatNameThem) {
   expect_error("weight_scale", [&](TensorMap& t) {
     t.set(part + "weight_scale", make_tensor(Shape{2, 2}, std::vector<BFloat16>(4)));
   });
-  for (const char* suffix : {"weight_g_idx", "weight_zero_point"}) {
-    expect_error(suffix, [&](TensorMap& t) {
-      t.set(part + suffix, make_tensor(Shape{1}, std::vector<int32_t>(1)));
+  expect_error("weight_zero_point", [&](TensorMap& t) {  // not what the config says
+    t.set(part + "weight_zero_point", make_tensor(Shape{1, 2}, std::vector<int32_t>(2)));
+  });
+  const auto bad_index = [&](const std::string& what, std::vector<int32_t> index) {
+    expect_error("weight_g_idx': " + what, [&](TensorMap& t) {
+      t.set(part + "weight_g_idx", make_tensor(Shape{256}, index));
     });
-  }
+  };
+  std::vector<int32_t> index(256, 0);
+  bad_index("group 0 has 256 channels", index);
+  std::fill(index.begin() + 128, index.end(), 1);
+  index[7] = 2;
+  bad_index("element 7 is 2", index);
+  index[7] = -1;
+  bad_index("element 7 is -1", index);
+}
+
+std::shared_ptr<const FormatConfig> config_with(const char* field, const Json& value) {
+  Json config = manifest({});
+  config["config_groups"]["group_0"]["weights"][field] = value;
+  return *parse_config(config, "folder/config.json");
+}
+
+TEST(W4a16, ZeroPointsAreCheckedAndMayBeBytes) {
+  const QuantizedWeight weight = random_w4a16({6, 2}, 256, DType::kF16, true);
+  const std::string name = "model.layers.0.self_attn.p1_proj.weight_zero_point";
+  const auto config = config_with("symmetric", false);
+  TensorMap tensors;
+  tensors.add(*pack(weight));
+  tensors.set("model.layers.0.self_attn.p0_proj.weight_zero_point",
+              make_tensor(Shape{6, 2}, std::vector<int8_t>(12, 3)));
+  const auto bound = [&] { return w4a16_format().bind(spec_of(weight), config.get(), tensors); };
+  const auto missing = bound();
+  ASSERT_FALSE(missing.ok());
+  EXPECT_NE(missing.error().message.find(name), std::string::npos) << missing.error().message;
+  tensors.set(name, make_tensor(Shape{2, 2}, std::vector<int8_t>{-8, 7, 0, 8}));
+  const auto beyond = bound();
+  ASSERT_FALSE(beyond.ok());
+  EXPECT_NE(beyond.error().message.find("folder: tensor '" + name + "': element 3 is 8"),
+            std::string::npos)
+      << beyond.error().message;
+  tensors.at(name).data<int8_t>()[3] = 1;
+  const QuantizedWeight unpacked = *unpack(*bound());
+  EXPECT_EQ(unpacked.group_zero, (std::vector<int8_t>{3, 3, 3, 3, 3, 3, -8, 0,  //
+                                                      3, 3, 3, 3, 3, 3, 7, 1}));
+}
+
+TEST(W4a16, PartsMustShareTheirOrder) {
+  QuantizedWeight weight = random_w4a16({6, 2}, 256, DType::kF16, false);
+  TensorMap tensors;
+  tensors.add(*pack(weight));
+  std::vector<int32_t> index(256);
+  for (int i = 0; i < 256; ++i) index[static_cast<size_t>(i)] = i % 2;
+  tensors.set("model.layers.0.self_attn.p1_proj.weight_g_idx", make_tensor(Shape{256}, index));
+  const auto bound = w4a16_format().bind(spec_of(weight), nullptr, tensors);
+  ASSERT_FALSE(bound.ok());
+  EXPECT_NE(bound.error().message.find("p1_proj' assigns channels to groups"), std::string::npos)
+      << bound.error().message;
 }
 
 TEST(W4a16, ManifestIsWhatParseConfigReads) {
   const Json good = manifest({});
   EXPECT_TRUE(parse_config(good, "config.json").ok());
   EXPECT_EQ(*find_disk_format("compressed-tensors", "pack-quantized"), &w4a16_format());
-  const auto unknown = find_disk_format("gptq", "");
-  ASSERT_FALSE(unknown.ok());
-  EXPECT_NE(unknown.error().message.find("pack-quantized of compressed-tensors"),
-            std::string::npos);
-}
-
-TEST(W4a16, BadManifestsAreErrorsThatNameTheField) {
-  const auto expect_error = [](const std::string& field, auto&& change) {
-    Json config = manifest({});
-    change(config);
-    const auto parsed = parse_config(config, "config.json");
-    ASSERT_FALSE(parsed.ok()) << field;
-    EXPECT_NE(parsed.error().message.find("config.json: quantization_config." + field),
-              std::string::npos)
-        << parsed.error().message;
-  };
-  expect_error("format", [](Json& c) { c["format"] = "int-quantized"; });
-  expect_error("kv_cache_scheme", [](Json& c) { c["kv_cache_scheme"] = {{"num_bits", 8}}; });
-  expect_error("ignore", [](Json& c) { c["ignore"] = Json::array(); });
-  expect_error("config_groups", [](Json& c) { c["config_groups"] = Json::array({1}); });
-  expect_error("config_groups", [](Json& c) { c["config_groups"]["b"] = Json::object(); });
-  const std::string group = "config_groups.group_0.";
-  const auto in_group = [&](const std::string& field, const Json& value) {
-    expect_error(group + field, [&](Json& c) { c["config_groups"]["group_0"][field] = value; });
-  };
-  in_group("targets", Json::array({"Conv2d"}));
-  in_group("input_activations", {{"num_bits", 8}});
-  in_group("format", "nvfp4-pack-quantized");
-  const auto in_weights = [&](const std::string& field, const Json& value) {
-    expect_error(group + "weights." + field,
-                 [&](Json& c) { c["config_groups"]["group_0"]["weights"][field] = value; });
-  };
-  in_weights("num_bits", 8);
-  in_weights("num_bits", "4");
-  in_weights("type", "float");
-  in_weights("symmetric", false);
-  in_weights("strategy", "channel");
-  in_weights("group_size", 64);
-  in_weights("dynamic", true);
-  in_weights("actorder", "group");
+  EXPECT_FALSE(find_disk_format("gptq", "").ok());  // read_quantization_config knows it
   EXPECT_FALSE(parse_config(Json(), "config.json").ok());
   EXPECT_FALSE(parse_config(Json::array(), "config.json").ok());
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "comet/formats/float_input.h"
+#include "comet/formats/schemes/scheme.h"
 
 namespace comet::formats::w8a8 {
 namespace {
@@ -60,14 +61,57 @@ Status read_scales(LinearWeight& weight) {
                         "tensor '{}' is {}, unlike those of the linears that it is fused with",
                         name, dtype_name(scales.dtype()));
     }
-    for (int64_t i = 0; i < scales.num_elements(); ++i) {
-      meta->scales.push_back(float_element(scales, i));
+    for (int64_t i = 0; i < weight.spec.part_rows[part]; ++i) {
+      // One scale of a whole part stands for all rows.
+      const int64_t element = scales.num_elements() == 1 ? 0 : i;
+      meta->scales.push_back(float_element(scales, element));
       if (std::isfinite(meta->scales.back())) continue;
       return make_error(ErrorCode::kCorrupt, "tensor '{}': element {} is not a finite number", name,
-                        i);
+                        element);
     }
   }
   weight.meta = std::move(meta);
+  return {};
+}
+
+/// A scalar, which files hold as [1] or [].
+Result<float> read_scalar(const TensorSource& tensors, const std::string& name) {
+  auto scalar = tensors.get(name, kFloats, Shape{1});
+  if (!scalar) {
+    auto without_dimensions = tensors.get(name, kFloats, Shape());
+    if (!without_dimensions) return scalar.error();
+    scalar = std::move(without_dimensions);
+  }
+  const float value = float_element(*scalar, 0);
+  if (std::isfinite(value) && value > 0) return value;
+  return make_error(ErrorCode::kCorrupt, "tensor '{}' is {}; expected a scale above 0", name,
+                    value);
+}
+
+/// Static scales of the parts' inputs: the largest, because one product serves all parts.
+Status read_input_scale(const TensorSource& tensors, LinearWeight& weight) {
+  auto meta = std::make_shared<ChannelMeta>(static_cast<const ChannelMeta&>(*weight.meta));
+  for (const std::string& part : weight.spec.parts) {
+    const auto scale = read_scalar(tensors, weight.spec.prefix + part + ".input_scale");
+    if (!scale) return scale.error();
+    meta->input_scale = std::max(meta->input_scale, *scale);
+  }
+  weight.meta = std::move(meta);
+  return {};
+}
+
+/// One scale per part.
+Status add_tensor_scales(const TensorSource& tensors, LinearWeight& weight) {
+  for (const std::string& part : weight.spec.parts) {
+    const std::string name = weight.spec.prefix + part + ".weight_scale";
+    auto scale = tensors.get(name, kFloats, Shape{1});
+    if (!scale) {
+      auto without_dimensions = tensors.get(name, kFloats, Shape());
+      if (!without_dimensions) return scale.error();
+      scale = std::move(without_dimensions);
+    }
+    weight.tensors.push_back(*std::move(scale));
+  }
   return {};
 }
 
@@ -145,19 +189,30 @@ Tensor pack_scales(const QuantizedWeight& weight, int64_t begin, int64_t rows) {
 }  // namespace
 
 Result<LinearWeight> bind(const WeightFormat& format, CodeType type, const LinearSpec& spec,
-                          const TensorSource& tensors) {
+                          const FormatConfig* config, const TensorSource& tensors) {
   COMET_CHECK(spec.parts.size() == spec.part_rows.size() && !spec.parts.empty(), "{}", spec.name);
   if (spec.k < 1 || spec.k > kMaxChannels) return channels_error(format, spec.name, spec.k);
   LinearWeight weight{&format, spec, {}, nullptr, nullptr};
   const std::array<DType, 1> codes{dtype_of(type)};
   constexpr std::array<DType, 1> kFp32{DType::kF32};
-  const bool head = is_head(spec.name);
+  Scheme scheme;
+  const auto* table = dynamic_cast<const SchemeTable*>(config);
+  if (table != nullptr) {
+    const auto found = table->find(spec);
+    if (!found) return found.error();
+    scheme = *found;
+  }
+  const bool head = table == nullptr && is_head(spec.name);
   Status status = add_parts(tensors, ".weight", codes, spec.k, weight);
   if (status && head) status = add_parts(tensors, ".weight_scale", kFp32, 0, weight);
-  if (status && !head) status = add_parts(tensors, ".weight_scale", kFloats, 1, weight);
+  if (status && scheme.tensor_scale) status = add_tensor_scales(tensors, weight);
+  if (status && !head && !scheme.tensor_scale) {
+    status = add_parts(tensors, ".weight_scale", kFloats, 1, weight);
+  }
   if (status && spec.has_bias) status = add_parts(tensors, ".bias", kFloats, 0, weight);
   if (status) status = read_scales(weight);
-  if (status) status = check_zero_points(tensors, spec);
+  if (status && !scheme.tensor_scale) status = check_zero_points(tensors, spec);
+  if (status && scheme.static_input) status = read_input_scale(tensors, weight);
   if (status && type == CodeType::kE4M3) status = check_no_nan(weight);
   if (!status) return status.error();
   return weight;

@@ -1,5 +1,8 @@
 #include "comet/formats/w8a8_fp8/w8a8_fp8.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "comet/formats/float_input.h"
 #include "comet/formats/w8a8/channel_codes.h"
 #include "comet/formats/w8a8_fp8/cpu/quantize_row.h"
@@ -14,14 +17,14 @@ constexpr CodeType kCodeType = CodeType::kE4M3;
 
 Result<std::shared_ptr<const FormatConfig>> parse_config(const Json& quantization_config,
                                                          const std::string& source) {
-  return w8a8::parse_config(w8a8_fp8_format(), quantization_config, source);
+  return w8a8::parse_config(quantization_config, source);
 }
 
 Json manifest(const ManifestParts& /*parts*/) { return w8a8::manifest(w8a8_fp8_format()); }
 
-Result<LinearWeight> bind(const LinearSpec& spec, const FormatConfig* /*config*/,
+Result<LinearWeight> bind(const LinearSpec& spec, const FormatConfig* config,
                           const TensorSource& tensors) {
-  return w8a8::bind(w8a8_fp8_format(), kCodeType, spec, tensors);
+  return w8a8::bind(w8a8_fp8_format(), kCodeType, spec, config, tensors);
 }
 
 Result<PackedLinear> pack(const QuantizedWeight& weight) {
@@ -48,20 +51,39 @@ cpu::QuantizeRow quantize_row_of(CpuIsa isa) {
   return isa == CpuIsa::kAvx2 ? cpu::quantize_row_avx2 : cpu::quantize_row_avx512;
 }
 
-void quantize_rows(Context& ctx, View<const float, 2> x, const Activation& activation) {
+/// Codes of a row under a scale that the checkpoint gives; NaN and codes of 0 for a row that has
+/// NaN or infinity.
+float quantize_static(const float* x, int64_t k, float scale, uint8_t* codes) {
+  bool finite = true;
+  for (int64_t i = 0; i < k; ++i) {
+    finite = finite && std::isfinite(x[i]);
+    codes[i] = to_float8_e4m3(x[i] / scale).bits;
+  }
+  if (finite) return scale;
+  std::fill_n(codes, k, uint8_t{0});
+  return std::nanf("");
+}
+
+void quantize_rows(Context& ctx, const LinearWeight& weight, View<const float, 2> x,
+                   const Activation& activation) {
   const int64_t k = x.size(1);
   COMET_CHECK(x.strides[1] == 1 || k == 1, "channels of a row lie {} apart", x.strides[1]);
   const cpu::QuantizeRow quantize_row = quantize_row_of(ctx.caps.cpu_isa);
   auto* codes = reinterpret_cast<uint8_t*>(activation.parts[kCodes].raw());
   auto* scales = activation.parts[kScales].data<float>();
+  const float input_scale = w8a8::input_scale_of(weight);
   ctx.pool.parallel_for(x.size(0), [&](int64_t row, int) {
+    if (input_scale > 0) {
+      scales[row] = quantize_static(x.row(row), k, input_scale, codes + row * k);
+      return;
+    }
     scales[row] = quantize_row(x.row(row), k, codes + row * k);
   });
 }
 
 Activation input_from_rows(Context& ctx, const LinearWeight& weight, View<const float, 2> x) {
   const Activation activation = allocate_activation(ctx, weight, x.size(0), x.size(1));
-  quantize_rows(ctx, x, activation);
+  quantize_rows(ctx, weight, x, activation);
   return activation;
 }
 
@@ -71,7 +93,7 @@ Activation input_from_norm(Context& ctx, const LinearWeight& weight, const NormI
   const ArenaScope scope(ctx.arena);
   const Tensor rows = ctx.arena.alloc(DType::kF32, shape);
   ctx.ops.rms_norm(ctx, rows.view<float, 2>(), input.x, input.weight, input.eps);
-  quantize_rows(ctx, rows.view<const float, 2>(), activation);
+  quantize_rows(ctx, weight, rows.view<const float, 2>(), activation);
   return activation;
 }
 
@@ -82,7 +104,7 @@ Activation input_from_silu_mul(Context& ctx, const LinearWeight& weight,
   const ArenaScope scope(ctx.arena);
   const Tensor rows = ctx.arena.alloc(DType::kF32, shape);
   ctx.ops.silu_mul(ctx, rows.view<float, 2>(), input.gate, input.up);
-  quantize_rows(ctx, rows.view<const float, 2>(), activation);
+  quantize_rows(ctx, weight, rows.view<const float, 2>(), activation);
   return activation;
 }
 

@@ -1,5 +1,8 @@
 #include "comet/formats/w8a8_int/w8a8_int.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "comet/formats/cpu/quantize_row_of.h"
 #include "comet/formats/float_input.h"
 #include "comet/formats/w8a8/channel_codes.h"
@@ -15,14 +18,14 @@ int64_t padded(int64_t k) { return (k + kBlock - 1) / kBlock * kBlock; }
 
 Result<std::shared_ptr<const FormatConfig>> parse_config(const Json& quantization_config,
                                                          const std::string& source) {
-  return w8a8::parse_config(w8a8_int_format(), quantization_config, source);
+  return w8a8::parse_config(quantization_config, source);
 }
 
 Json manifest(const ManifestParts& /*parts*/) { return w8a8::manifest(w8a8_int_format()); }
 
-Result<LinearWeight> bind(const LinearSpec& spec, const FormatConfig* /*config*/,
+Result<LinearWeight> bind(const LinearSpec& spec, const FormatConfig* config,
                           const TensorSource& tensors) {
-  return w8a8::bind(w8a8_int_format(), kCodeType, spec, tensors);
+  return w8a8::bind(w8a8_int_format(), kCodeType, spec, config, tensors);
 }
 
 Result<PackedLinear> pack(const QuantizedWeight& weight) {
@@ -43,6 +46,24 @@ Activation allocate_activation(Context& ctx, const LinearWeight& weight, int64_t
   return activation;
 }
 
+/// Codes and block sums of a row under a scale that the checkpoint gives; NaN and codes of 0 for a
+/// row that has NaN or infinity.
+float quantize_static(const float* x, int64_t k, float scale, int8_t* codes, int32_t* sums) {
+  const int64_t k_padded = padded(k);
+  std::fill_n(codes, k_padded, int8_t{0});
+  std::fill_n(sums, k_padded / kBlock, 0);
+  for (int64_t i = 0; i < k; ++i) {
+    if (!std::isfinite(x[i])) {
+      std::fill_n(codes, k_padded, int8_t{0});
+      std::fill_n(sums, k_padded / kBlock, 0);
+      return std::nanf("");
+    }
+    codes[i] = static_cast<int8_t>(std::nearbyint(std::clamp(x[i] / scale, -127.0F, 127.0F)));
+    sums[i / kBlock] += codes[i];
+  }
+  return scale;
+}
+
 void quantize_rows(Context& ctx, const LinearWeight& weight, View<const float, 2> x,
                    const Activation& activation) {
   COMET_CHECK(x.size(1) == weight.spec.k && (x.strides[1] == 1 || weight.spec.k == 1),
@@ -56,7 +77,14 @@ void quantize_rows(Context& ctx, const LinearWeight& weight, View<const float, 2
   auto* codes = activation.parts[kCodes].data<int8_t>();
   auto* scales = activation.parts[kScales].data<float>();
   auto* sums = activation.parts[kBlockSums].data<int32_t>();
+  const float input_scale = w8a8::input_scale_of(weight);
   ctx.pool.parallel_for(x.size(0), [&](int64_t row, int thread) {
+    if (input_scale > 0) {
+      const float scale = quantize_static(x.row(row), plan.k, input_scale, codes + row * k,
+                                          sums + row * plan.blocks);
+      scales[row * 2] = scales[row * 2 + 1] = scale;
+      return;
+    }
     quantize_row(plan, x.row(row), scratch + thread * k,
                  {codes + row * k, scales + row * 2, sums + row * plan.blocks});
   });

@@ -7,6 +7,7 @@
 #include "comet/kv/kv32/kv32_simd.h"
 #include "comet/kv/kv4/kv4_simd.h"
 #include "comet/kv/kv8/kv8_simd.h"
+#include "comet/kv/kv8_fp8/kv8_fp8_simd.h"
 
 namespace comet::kv {
 namespace {
@@ -31,6 +32,7 @@ constexpr KvKernels kernels_of() {
 constexpr KvKernelSet kKvKernelsOfThisFile = {.kv16 = kernels_of<Kv16Rows>(),
                                               .kv8 = kernels_of<Kv8Rows>(),
                                               .kv4 = kernels_of<Kv4Rows>(),
+                                              .kv8_fp8 = kernels_of<Kv8Fp8Rows>(),
                                               .kv32 = kernels_of<Kv32Rows>()};
 
 }  // namespace

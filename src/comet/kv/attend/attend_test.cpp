@@ -3,6 +3,7 @@
 #include "comet/kv/kv16/kv16.h"
 #include "comet/kv/kv4/kv4.h"
 #include "comet/kv/kv8/kv8.h"
+#include "comet/kv/kv8_fp8/kv8_fp8.h"
 #include "comet/kv/ragged_case.h"
 
 namespace comet::kv {
@@ -10,7 +11,7 @@ namespace {
 
 const std::vector<const KvFormat*>& all_formats() {
   static const std::vector<const KvFormat*> formats{&kv32_format(), &kv16_format(), &kv8_format(),
-                                                    &kv4_format()};
+                                                    &kv8_fp8_format(), &kv4_format()};
   return formats;
 }
 

@@ -4,13 +4,18 @@
 
 #include "comet/base/check.h"
 #include "comet/quant/fmpq/rotation.h"
+#include "comet/tensor/float8.h"
 
 namespace comet::quant {
 namespace {
 
 using formats::Granularity;
-using formats::kBlock;
 using formats::QuantizedWeight;
+
+float code_value(formats::CodeType type, int8_t code) {
+  if (type == formats::CodeType::kInt) return code;
+  return to_float(Float8E4M3{static_cast<uint8_t>(code)});
+}
 
 /// Row `row` in stored order.
 void decode_row(const QuantizedWeight& weight, int64_t row, float* out) {
@@ -18,13 +23,14 @@ void decode_row(const QuantizedWeight& weight, int64_t row, float* out) {
   const int64_t rows = weight.num_rows();
   const int8_t* codes = weight.codes.data() + row * k;
   for (int64_t i = 0; i < k; ++i) {
-    const int64_t group = i / kBlock * rows + row;
+    const int64_t group = i / weight.group_size * rows + row;
+    const int zero = weight.group_zero.empty() ? 0 : weight.group_zero[group];
     switch (weight.granularity) {
       case Granularity::kChannel:
-        out[i] = weight.channel_scale[row] * static_cast<float>(codes[i]);
+        out[i] = weight.channel_scale[row] * code_value(weight.code_type, codes[i]);
         break;
       case Granularity::kGroup:
-        out[i] = weight.group_scale[group] * static_cast<float>(codes[i]);
+        out[i] = weight.group_scale[group] * static_cast<float>(codes[i] - zero);
         break;
       case Granularity::kProgressive: {
         const int w8 = codes[i] * weight.group_multiplier[group] + weight.group_offset[group];

@@ -230,7 +230,7 @@ TEST_F(ExportTest, BadRequestsLeaveNothing) {
   io::write_file_atomic(folder_.file("q/config.json"), config.dump()).value();
   const auto other = leave("q", "other");
   ASSERT_FALSE(other.ok());
-  EXPECT_NE(other.error().message.find("group_size"), std::string::npos);
+  EXPECT_NE(other.error().message.find("weight_scale"), std::string::npos);
   EXPECT_FALSE(fs::exists(folder_.file("other")) || fs::exists(folder_.file("other.partial")));
 }
 

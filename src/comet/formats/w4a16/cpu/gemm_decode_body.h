@@ -17,24 +17,69 @@ constexpr int64_t kPrefetchBytes = 8192;  // ahead, in the words of the task
 template <class V>
 constexpr int64_t kVectorChannels = V::kLanes * kNibbles;  // channels of a vector of words
 
+/// Channels between two closings of a sum: a group, or the vector that holds several.
+template <class V>
+inline int64_t step_channels(const GemmArgs& args) {
+  return args.group > kVectorChannels<V> ? args.group : kVectorChannels<V>;
+}
+
 inline const uint8_t* row_words(const GemmArgs& args, int64_t row) {
   return args.words + row * (args.k / 2);
 }
 
-template <class V, ScaleType Type>
-inline float scale_of(const GemmArgs& args, int64_t row, int64_t group) {
-  const uint16_t bits = args.scales[row * (args.k / kGroup) + group];
-  if constexpr (Type == ScaleType::kF16) return V::half(bits);
+inline float from_bf16(uint16_t bits) {
   const uint32_t wide = static_cast<uint32_t>(bits) << 16;
-  float scale;
-  memcpy(&scale, &wide, sizeof(scale));
-  return scale;
+  float value;
+  memcpy(&value, &wide, sizeof(value));
+  return value;
+}
+
+/// What a row's groups are decoded with: scales as FP32, and zero points as V::zero makes them.
+struct GroupScales {
+  float* scales;  // [rows][stride]
+  float* zeros;   // likewise; unused without zero points
+  int64_t stride;
+};
+
+/// Groups [begin, begin + stride) of rows [row, row + num_rows).
+template <class V, bool Zeros>
+void load_scales(const GemmArgs& args, int64_t row, int64_t num_rows, int64_t begin,
+                 const GroupScales& out) {
+  const int64_t count = out.stride;
+  for (int64_t r = 0; r < num_rows; ++r) {
+    const int64_t first = (row + r) * (args.k / args.group) + begin;
+    float* scales = out.scales + r * count;
+    if (args.type == ScaleType::kF32) {
+      memcpy(scales, static_cast<const float*>(args.scales) + first,
+             sizeof(float) * static_cast<size_t>(count));
+    } else {
+      const uint16_t* bits = static_cast<const uint16_t*>(args.scales) + first;
+      if (args.type == ScaleType::kBF16) {
+        for (int64_t g = 0; g < count; ++g) scales[g] = from_bf16(bits[g]);
+      } else {
+        for (int64_t g = 0; g < count; ++g) scales[g] = V::half(bits[g]);
+      }
+    }
+    if constexpr (Zeros) {
+      for (int64_t g = 0; g < count; ++g) {
+        const int zero = args.zeros == nullptr ? 8 : args.zeros[first + g];
+        out.zeros[r * count + g] = V::zero(static_cast<float>(zero));
+      }
+    }
+  }
 }
 
 /// −8·Σx of a group, spread over the lanes as its products are; not V::kExact.
 template <class V>
 inline const float* offsets(const GemmArgs& args, const float* x, int64_t group) {
   return x + args.k + group * V::kLanes;
+}
+
+/// A group's sums start from the offsets, times zero/8 where there are zero points.
+template <class V, bool Zeros>
+inline typename V::Reg start_of(const float* offset, const float* zero) {
+  if constexpr (Zeros) return V::mul(V::load(offset), V::splat(*zero));
+  return V::load(offset);
 }
 
 template <class V>
@@ -46,7 +91,9 @@ void arrange_row(const GemmArgs& args, const float* x, float* out) {
       for (int64_t j = 0; j < V::kLanes; ++j) {
         const float value = x[begin + kNibbles * j + i];
         out[begin + i * V::kLanes + j] = value * factor;
-        if constexpr (!V::kExact) out[args.k + begin / kGroup * V::kLanes + j] -= 8.0F * value;
+        if constexpr (!V::kExact) {
+          out[args.k + begin / args.group * V::kLanes + j] -= 8.0F * value;
+        }
       }
       // The last nibble is shifted down rather than converted in its place.
       if constexpr (!V::kExact) factor = i + 2 == kNibbles ? 1.0F : factor * 0.0625F;
