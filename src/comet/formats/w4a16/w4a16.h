@@ -1,7 +1,7 @@
 // Format "w4a16" (docs/formats.md §6): 4-bit weights with one scale, and perhaps one zero point,
 // per group of input channels; inputs are FP32 rows on the CPU. As compressed-tensors'
 // "pack-quantized" lays them; other programs' 4-bit layouts are repacked into it once, by bind
-// (docs/adr/0014). Called through the registry and bind_linear.
+// (docs/adr/0015). Called through the registry and bind_linear.
 // tensors: the parts' packed words, then their scales, then (has_bias) their biases, then
 // (Layout::has_zeros) their zero points as U8 [rows, groups].
 #pragma once
