@@ -17,7 +17,37 @@ double int4_share(const std::vector<LinearReport>& linears, Weight weight) {
   return all > 0.0 ? int4 / all : 0.0;
 }
 
+Json optional_json(const std::optional<double>& value) { return value ? Json(*value) : Json(); }
+
+std::optional<double> optional_from(const Json& value) {
+  return value.is_null() ? std::nullopt : std::optional(value.get<double>());
+}
+
+/// As --smooth says it.
+Json smoothing_json(const QuantizeOptions& options) {
+  switch (options.smoothing) {
+    case Smoothing::kOff:
+      return "off";
+    case Smoothing::kFixed:
+      return options.smoothing_strength;
+    case Smoothing::kSearch:
+      return "auto";
+  }
+  return {};
+}
+
+/// As --weights-scale says it; only gptq has the choice.
+std::string_view weights_scale(const QuantizeOptions& options) {
+  const bool searched =
+      options.weights == "clip" || (options.weights == "gptq" && options.search_scales);
+  return searched ? "mse" : "absmax";
+}
+
 }  // namespace
+
+double snr_db(const LinearReport& linear) {
+  return linear.output_snr_db.value_or(linear.weight_snr_db);
+}
 
 double QuantReport::int4_activation_share() const {
   if (options.act_scale == formats::ActScale::kA16) return 0.0;
@@ -37,8 +67,10 @@ Json linear_json(const LinearReport& linear) {
           {"blocks", linear.blocks},
           {"clip", linear.clip},
           {"equalized_channels", linear.num_equalized},
+          {"smooth", optional_json(linear.smoothing)},
           {"weight_mse", linear.weight_mse},
-          {"output_snr_db", linear.output_snr_db}};
+          {"weight_snr_db", linear.weight_snr_db},
+          {"output_snr_db", optional_json(linear.output_snr_db)}};
 }
 
 LinearReport linear_from_json(const Json& row) {
@@ -50,7 +82,9 @@ LinearReport linear_from_json(const Json& row) {
   linear.clip = row.at("clip").get<float>();
   linear.num_equalized = row.at("equalized_channels").get<int64_t>();
   linear.weight_mse = row.at("weight_mse").get<double>();
-  linear.output_snr_db = row.at("output_snr_db").get<double>();
+  linear.weight_snr_db = row.at("weight_snr_db").get<double>();
+  linear.output_snr_db = optional_from(row.at("output_snr_db"));
+  linear.smoothing = optional_from(row.at("smooth"));
   return linear;
 }
 
@@ -62,12 +96,14 @@ Json options_json(const QuantizeOptions& options) {
           {"act_scale", formats::act_scale_name(options.act_scale)},
           {"w4", formats::granularity_name(options.granularity)},
           {"weights", options.weights},
+          {"weights_scale", weights_scale(options)},
           {"group_scale_type", dtype_name(options.scale_type)},
           {"damp", options.damp},
           {"int8_share", options.int8_share ? Json(*options.int8_share) : Json()},
           {"int8_blocks", options.int8_share ? Json() : Json(options.int8_blocks)},
           {"int8_rule", block_rule_name(options.int8_rule)},
           {"equalize", options.equalize},
+          {"smooth", smoothing_json(options)},
           {"sort_channels", options.sort_channels},
           {"search_activation_clip", options.search_activation_clip},
           {"kv_smooth", options.smooth_keys},
@@ -109,13 +145,12 @@ std::string gate_warning(const QuantReport& report) {
   const double ratio = report.gate->perplexity_after / report.gate->perplexity_before;
   if (ratio <= kMostPerplexity && report.gate->kl_mean <= kMostKl) return {};
   std::vector<LinearReport> worst(std::min(kNumNamed, report.linears.size()));
-  std::partial_sort_copy(report.linears.begin(), report.linears.end(), worst.begin(), worst.end(),
-                         [](const LinearReport& a, const LinearReport& b) {
-                           return a.output_snr_db < b.output_snr_db;
-                         });
+  std::partial_sort_copy(
+      report.linears.begin(), report.linears.end(), worst.begin(), worst.end(),
+      [](const LinearReport& a, const LinearReport& b) { return snr_db(a) < snr_db(b); });
   std::vector<std::string> names;
   for (const LinearReport& linear : worst) {
-    names.push_back(fmt::format("{} ({:.1f} dB)", linear.name, linear.output_snr_db));
+    names.push_back(fmt::format("{} ({:.1f} dB)", linear.name, snr_db(linear)));
   }
   return fmt::format(
       "quality gate: perplexity {:.2f}x, KL {:.3f} against the original (more than {:.2f}x or {}); "

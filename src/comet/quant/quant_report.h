@@ -37,8 +37,11 @@ Json options_json(const QuantizeOptions& options);
 Json linear_json(const LinearReport& linear);
 LinearReport linear_from_json(const Json& row);
 
+/// What tells good linears from bad ones: of the output where it was measured, else of the weight.
+double snr_db(const LinearReport& linear);
+
 /// A sentence for the user where the gate finds perplexity > 1.10× or KL > 0.1, with the three
-/// linears of the lowest output SNR; empty otherwise.
+/// linears of the lowest SNR; empty otherwise.
 std::string gate_warning(const QuantReport& report);
 
 }  // namespace comet::quant

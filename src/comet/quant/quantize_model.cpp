@@ -128,7 +128,7 @@ Status quantize_next_layer(Run& run) {
   if (!all_finite(run.hidden)) {
     return make_error(ErrorCode::kInvalidArgument,
                       "model.layers.{}: the quantized layer gives NaN or infinite activations on "
-                      "the calibration text; try --recipe w4a8",
+                      "the calibration text; try --format w4ax --recipe w4a8",
                       i);
   }
   const double run_seconds = stopwatch.seconds();
@@ -223,8 +223,9 @@ Result<BlockPlan> find_plan(Context& ctx, const io::Checkpoint& checkpoint,
 }  // namespace
 
 Result<QuantReport> quantize_model(Context& ctx, const io::Checkpoint& checkpoint,
-                                   const QuantizeRequest& request, const CalibrationSet& set) {
+                                   const QuantizeRequest& request, const CalibrationSet& text) {
   const Stopwatch stopwatch;
+  const CalibrationSet set = needs_calibration(request.options) ? text : CalibrationSet();
   const auto config = io::parse_model_config(checkpoint.config(), checkpoint.config_path());
   if (!config) return config.error();
   const auto fixed = fixed_block_plan(request.options, *config);
@@ -232,7 +233,8 @@ Result<QuantReport> quantize_model(Context& ctx, const io::Checkpoint& checkpoin
       forecast(checkpoint, *config, request.options, set, request.gate.inputs.num_tokens());
   for (const Status& status :
        {check_source(checkpoint, *config), check_options(request.options, *config),
-        fixed ? Status() : Status(fixed.error()), check_calibration(set, *config),
+        fixed ? Status() : Status(fixed.error()),
+        needs_calibration(request.options) ? check_calibration(set, *config) : Status(),
         check_resources(wanted, request.out_dir, request.resume)}) {
     if (!status) return status.error();
   }

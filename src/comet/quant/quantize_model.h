@@ -35,8 +35,8 @@ struct QuantizeRequest {
 /// Writes out_dir by way of out_dir.partial: config.json, model.safetensors, tokenizer files,
 /// quant_report.json. When the process is killed or told to stop, out_dir.partial holds every
 /// finished layer for `resume`. On any other error nothing is left and an existing out_dir is
-/// untouched.
+/// untouched. `text` may be empty where needs_calibration() says so, and is not used then.
 Result<QuantReport> quantize_model(Context& ctx, const io::Checkpoint& checkpoint,
-                                   const QuantizeRequest& request, const CalibrationSet& set);
+                                   const QuantizeRequest& request, const CalibrationSet& text);
 
 }  // namespace comet::quant

@@ -106,9 +106,15 @@ TEST_F(QuantizeModelTest, EveryRecipeLoadsAndComesClose) {
                                        "tokenizer.json"}));
       EXPECT_LT(relative_error(name), name == "naive" ? 0.8 : 0.4) << name;
       EXPECT_EQ(report->linears.size(), 8U);
-      EXPECT_GT(report->linears[3].output_snr_db, 10.0);
+      EXPECT_GT(report->linears[3].output_snr_db.value(), 10.0);
     }
     EXPECT_LT(relative_error("w4a8"), relative_error("naive"));
+    for (const std::string name : {"w8a8-int", "w8a8-fp8"}) {
+      const auto report = quantize(recipe(name), name, 1, true);
+      ASSERT_TRUE(report.ok()) << report.error().message;
+      EXPECT_LT(relative_error(name), name == "w8a8-int" ? 0.04 : 0.12) << name;
+      EXPECT_GT(snr_db(report->linears[3]), 25.0);
+    }
   }
 }
 
@@ -127,7 +133,7 @@ TEST_F(QuantizeModelTest, EveryGranularityWithInt8Head) {
 
 TEST_F(QuantizeModelTest, SameBytesForAnyThreadsAndAgain) {
   write_model(TinyModel::kBiases);
-  for (const std::string name : {"fmpq", "w4a8"}) {
+  for (const std::string name : {"fmpq", "w4a8", "w8a8-int", "w8a8-fp8"}) {
     ASSERT_TRUE(quantize(recipe(name), "one", 1, true).ok());
     ASSERT_TRUE(quantize(recipe(name), "two", 2, true).ok());
     ASSERT_TRUE(quantize(recipe(name), "again", 2, true).ok());
@@ -161,6 +167,62 @@ TEST_F(QuantizeModelTest, ReportAndManifest) {
   EXPECT_EQ(config["quantization_config"]["sites"].size(), 8U);
   EXPECT_EQ(config["quantization_config"]["linears"].size(), 8U);
   EXPECT_EQ(config["quantization_config"]["activations"]["scale"], "S2h");
+}
+
+TEST_F(QuantizeModelTest, ReportOfEightBits) {
+  write_model(TinyModel::kQwen2);
+  QuantizeOptions options = recipe("w8a8-int");
+  fit_scale_type(options, testing::tiny_model_config(TinyModel::kQwen2));
+  ASSERT_TRUE(quantize(options, "searched").ok());
+  const Json searched = Json::parse(read_bytes(folder_.file("searched/quant_report.json")));
+  EXPECT_EQ(searched["format"], "w8a8-int");
+  EXPECT_EQ(searched["kv"], "kv16");
+  EXPECT_EQ(searched["act_scale"], "token");
+  EXPECT_EQ(searched["smooth"], "auto");
+  EXPECT_EQ(searched["weights_scale"], "mse");
+  EXPECT_EQ(searched["int4_activation_share"], 0.0);
+  options.smoothing = Smoothing::kFixed;
+  options.smoothing_strength = 0.5;
+  options.search_scales = false;
+  ASSERT_TRUE(quantize(options, "fixed").ok());
+  const Json fixed = Json::parse(read_bytes(folder_.file("fixed/quant_report.json")));
+  EXPECT_EQ(fixed["smooth"], 0.5);
+  EXPECT_EQ(fixed["weights_scale"], "absmax");
+  for (const Json& layer : fixed["layers"]) EXPECT_EQ(layer["smooth"], 0.5);
+  options.smoothing = Smoothing::kOff;
+  ASSERT_TRUE(quantize(options, "off").ok());
+  const Json off = Json::parse(read_bytes(folder_.file("off/quant_report.json")));
+  EXPECT_EQ(off["smooth"], "off");
+  EXPECT_TRUE(off["layers"][0]["smooth"].is_null());
+  EXPECT_NE(read_bytes(folder_.file("off/model.safetensors")),
+            read_bytes(folder_.file("fixed/model.safetensors")));
+}
+
+TEST_F(QuantizeModelTest, FloatCodesNeedNoCalibration) {
+  write_model(TinyModel::kLlama);
+  QuantizeOptions options = recipe("w8a8-fp8");
+  fit_cache_options(options, testing::tiny_model_config(TinyModel::kLlama));
+  EXPECT_FALSE(needs_calibration(options));
+  ASSERT_TRUE(quantize(options, "calibrated").ok());
+  const CalibrationSet all = set_;
+  set_ = {};
+  const auto report = quantize(options, "out");
+  ASSERT_TRUE(report.ok()) << report.error().message;
+  EXPECT_EQ(read_bytes(folder_.file("out/model.safetensors")),
+            read_bytes(folder_.file("calibrated/model.safetensors")));
+  EXPECT_FALSE(report->linears[0].output_snr_db.has_value());
+  const Json json = Json::parse(read_bytes(folder_.file("out/quant_report.json")));
+  EXPECT_TRUE(json["layers"][0]["output_snr_db"].is_null());
+  EXPECT_EQ(json["calibration"]["tokens"], 0);
+  // A narrow cache smooths keys, and that takes text.
+  options = recipe("w8a8-fp8");
+  options.kv = "kv4";
+  fit_cache_options(options, testing::tiny_model_config(TinyModel::kLlama));
+  EXPECT_TRUE(needs_calibration(options));
+  EXPECT_FALSE(quantize(options, "narrow").ok());
+  set_ = all;
+  ASSERT_TRUE(quantize(options, "narrow").ok());
+  EXPECT_LT(relative_error("narrow"), 0.3);
 }
 
 TEST_F(QuantizeModelTest, RefusesToOverwriteAndReplacesWhole) {
@@ -243,6 +305,29 @@ TEST_F(QuantizeModelTest, BadRequestsAreErrors) {
   options.weights = "magic";
   EXPECT_FALSE(quantize(options, "out").ok());
   EXPECT_FALSE(options_of_recipe("best", "auto", false).ok());
+  const auto refused = [&](const QuantizeOptions& asked, const std::string& flag) {
+    const auto report = quantize(asked, "out");
+    ASSERT_FALSE(report.ok());
+    EXPECT_NE(report.error().message.find(flag), std::string::npos) << report.error().message;
+  };
+  options = recipe("w8a8-fp8");
+  options.weights = "gptq";
+  refused(options, "--weights gptq");
+  options = recipe("w8a8-fp8");
+  options.smoothing = Smoothing::kSearch;
+  refused(options, "--smooth");
+  options = recipe("w8a8-int");
+  options.equalize = true;
+  refused(options, "--equalize");
+  options = recipe("w8a8-int");
+  options.int8_lm_head = true;
+  refused(options, "--lm-head");
+  options = recipe("w8a8-int");
+  options.smoothing_strength = 1.5;
+  refused(options, "--smooth 1.5");
+  options = recipe("w4a16");
+  options.smoothing = Smoothing::kFixed;
+  refused(options, "--smooth");
   ASSERT_TRUE(quantize(recipe("naive"), "out").ok());
   set_.samples.clear();
   EXPECT_FALSE(quantize(recipe("w4a8"), "other").ok());

@@ -12,6 +12,7 @@
 #include "comet/formats/quantized_weight.h"
 #include "comet/io/model_config.h"
 #include "comet/kv/kv_format.h"
+#include "comet/quant/weights/weight_grid.h"
 
 namespace comet::quant {
 
@@ -19,6 +20,10 @@ namespace comet::quant {
 /// effect on the model's own predictions, they lower most per multiply-accumulate.
 enum class BlockRule { kFixed, kError, kKl };
 std::string_view block_rule_name(BlockRule rule);  // fixed, error, kl
+
+/// SmoothQuant at the four sites: not at all, at one strength, or at the strength per site that
+/// lowers its output error most.
+enum class Smoothing { kOff, kFixed, kSearch };
 
 struct QuantizeOptions {
   std::string recipe;           // its name, for the report
@@ -29,10 +34,14 @@ struct QuantizeOptions {
   int64_t int8_blocks = 1;
   BlockRule int8_rule = BlockRule::kFixed;  // the others need int8_share
   formats::Granularity granularity = formats::Granularity::kChannel;
+  WeightCodes codes = WeightCodes::kS4;
   std::string weights = "gptq";    // weight_methods()
-  DType scale_type = DType::kF16;  // of group scales
+  bool search_scales = true;       // of gptq, by MSE; else from absmax
+  DType scale_type = DType::kF16;  // of group scales and of 8-bit channels
   double damp = 0.01;              // of gptq
   bool equalize = true;
+  Smoothing smoothing = Smoothing::kOff;
+  double smoothing_strength = 0.5;  // of kFixed, in [0, 1]
   bool sort_channels = true;
   bool search_activation_clip = true;
   std::string kv = "kv4";
@@ -46,7 +55,7 @@ struct QuantizeOptions {
 
 /// auto (resolved by `target`: auto, cpu, sm80 or sm90), w4a8, fmpq, paper or naive. auto on auto
 /// is the present device: `on_cuda_before_hopper` says that it is a GPU with INT4 tensor cores.
-/// w4a16 is the recipe of the format of that name.
+/// w4a16, w8a8-int and w8a8-fp8 are the recipes of the formats of those names.
 Result<QuantizeOptions> options_of_recipe(std::string_view name, std::string_view target,
                                           bool on_cuda_before_hopper);
 
@@ -54,8 +63,13 @@ Result<QuantizeOptions> options_of_recipe(std::string_view name, std::string_vie
 /// rotation where head_dim is no power of two; rotation and smoothing where keys are kept in BF16.
 void fit_cache_options(QuantizeOptions& options, const io::ModelConfig& config);
 
-/// w4a16's group scales in the model's own type: what else reads such files casts them to it.
+/// Scales of the compressed-tensors formats in the model's own type: what else reads such files
+/// casts them to it.
 void fit_scale_type(QuantizeOptions& options, const io::ModelConfig& config);
+
+/// Whether text has to go through the layers before they can be rounded: not for FP8 numbers, which
+/// need no statistics, unless keys are smoothed for a narrow cache.
+bool needs_calibration(const QuantizeOptions& options);
 
 /// Ranges and combinations; the error names the flag or field.
 Status check_options(const QuantizeOptions& options, const io::ModelConfig& config);

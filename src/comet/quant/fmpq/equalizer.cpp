@@ -51,20 +51,10 @@ std::vector<int> equalizer_exponents(std::span<const float> p999,
   return exponents;
 }
 
-void scale_stats(SiteStats& stats, std::span<const int> exponents) {
-  const auto k = static_cast<int64_t>(exponents.size());
-  COMET_CHECK(k == static_cast<int64_t>(stats.p999.size()), "{} exponents for {} channels", k,
-              stats.p999.size());
-  for (int64_t c = 0; c < k; ++c) {
-    if (exponents[c] == 0) continue;
-    stats.absmax[c] = std::ldexp(stats.absmax[c], -exponents[c]);
-    stats.p999[c] = std::ldexp(stats.p999[c], -exponents[c]);
-    stats.sum_squares[c] = std::ldexp(stats.sum_squares[c], -2 * exponents[c]);
-    for (int64_t t = 0; t < stats.kept_rows.rows; ++t) {
-      float& x = stats.kept_rows.row(t)[c];
-      x = std::ldexp(x, -exponents[c]);
-    }
-  }
+std::vector<float> powers_of_two(std::span<const int> exponents) {
+  std::vector<float> powers(exponents.size());
+  for (size_t c = 0; c < powers.size(); ++c) powers[c] = std::ldexp(1.0F, exponents[c]);
+  return powers;
 }
 
 }  // namespace comet::quant

@@ -23,7 +23,7 @@ std::vector<float> column_norms(const Matrix& weight);
 std::vector<int> equalizer_exponents(std::span<const float> p999,
                                      std::span<const float> column_norm);
 
-/// The statistics as they are once x is divided by 2^exponent; exact.
-void scale_stats(SiteStats& stats, std::span<const int> exponents);
+/// 2^exponent of every channel.
+std::vector<float> powers_of_two(std::span<const int> exponents);
 
 }  // namespace comet::quant

@@ -31,18 +31,8 @@ TEST(Equalizer, ZeroColumnsAndZeroSites) {
       (std::vector<int>{0, 0, 0, 0, 2}));
 }
 
-TEST(Equalizer, ScalesStatsExactly) {
-  SiteStats stats;
-  stats.absmax = {3.0F, 5.0F};
-  stats.p999 = {2.5F, 4.0F};
-  stats.sum_squares = {7.0, 64.0};
-  stats.kept_rows = Matrix(1, 2);
-  stats.kept_rows.values = {1.5F, -4.0F};
-  scale_stats(stats, std::vector<int>{0, 2});
-  EXPECT_EQ(stats.absmax, (std::vector<float>{3.0F, 1.25F}));
-  EXPECT_EQ(stats.p999, (std::vector<float>{2.5F, 1.0F}));
-  EXPECT_EQ(stats.sum_squares, (std::vector<double>{7.0, 4.0}));
-  EXPECT_EQ(stats.kept_rows.values, (std::vector<float>{1.5F, -1.0F}));
+TEST(Equalizer, PowersOfTwo) {
+  EXPECT_EQ(powers_of_two(std::vector<int>{0, 2, -1}), (std::vector<float>{1.0F, 4.0F, 0.5F}));
 }
 
 TEST(Equalizer, ColumnNorms) {

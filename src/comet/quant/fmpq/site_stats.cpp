@@ -13,6 +13,20 @@ constexpr int64_t kStripChannels = 64;  // channels per task
 
 }  // namespace
 
+void scale_stats(SiteStats& stats, std::span<const float> scales) {
+  const auto k = static_cast<int64_t>(scales.size());
+  COMET_CHECK(k == static_cast<int64_t>(stats.p999.size()), "{} scales for {} channels", k,
+              stats.p999.size());
+  for (int64_t c = 0; c < k; ++c) {
+    const double scale = scales[c];
+    if (scale == 1.0) continue;
+    stats.absmax[c] /= scales[c];
+    stats.p999[c] /= scales[c];
+    stats.sum_squares[c] /= scale * scale;
+    for (int64_t t = 0; t < stats.kept_rows.rows; ++t) stats.kept_rows.row(t)[c] /= scales[c];
+  }
+}
+
 int64_t num_top_values(int64_t num_tokens) {
   // ⌈0.999 n⌉ in integers; ranks are counted from 1.
   const int64_t rank = (999 * num_tokens + 999) / 1000;

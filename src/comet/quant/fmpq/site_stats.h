@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,9 @@ struct SiteStats {
   std::vector<double> sum_squares;  // [k]
   Matrix kept_rows;                 // [≤ max_kept_rows, k]
 };
+
+/// The statistics as they are once channel c of x is divided by scales[c]; exact for powers of two.
+void scale_stats(SiteStats& stats, std::span<const float> scales);
 
 /// Number of largest values per channel that decide p99.9 of `num_tokens` values.
 int64_t num_top_values(int64_t num_tokens);

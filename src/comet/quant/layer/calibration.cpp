@@ -125,6 +125,7 @@ Result<Matrix> embed_samples(Context& ctx, const formats::TensorSource& tensors,
 
 Status run_layer(Context& ctx, const models::LlamaLayer& layer, const LayerRun& run, Matrix& hidden,
                  bool update) {
+  if (run.set.samples.empty()) return {};
   const io::ModelConfig& config = run.config;
   const int64_t max_length = longest(run.set);
   const int64_t num_pages = (max_length + kv::kPageTokens - 1) / kv::kPageTokens;

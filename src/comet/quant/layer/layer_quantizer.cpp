@@ -27,6 +27,9 @@ void permute_channels(Matrix& rows, std::span<const int32_t> order) {
 
 void lay_out(LayerStage& s, const SiteBlocks& int8_blocks) {
   for (size_t i = 0; i < kNumSites; ++i) {
+    // Without statistics there is nothing to sort by.
+    s.stats[i].p999.resize(s.layer.specs[i].k);
+    s.stats[i].kept_rows.cols = s.layer.specs[i].k;
     s.layouts[i] = make_site_layout(s.layer.site_name(kSites[i]), s.stats[i].p999, int8_blocks[i],
                                     s.options.act_scale, s.options.sort_channels);
   }
@@ -90,7 +93,7 @@ std::vector<float> channel_importance(const Matrix& rows) {
     }
   }
   std::vector<float> importance(rows.cols);
-  for (int64_t c = 0; c < rows.cols; ++c) {
+  for (int64_t c = 0; c < rows.cols && rows.rows > 0; ++c) {
     importance[c] = static_cast<float>(squares[c] / static_cast<double>(rows.rows));
   }
   return importance;
@@ -111,16 +114,35 @@ double sum_of_squared_differences(const Matrix& a, const Matrix& b) {
   return total;
 }
 
-/// Signal against error of the linear's output, in dB; the cap stands for "no error".
-double output_snr_db(Context& ctx, const Matrix& x, const Matrix& weight, const Matrix& quantized_x,
-                     const Matrix& decoded) {
+/// Signal against error; the cap stands for "no error".
+double decibels(double signal, double noise) {
   constexpr double kMaxDb = 200.0;
-  const Matrix want = matrix_product(ctx, x, weight);
-  const Matrix got = matrix_product(ctx, quantized_x, decoded);
-  const double signal = sum_of_squares(want);
-  const double noise = sum_of_squared_differences(want, got);
   if (noise <= signal * 1e-20) return kMaxDb;
   return std::clamp(10.0 * std::log10(signal / noise), -kMaxDb, kMaxDb);
+}
+
+/// Of the linear's output.
+double output_snr_db(Context& ctx, const Matrix& x, const Matrix& weight, const Matrix& quantized_x,
+                     const Matrix& decoded) {
+  const Matrix want = matrix_product(ctx, x, weight);
+  const Matrix got = matrix_product(ctx, quantized_x, decoded);
+  return decibels(sum_of_squares(want), sum_of_squared_differences(want, got));
+}
+
+/// The 8-bit formats hold a site's channels as they are.
+void drop_padding(formats::QuantizedWeight& weight, const WeightGrid& grid) {
+  weight.code_type =
+      grid.codes == WeightCodes::kE4M3 ? formats::CodeType::kE4M3 : formats::CodeType::kInt;
+  weight.channel_scale_type = grid.scale_type;
+  formats::SiteLayout& site = weight.site;
+  if (site.k == site.k_padded) return;
+  for (int64_t n = 0; n < grid.num_rows; ++n) {
+    std::copy_n(weight.codes.begin() + n * site.k_padded, site.k,
+                weight.codes.begin() + n * site.k);
+  }
+  weight.codes.resize(grid.num_rows * site.k);
+  site.k_padded = site.k;
+  site.perm.clear();
 }
 
 formats::QuantizedWeight to_quantized_weight(const LayerStage& s, size_t i, CodedWeight coded) {
@@ -133,6 +155,7 @@ formats::QuantizedWeight to_quantized_weight(const LayerStage& s, size_t i, Code
   weight.granularity = coded.grid.granularity;
   weight.codes = std::move(coded.codes);
   weight.channel_scale = std::move(coded.grid.channel_scale);
+  if (coded.grid.codes != WeightCodes::kS4) drop_padding(weight, coded.grid);
   weight.group_scale = std::move(coded.grid.group_scale);
   weight.scale_type = coded.grid.scale_type;
   weight.group_multiplier = std::move(coded.grid.group_multiplier);
@@ -155,13 +178,21 @@ StoredSite store_site(const LayerStage& s, size_t i) {
 
 Status quantize_site(LayerStage& s, size_t i, const SymmetricMatrix& hessian, QuantizedLayer& out) {
   const StoredSite stored = store_site(s, i);
-  const Matrix quantized_x = quantized_rows(s.ctx.pool, s.layouts[i], stored.x);
+  const bool measured = stored.x.rows > 0 && s.options.codes != WeightCodes::kE4M3;
+  const Matrix quantized_x =
+      measured ? quantized_rows(s.ctx.pool, s.layouts[i], stored.x) : Matrix(0, stored.x.cols);
   const std::vector<float> importance = channel_importance(quantized_x);
   const auto method = find_weight_method(s.options.weights);
   if (!method) return method.error();
-  const WeightProblem problem{
-      s.layer.specs[i].name, stored.weight,       s.options.granularity, importance, &hessian,
-      s.options.damp,        s.options.scale_type};
+  const WeightProblem problem{s.layer.specs[i].name,
+                              stored.weight,
+                              s.options.granularity,
+                              importance,
+                              &hessian,
+                              s.options.damp,
+                              s.options.scale_type,
+                              s.options.codes,
+                              s.options.search_scales};
   auto coded = (*method)->quantize(s.ctx, problem);
   if (!coded) return coded.error();
   const Matrix decoded = decoded_weight(s.ctx.pool, *coded);
@@ -172,9 +203,13 @@ Status quantize_site(LayerStage& s, size_t i, const SymmetricMatrix& hessian, Qu
   report.int8_blocks = s.layouts[i].int8_blocks;
   report.num_equalized = s.num_equalized[i];
   report.clip = s.layouts[i].clip;
-  report.weight_mse = sum_of_squared_differences(stored.weight, decoded) /
-                      static_cast<double>(stored.weight.rows * s.layouts[i].k);
-  report.output_snr_db = output_snr_db(s.ctx, stored.x, stored.weight, quantized_x, decoded);
+  report.smoothing = s.smoothing[i];
+  const double weight_error = sum_of_squared_differences(stored.weight, decoded);
+  report.weight_mse = weight_error / static_cast<double>(stored.weight.rows * s.layouts[i].k);
+  report.weight_snr_db = decibels(sum_of_squares(stored.weight), weight_error);
+  if (measured) {
+    report.output_snr_db = output_snr_db(s.ctx, stored.x, stored.weight, quantized_x, decoded);
+  }
   out.linears[i] = to_quantized_weight(s, i, *std::move(coded));
   return {};
 }
@@ -193,8 +228,10 @@ Result<QuantizedLayer> quantize_layer(LayerStage s, const SiteBlocks& int8_block
   if (!method) return method.error();
   s.keep_inputs = (*method)->needs_hessian && SiteInputs::fit(s.config, s.set.num_tokens());
   StageTimes times;
-  if (const Status status = fold_and_measure(s); !status) return status.error();
-  times.end("statistics");
+  if (needs_calibration(s.options)) {
+    if (const Status status = fold_and_measure(s); !status) return status.error();
+    times.end("statistics");
+  }
   lay_out(s, int8_blocks);
   if (s.options.search_activation_clip) search_clips(s);
   times.end("clips");

@@ -1,9 +1,10 @@
-// Quantizes one decoder layer by FMPQ (docs/formats.md §2): statistics → equalizer → stored order →
-// rotation → clip ratios → weights. Format-free: it hands back QuantizedWeights. Callers:
-// quantize_model.
+// Quantizes one decoder layer (docs/formats.md §2, §8): statistics → equalizer or SmoothQuant →
+// stored order → rotation → clip ratios → weights; FP8 is weights only. Format-free: it hands back
+// QuantizedWeights. Callers: quantize_model.
 #pragma once
 
 #include <array>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,10 @@ struct LinearReport {
   int64_t num_equalized = 0;  // channels
   float clip = 1.0F;
   double weight_mse = 0.0;     // mean square of decoded − float weight, in stored space
-  double output_snr_db = 0.0;  // of the linear alone, on rows kept from calibration
+  double weight_snr_db = 0.0;  // the same against the weight's own mean square
+  /// Of the linear alone, on rows kept from calibration; none where nothing was calibrated.
+  std::optional<double> output_snr_db;
+  std::optional<double> smoothing;  // strength at its site; none where s = 1
 };
 
 struct QuantizedLayer {

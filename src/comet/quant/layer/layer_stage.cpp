@@ -5,6 +5,7 @@
 
 #include "comet/quant/fmpq/equalizer.h"
 #include "comet/quant/layer/key_smoothing.h"
+#include "comet/quant/smooth/site_smoothing.h"
 
 namespace comet::quant {
 namespace {
@@ -52,21 +53,12 @@ Status collect_stats(LayerStage& s) {
 /// and the largest column among them.
 std::vector<int> attention_exponents(const LayerWeights& layer, std::span<const float> p999,
                                      std::span<const float> norms) {
-  const int64_t head_dim = layer.head_dim;
-  const int64_t group_size = layer.num_heads / layer.num_kv_heads;
-  const auto v_channel = [&](int64_t c) {
-    return c / head_dim / group_size * head_dim + c % head_dim;
-  };
-  std::vector<float> v_p999(layer.num_kv_heads * head_dim, 0.0F);
-  std::vector<float> v_norms(v_p999.size(), 0.0F);
-  const auto k = static_cast<int64_t>(p999.size());
-  for (int64_t c = 0; c < k; ++c) {
-    v_p999[v_channel(c)] = std::max(v_p999[v_channel(c)], p999[c]);
-    v_norms[v_channel(c)] = std::max(v_norms[v_channel(c)], norms[c]);
+  const std::vector<int> v_exponents =
+      equalizer_exponents(value_channel_max(layer, p999), value_channel_max(layer, norms));
+  std::vector<int> exponents(p999.size());
+  for (size_t c = 0; c < exponents.size(); ++c) {
+    exponents[c] = v_exponents[value_channel(layer, static_cast<int64_t>(c))];
   }
-  const std::vector<int> v_exponents = equalizer_exponents(v_p999, v_norms);
-  std::vector<int> exponents(k);
-  for (int64_t c = 0; c < k; ++c) exponents[c] = v_exponents[v_channel(c)];
   return exponents;
 }
 
@@ -78,15 +70,28 @@ void equalize(LayerStage& s) {
                                            : equalizer_exponents(s.stats[i].p999, norms);
   }
   for (size_t i = 0; i < kNumSites; ++i) {
-    fold_exponents(s.layer, kSites[i], exponents[i]);
-    scale_stats(s.stats[i], exponents[i]);
-    s.inputs.scale(i, exponents[i]);
+    fold_site(s, i, powers_of_two(exponents[i]));
     s.num_equalized[i] = std::count_if(exponents[i].begin(), exponents[i].end(),
                                        [](int exponent) { return exponent != 0; });
   }
 }
 
 }  // namespace
+
+std::vector<float> value_channel_max(const LayerWeights& layer, std::span<const float> values) {
+  std::vector<float> largest(layer.num_kv_heads * layer.head_dim, 0.0F);
+  for (size_t c = 0; c < values.size(); ++c) {
+    float& most = largest[value_channel(layer, static_cast<int64_t>(c))];
+    most = std::max(most, values[c]);
+  }
+  return largest;
+}
+
+void fold_site(LayerStage& s, size_t site_idx, std::span<const float> scales) {
+  fold_scales(s.layer, kSites[site_idx], scales);
+  scale_stats(s.stats[site_idx], scales);
+  s.inputs.scale(site_idx, scales);
+}
 
 Status observe_sites(LayerStage& s, const SiteHandler& handle) {
   auto bound = bind_float_layer(s.layer, s.config, s.ctx.caps);
@@ -105,6 +110,7 @@ Status fold_and_measure(LayerStage& s) {
   }
   if (const Status status = collect_stats(s); !status) return status;
   if (s.options.equalize) equalize(s);
+  if (s.options.smoothing != Smoothing::kOff) smooth_sites(s);
   if (!s.options.rotate_values) return {};
   // Behind the equalizer: rotation would spread a large V channel over its whole head.
   fold_value_rotation(s.layer);

@@ -1,10 +1,13 @@
 // LayerStage: one layer between loading and rounding: its weights with the exact foldings applied
-// (√(k/q), equalizer, rotation of v) and the statistics of its four inputs. Callers:
+// (√(k/q), equalizer or SmoothQuant, rotation of v) and the statistics of its four inputs. Callers:
 // layer_quantizer, and the planning of INT8 blocks, which looks at a layer as it will be quantized.
 #pragma once
 
 #include <array>
 #include <functional>
+#include <optional>
+#include <span>
+#include <vector>
 
 #include "comet/ops/context.h"
 #include "comet/quant/fmpq/site_stats.h"
@@ -24,9 +27,10 @@ struct LayerStage {
   LayerWeights layer;
   std::array<SiteStats, kNumSites> stats = {};  // of the folded layer
   std::array<int64_t, kNumSites> num_equalized = {};
-  std::array<formats::SiteLayout, kNumSites> layouts = {};  // filled by layer_quantizer
-  bool keep_inputs = false;                                 // asks fold_and_measure for:
-  SiteInputs inputs = {};                                   // of the folded layer
+  std::array<std::optional<double>, kNumSites> smoothing = {};  // strength; none: unchanged
+  std::array<formats::SiteLayout, kNumSites> layouts = {};      // filled by layer_quantizer
+  bool keep_inputs = false;                                     // asks fold_and_measure for:
+  SiteInputs inputs = {};                                       // of the folded layer
 };
 
 using SiteHandler = std::function<Status(size_t site_idx, View<const float, 2> rows)>;
@@ -34,6 +38,12 @@ using SiteHandler = std::function<Status(size_t site_idx, View<const float, 2> r
 /// Runs the float layer (FP32 cache) over the calibration tokens and shows `handle` the input rows
 /// of every site.
 Status observe_sites(LayerStage& stage, const SiteHandler& handle);
+
+/// The largest of `values` [channels of o_in] among the query heads that read a channel of V.
+std::vector<float> value_channel_max(const LayerWeights& layer, std::span<const float> values);
+
+/// The site's input divided by `scales`, wherever it or what follows from it is kept.
+void fold_site(LayerStage& stage, size_t site_idx, std::span<const float> scales);
 
 /// Folds what the options ask for into stage.layer and fills its statistics.
 Status fold_and_measure(LayerStage& stage);

@@ -23,9 +23,11 @@ constexpr size_t kQNorm = 2;
 constexpr size_t kKNorm = 3;
 
 Result<std::vector<float>> load_floats(const formats::TensorSource& tensors,
-                                       const std::string& name, const Shape& shape) {
+                                       const std::string& name, const Shape& shape,
+                                       DType* dtype = nullptr) {
   const auto tensor = tensors.get(name, kFloatDtypes, shape);
   if (!tensor) return tensor.error();
+  if (dtype != nullptr) *dtype = tensor->dtype();
   std::vector<float> values = nn::to_float_vector(*tensor);
   for (size_t i = 0; i < values.size(); ++i) {
     if (!std::isfinite(values[i])) {
@@ -71,8 +73,10 @@ void scale_row(LayerWeights& layer, Site site, int64_t row, float factor) {
   if (!layer.bias(site).empty()) layer.bias(site)[row] *= factor;
 }
 
-void scale_column(Matrix& weight, int64_t column, float factor) {
-  for (int64_t n = 0; n < weight.rows; ++n) weight.row(n)[column] *= factor;
+void scale_columns(Matrix& weight, std::span<const float> scales) {
+  for (int64_t n = 0; n < weight.rows; ++n) {
+    for (int64_t c = 0; c < weight.cols; ++c) weight.row(n)[c] *= scales[c];
+  }
 }
 
 /// The first of the o_in channels that read the same V row as channel c.
@@ -96,10 +100,8 @@ void scale_source(LayerWeights& layer, Site site, int64_t c, float factor) {
       return;
     case Site::kOIn: {
       if (first_sharing_channel(layer, c) != c) return;  // scaled for the group's first head
-      const int64_t group_size = layer.num_heads / layer.num_kv_heads;
-      const int64_t kv_head = c / layer.head_dim / group_size;
-      const int64_t v_row = kv_head * layer.head_dim + c % layer.head_dim;
-      scale_row(layer, Site::kQkvIn, layer.part_begin(Site::kQkvIn, kValuePart) + v_row, factor);
+      const int64_t v_begin = layer.part_begin(Site::kQkvIn, kValuePart);
+      scale_row(layer, Site::kQkvIn, v_begin + value_channel(layer, c), factor);
       return;
     }
   }
@@ -125,8 +127,10 @@ Result<LayerWeights> load_layer_weights(const formats::TensorSource& tensors,
   layer.num_kv_heads = config.num_kv_heads;
   layer.head_dim = config.head_dim;
   for (const models::NormSpec& spec : models::llama_norm_specs(config, layer_idx)) {
-    auto norm = load_floats(tensors, spec.name, {spec.size});
+    DType dtype = DType::kF32;
+    auto norm = load_floats(tensors, spec.name, {spec.size}, &dtype);
     if (!norm) return norm.error();
+    layer.norm_dtypes.push_back(dtype);
     layer.norms.push_back(*std::move(norm));
   }
   const std::vector<formats::LinearSpec> specs = models::llama_linear_specs(config, layer_idx);
@@ -173,16 +177,21 @@ std::array<nn::Linear*, kNumSites> linears_of(models::LlamaLayer& layer) {
   return {&layer.qkv, &layer.out_proj, &layer.gate_up, &layer.down_proj};
 }
 
-void fold_exponents(LayerWeights& layer, Site site, std::span<const int> exponents) {
-  for (int64_t c = 0; c < static_cast<int64_t>(exponents.size()); ++c) {
+int64_t value_channel(const LayerWeights& layer, int64_t c) {
+  const int64_t group_size = layer.num_heads / layer.num_kv_heads;
+  return c / layer.head_dim / group_size * layer.head_dim + c % layer.head_dim;
+}
+
+void fold_scales(LayerWeights& layer, Site site, std::span<const float> scales) {
+  for (int64_t c = 0; c < static_cast<int64_t>(scales.size()); ++c) {
     if (site == Site::kOIn) {
       const int64_t first = first_sharing_channel(layer, c);
-      COMET_CHECK(exponents[first] == exponents[c], "channels {} and {} share a V row", first, c);
+      COMET_CHECK(scales[first] == scales[c], "channels {} and {} share a V row", first, c);
     }
-    if (exponents[c] == 0) continue;
-    scale_column(layer.weight(site), c, std::ldexp(1.0F, exponents[c]));
-    scale_source(layer, site, c, std::ldexp(1.0F, -exponents[c]));
+    if (scales[c] == 1.0F) continue;
+    scale_source(layer, site, c, 1.0F / scales[c]);
   }
+  scale_columns(layer.weight(site), scales);
 }
 
 void permute_ffn_rows(LayerWeights& layer, std::span<const int32_t> order) {

@@ -29,6 +29,7 @@ struct LayerWeights {
   /// In the order of models::llama_norm_specs: before attention, before the MLP and, for models
   /// that have them, of the heads of q and k.
   std::vector<std::vector<float>> norms;
+  std::vector<DType> norm_dtypes;  // as the checkpoint stores them
   std::array<formats::LinearSpec, kNumSites> specs;
   std::array<Matrix, kNumSites> weights;             // fused, [n, k]
   std::array<std::vector<float>, kNumSites> biases;  // [n] or empty
@@ -60,9 +61,12 @@ Result<models::LlamaLayer> bind_float_layer(const LayerWeights& layer,
 /// The linears of a layer in the order of kSites.
 std::array<nn::Linear*, kNumSites> linears_of(models::LlamaLayer& layer);
 
-/// The site's input divided by 2^exponents, its columns multiplied, exactly. o_in: exponents must
-/// be equal over the query heads of a KV head.
-void fold_exponents(LayerWeights& layer, Site site, std::span<const int> exponents);
+/// The site's input divided by `scales`, its columns multiplied; exact for powers of two. o_in:
+/// scales must be equal over the query heads of a KV head.
+void fold_scales(LayerWeights& layer, Site site, std::span<const float> scales);
+
+/// The channel of V that channel c of o_in comes from.
+int64_t value_channel(const LayerWeights& layer, int64_t c);
 
 /// The FFN's channels reordered: channel i becomes the old channel order[i]; gate and up rows only
 /// (down's columns follow by its site's layout).

@@ -51,28 +51,28 @@ INSTANTIATE_TEST_SUITE_P(Families, LayerWeightsTest,
                          ::testing::Values(testing::TinyModel::kLlama, testing::TinyModel::kBiases,
                                            testing::TinyModel::kQwen2, testing::TinyModel::kQwen3));
 
-TEST_P(LayerWeightsTest, FoldedExponentsKeepTheFunction) {
+TEST_P(LayerWeightsTest, FoldedScalesKeepTheFunction) {
   const LayerWeights original = load_layer_weights(source_, config_, 1).value();
   LayerWeights layer = original;
   for (const Site site : kSites) {
-    std::vector<int> exponents(layer.spec(site).k);
-    for (size_t c = 0; c < exponents.size(); ++c) exponents[c] = static_cast<int>(c * 7 % 5);
+    std::vector<float> scales(layer.spec(site).k);
+    for (size_t c = 0; c < scales.size(); ++c) scales[c] = 0.3F + 0.7F * static_cast<float>(c % 5);
     if (site == Site::kOIn) {  // query heads 2j and 2j + 1 share KV head j
-      for (size_t c = 0; c < exponents.size(); ++c) {
-        exponents[c] = static_cast<int>((c / 64 * 32 + c % 32) % 4);
+      for (size_t c = 0; c < scales.size(); ++c) {
+        scales[c] = 0.4F + 0.9F * static_cast<float>((c / 64 * 32 + c % 32) % 4);
       }
     }
-    fold_exponents(layer, site, exponents);
+    fold_scales(layer, site, scales);
     EXPECT_NE(layer.weight(site).values, original.weight(site).values);
   }
   expect_same_function(layer, original);
 }
 
-TEST_P(LayerWeightsTest, OneExponentPerSharedValueRow) {
+TEST_P(LayerWeightsTest, OneScalePerSharedValueRow) {
   LayerWeights layer = load_layer_weights(source_, config_, 0).value();
-  std::vector<int> exponents(256, 0);
-  exponents[0] = 1;  // head 0 only; head 1 reads the same V row
-  EXPECT_THROW(fold_exponents(layer, Site::kOIn, exponents), CheckError);
+  std::vector<float> scales(256, 1.0F);
+  scales[0] = 2.0F;  // head 0 only; head 1 reads the same V row
+  EXPECT_THROW(fold_scales(layer, Site::kOIn, scales), CheckError);
 }
 
 TEST_P(LayerWeightsTest, PermutedFfnKeepsTheFunction) {

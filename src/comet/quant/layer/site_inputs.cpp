@@ -29,17 +29,14 @@ void SiteInputs::append(size_t site_idx, View<const float, 2> rows) {
   }
 }
 
-void SiteInputs::scale(size_t site_idx, std::span<const int> exponents) {
+void SiteInputs::scale(size_t site_idx, std::span<const float> scales) {
   std::vector<int64_t> channels;
-  std::vector<float> factors;
-  for (size_t c = 0; c < exponents.size(); ++c) {
-    if (exponents[c] == 0) continue;
-    channels.push_back(static_cast<int64_t>(c));
-    factors.push_back(std::ldexp(1.0F, -exponents[c]));
+  for (size_t c = 0; c < scales.size(); ++c) {
+    if (scales[c] != 1.0F) channels.push_back(static_cast<int64_t>(c));
   }
   Matrix& kept = rows_[site_idx];
   for (int64_t t = 0; t < kept.rows; ++t) {
-    for (size_t i = 0; i < channels.size(); ++i) kept.row(t)[channels[i]] *= factors[i];
+    for (const int64_t c : channels) kept.row(t)[c] /= scales[c];
   }
 }
 

@@ -1,8 +1,8 @@
 // SiteInputs: a layer's four inputs over all calibration tokens, kept from the pass that measures
 // them so that the Hessians need no second one. Foldings between the two (powers of two, a
-// permutation) are exact, so a kept row is what a second pass would give. Callers: layer_stage,
-// layer_quantizer. Whether they are kept depends on the model and the text only, never on the
-// machine.
+// permutation) are exact, so a kept row is what a second pass would give; behind SmoothQuant's
+// factors it is that but for FP32 rounding. Callers: layer_stage, site_smoothing, layer_quantizer.
+// Whether they are kept depends on the model and the text only, never on the machine.
 #pragma once
 
 #include <array>
@@ -28,8 +28,8 @@ class SiteInputs {
   /// Room for `num_tokens` rows of every site; forgets what was there.
   void reset(const LayerWeights& layer, int64_t num_tokens);
   void append(size_t site_idx, View<const float, 2> rows);
-  /// Every channel divided by 2^exponent.
-  void scale(size_t site_idx, std::span<const int> exponents);
+  /// Every channel divided by its scale.
+  void scale(size_t site_idx, std::span<const float> scales);
   /// Channel order[i] becomes channel i.
   void permute(size_t site_idx, std::span<const int32_t> order);
 

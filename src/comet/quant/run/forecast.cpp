@@ -21,6 +21,11 @@ constexpr double kFactoring = 3.0;
 constexpr double kFeedback = 3.0;
 constexpr double kAttention = 4.0;
 constexpr double kGridSearchFlopsPerWeight = 8000.0;
+constexpr double kRoundingFlopsPerWeight = 400.0;
+// SmoothQuant's search: strengths tried, each on so many rows and outputs.
+constexpr double kStrengths = 16.0;
+constexpr double kSearchRows = 256.0;
+constexpr double kSearchOutputs = 1024.0;
 constexpr double kScoreFlopsPerLogit = 2000.0;  // three exponentials in FP64 for two models
 
 /// One layer.
@@ -30,13 +35,22 @@ struct LayerWork {
   double hessian_entries = 0.0;  // Σ K²
   double factor_flops = 0.0;     // Σ K³/3
   double feedback_flops = 0.0;   // Σ N·K²
+  double search_flops = 0.0;     // of SmoothQuant's strengths
   int64_t padded_weights = 0;
   int64_t packed_bytes = 0;
   int64_t hessian_bytes = 0;
   int64_t widest = 0;  // padded channels
 };
 
-LayerWork layer_work(const io::ModelConfig& config) {
+/// Of one linear of `rows` outputs (padded where nibbles are) and k inputs.
+int64_t packed_bytes(const formats::LinearSpec& spec, int64_t padded_rows, int64_t padded_k,
+                     const QuantizeOptions& options) {
+  if (options.codes != WeightCodes::kS4) return spec.n() * (spec.k + 4 + 4);  // scale and bias
+  // Nibbles, at most two bytes of scales per group, a channel scale, a permutation.
+  return padded_rows * padded_k / 2 + padded_rows * padded_k / 64 + padded_rows * 4 + padded_k * 4;
+}
+
+LayerWork layer_work(const io::ModelConfig& config, const QuantizeOptions& options) {
   LayerWork work;
   for (const formats::LinearSpec& spec : models::llama_linear_specs(config, 0)) {
     const int64_t k = (spec.k + formats::kBlock - 1) / formats::kBlock * formats::kBlock;
@@ -50,8 +64,9 @@ LayerWork layer_work(const io::ModelConfig& config) {
     work.factor_flops += width * width * width / 3.0;
     work.feedback_flops += static_cast<double>(spec.n()) * width * width;
     work.padded_weights += rows * k;
-    // Nibbles, at most two bytes of scales per group, a channel scale, a permutation.
-    work.packed_bytes += rows * k / 2 + rows * k / 64 + rows * 4 + k * 4;
+    const double outputs = std::min(static_cast<double>(spec.n()), kSearchOutputs);
+    work.search_flops += 2.0 * kStrengths * kSearchRows * outputs * width;
+    work.packed_bytes += packed_bytes(spec, rows, k, options);
     // Sum and, per chunk of 2,048 tokens, inputs.
     work.hessian_bytes += k * (k * 8 + 2048 * 4);
     work.widest = std::max(work.widest, k);
@@ -62,6 +77,10 @@ LayerWork layer_work(const io::ModelConfig& config) {
 bool needs_hessian(const QuantizeOptions& options) {
   const auto method = find_weight_method(options.weights);
   return method.ok() && (*method)->needs_hessian;
+}
+
+bool searches_scales(const QuantizeOptions& options) {
+  return options.weights == "clip" || (options.weights == "gptq" && options.search_scales);
 }
 
 /// Multiply-accumulates of attention over the samples, both products, causal.
@@ -76,12 +95,14 @@ double attention_macs(const io::ModelConfig& config, const CalibrationSet& set) 
 
 double total_flops(const io::ModelConfig& config, const QuantizeOptions& options,
                    const CalibrationSet& set, int64_t num_gate_tokens) {
-  const LayerWork work = layer_work(config);
+  const LayerWork work = layer_work(config, options);
   const auto tokens = static_cast<double>(set.num_tokens());
   const auto gate_tokens = static_cast<double>(num_gate_tokens);
   const bool hessians = needs_hessian(options);
   double passes = options.rotate_values ? 2.0 : 1.0;
   if (hessians && !SiteInputs::fit(config, set.num_tokens())) passes += 1.0;
+  if (!needs_calibration(options)) passes = 0.0;
+  // Without a text all that is left of these is 0.
   double layer = 2.0 * work.weights * tokens * (passes + kQuantizedRun);
   layer += 2.0 * kAttention * attention_macs(config, set) * (passes + 1.0);
   if (options.smooth_keys) layer += 2.0 * work.qkv_weights * tokens;
@@ -89,7 +110,9 @@ double total_flops(const io::ModelConfig& config, const QuantizeOptions& options
     layer += work.hessian_entries * tokens + kFactoring * work.factor_flops +
              kFeedback * work.feedback_flops;
   }
-  layer += kGridSearchFlopsPerWeight * work.weights;
+  if (options.smoothing == Smoothing::kSearch) layer += work.search_flops;
+  layer += work.weights *
+           (searches_scales(options) ? kGridSearchFlopsPerWeight : kRoundingFlopsPerWeight);
   layer += 2.0 * work.weights * gate_tokens * (1.0 + kQuantizedRun);
   const auto logits = gate_tokens * static_cast<double>(config.vocab_size);
   const double head =
@@ -112,7 +135,7 @@ int64_t bytes_of_files(const std::string& folder) {
 QuantizeForecast forecast(const io::Checkpoint& checkpoint, const io::ModelConfig& config,
                           const QuantizeOptions& options, const CalibrationSet& set,
                           int64_t num_gate_tokens) {
-  const LayerWork work = layer_work(config);
+  const LayerWork work = layer_work(config, options);
   int64_t other_bytes = 0;
   for (const std::string& name : checkpoint.names()) {
     if (!name.starts_with("model.layers.")) {

@@ -97,7 +97,7 @@ class ResumeTest : public ::testing::Test {
 };
 
 TEST_F(ResumeTest, InterruptedRunsEndInTheSameBytes) {
-  for (const std::string recipe : {"w4a8", "fmpq"}) {
+  for (const std::string recipe : {"w4a8", "fmpq", "w8a8-int", "w8a8-fp8"}) {
     for (const bool with_gate : {true, false}) {
       request_.options = options_of_recipe(recipe, "auto", false).value();
       request_.gate = with_gate ? random_gate(3, 40, 9) : GateSet();
@@ -240,12 +240,12 @@ TEST_F(ResumeTest, ChannelsThatAreAlwaysZeroAreCoded) {
     if (name.ends_with("layernorm.weight")) tensor.data<BFloat16>()[5] = to_bfloat16(0.0F);
   }
   testing::write_tiny_checkpoint(folder_.file("model"), testing::TinyModel::kBiases, tensors);
-  for (const std::string recipe : {"w4a8", "fmpq", "paper"}) {
+  for (const std::string recipe : {"w4a8", "fmpq", "paper", "w8a8-int", "w8a8-fp8"}) {
     request_.options = options_of_recipe(recipe, "auto", false).value();
     request_.force = true;
     const auto report = quantize();
     ASSERT_TRUE(report.ok()) << report.error().message;
-    EXPECT_GT(report->linears[0].output_snr_db, 10.0) << recipe;
+    EXPECT_GT(snr_db(report->linears[0]), 10.0) << recipe;
   }
 }
 

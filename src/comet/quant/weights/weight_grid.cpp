@@ -1,10 +1,12 @@
 #include "comet/quant/weights/weight_grid.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
 #include "comet/base/check.h"
+#include "comet/tensor/float8.h"
 
 namespace comet::quant {
 namespace {
@@ -13,7 +15,6 @@ using formats::Granularity;
 using formats::kBlock;
 
 constexpr int kNumRatios = 20;  // 1, 0.975 … 0.525
-constexpr float kMaxCode = 7.0F;
 // Progressive: |w8| ≤ 119, so that a level half a step (g ≤ 16) beyond it still fits in 8 bits.
 constexpr float kMaxLevelOne = 119.0F;
 constexpr int kMaxMultiplier = 16;
@@ -48,12 +49,21 @@ double grid_error(const float* w, const float* importance, int64_t count, const 
   return total;
 }
 
-Levels symmetric(float step) { return {step, 0.0F, -8.0F, 7.0F}; }
+float max_code(WeightCodes codes) {
+  if (codes == WeightCodes::kS4) return 7.0F;
+  return codes == WeightCodes::kS8 ? 127.0F : kMaxFloat8E4M3;
+}
 
-/// absmax · ratio / 7 as the stored type would hold it.
+Levels symmetric(float step, WeightCodes codes) {
+  if (codes == WeightCodes::kS4) return {step, 0.0F, -8.0F, 7.0F};
+  return {step, 0.0F, -127.0F, 127.0F};
+}
+
+/// absmax · ratio / largest code as the stored type would hold it.
 float stored_scale(float largest, float ratio, GridKind kind) {
-  const float scale = largest * ratio / kMaxCode;
-  if (kind.granularity != Granularity::kGroup) return scale;
+  const float scale = largest * ratio / max_code(kind.codes);
+  const bool narrow = kind.granularity == Granularity::kGroup || kind.codes != WeightCodes::kS4;
+  if (!narrow || kind.scale_type == DType::kF32) return scale;
   if (kind.scale_type == DType::kBF16) return to_float(to_bfloat16(scale));
   constexpr float kMaxFloat16 = 65504.0F;
   return to_float(to_float16(std::min(scale, kMaxFloat16)));
@@ -64,12 +74,12 @@ float symmetric_scale(const float* w, const float* importance, int64_t count, Gr
                       bool search) {
   const float largest = absmax(w, count);
   float best = stored_scale(largest, 1.0F, kind);
-  if (!search || largest == 0.0F) return best;
-  double least = grid_error(w, importance, count, symmetric(best));
+  if (!search || largest == 0.0F || kind.codes == WeightCodes::kE4M3) return best;
+  double least = grid_error(w, importance, count, symmetric(best, kind.codes));
   for (int i = 1; i < kNumRatios; ++i) {
     const float ratio = static_cast<float>(40 - i) / 40.0F;
     const float scale = stored_scale(largest, ratio, kind);
-    const double error = grid_error(w, importance, count, symmetric(scale));
+    const double error = grid_error(w, importance, count, symmetric(scale, kind.codes));
     if (error < least) {
       least = error;
       best = scale;
@@ -126,7 +136,7 @@ ProgressiveGroup progressive_group(const float* w, const float* importance, floa
 void choose_row(WeightGrid& grid, const Matrix& stored, const float* importance, bool search,
                 int64_t row) {
   const float* w = stored.row(row);
-  const GridKind kind{grid.granularity, grid.scale_type};
+  const GridKind kind{grid.granularity, grid.scale_type, grid.codes};
   switch (grid.granularity) {
     case Granularity::kChannel:
       grid.channel_scale[row] = symmetric_scale(w, importance, stored.cols, kind, search);
@@ -161,13 +171,40 @@ float nearest_code(const Levels& levels, float w) {
                     levels.high);
 }
 
+void code_nearest(const WeightGrid& grid, int64_t row, int64_t group, std::span<const float> w,
+                  std::span<int8_t> codes) {
+  if (grid.codes == WeightCodes::kE4M3) {
+    const float scale = grid.channel_scale[row];
+    for (size_t i = 0; i < w.size(); ++i) {
+      const float ratio = scale > 0.0F ? w[i] / scale : 0.0F;
+      codes[i] = std::bit_cast<int8_t>(to_float8_e4m3(ratio).bits);
+    }
+    return;
+  }
+  const Levels levels = grid.levels(row, group);
+  for (size_t i = 0; i < w.size(); ++i) codes[i] = static_cast<int8_t>(nearest_code(levels, w[i]));
+}
+
+void decode(const WeightGrid& grid, int64_t row, int64_t group, std::span<const int8_t> codes,
+            std::span<float> w) {
+  if (grid.codes == WeightCodes::kE4M3) {
+    for (size_t i = 0; i < w.size(); ++i) {
+      w[i] = to_float(Float8E4M3{std::bit_cast<uint8_t>(codes[i])}) * grid.channel_scale[row];
+    }
+    return;
+  }
+  const Levels levels = grid.levels(row, group);
+  for (size_t i = 0; i < w.size(); ++i) w[i] = level_value(levels, codes[i]);
+}
+
 Levels WeightGrid::levels(int64_t row, int64_t group) const {
+  COMET_DCHECK(codes != WeightCodes::kE4M3, "FP8 numbers are no even steps");
   const int64_t i = group * num_rows + row;
   switch (granularity) {
     case Granularity::kChannel:
-      return symmetric(channel_scale[row]);
+      return symmetric(channel_scale[row], codes);
     case Granularity::kGroup:
-      return symmetric(group_scale[i]);
+      return symmetric(group_scale[i], codes);
     case Granularity::kProgressive:
       return progressive_levels(channel_scale[row], {group_multiplier[i], group_offset[i]});
   }
@@ -182,6 +219,7 @@ WeightGrid choose_grid(ThreadPool& pool, const Matrix& stored, GridKind kind, bo
   WeightGrid grid;
   grid.granularity = kind.granularity;
   grid.scale_type = kind.scale_type;
+  grid.codes = kind.codes;
   grid.num_rows = stored.rows;
   grid.num_groups = stored.cols / kBlock;
   const int64_t num_cells = grid.num_rows * grid.num_groups;

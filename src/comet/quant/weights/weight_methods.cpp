@@ -10,18 +10,15 @@ namespace {
 using formats::kBlock;
 
 GridKind grid_kind(const WeightProblem& problem) {
-  return {problem.granularity, problem.scale_type};
+  return {problem.granularity, problem.scale_type, problem.codes};
 }
 
 std::vector<int8_t> nearest_codes(ThreadPool& pool, const Matrix& stored, const WeightGrid& grid) {
   std::vector<int8_t> codes(stored.values.size());
   pool.parallel_for(stored.rows, [&](int64_t row, int) {
     for (int64_t g = 0; g < grid.num_groups; ++g) {
-      const Levels levels = grid.levels(row, g);
-      for (int64_t c = g * kBlock; c < (g + 1) * kBlock; ++c) {
-        codes[row * stored.cols + c] =
-            static_cast<int8_t>(nearest_code(levels, stored.row(row)[c]));
-      }
+      code_nearest(grid, row, g, {stored.row(row) + g * kBlock, kBlock},
+                   {codes.data() + row * stored.cols + g * kBlock, kBlock});
     }
   });
   return codes;
@@ -42,12 +39,15 @@ Result<CodedWeight> clip_searched(Context& ctx, const WeightProblem& problem) {
 }
 
 Result<CodedWeight> gptq(Context& ctx, const WeightProblem& problem) {
+  COMET_CHECK(problem.codes != WeightCodes::kE4M3, "{}: FP8 weights are rounded only",
+              problem.name);
   COMET_CHECK(problem.hessian != nullptr && problem.hessian->n == problem.stored.cols,
               "{}: no Hessian of {} channels", problem.name, problem.stored.cols);
   auto factor = factor_hessian(ctx, *problem.hessian, problem.damp, problem.name);
   if (!factor) return factor.error();
   CodedWeight coded;
-  coded.grid = choose_grid(ctx.pool, problem.stored, grid_kind(problem), true, problem.importance);
+  coded.grid = choose_grid(ctx.pool, problem.stored, grid_kind(problem), problem.search_scales,
+                           problem.importance);
   coded.codes.resize(problem.stored.values.size());
   code_with_feedback(ctx, problem.stored, coded.grid, *factor, coded.codes);
   return coded;
@@ -75,10 +75,8 @@ Matrix decoded_weight(ThreadPool& pool, const CodedWeight& coded) {
   Matrix decoded(coded.grid.num_rows, coded.grid.num_groups * kBlock);
   pool.parallel_for(decoded.rows, [&](int64_t row, int) {
     for (int64_t g = 0; g < coded.grid.num_groups; ++g) {
-      const Levels levels = coded.grid.levels(row, g);
-      for (int64_t c = g * kBlock; c < (g + 1) * kBlock; ++c) {
-        decoded.row(row)[c] = level_value(levels, coded.codes[row * decoded.cols + c]);
-      }
+      decode(coded.grid, row, g, {coded.codes.data() + row * decoded.cols + g * kBlock, kBlock},
+             {decoded.row(row) + g * kBlock, kBlock});
     }
   });
   return decoded;

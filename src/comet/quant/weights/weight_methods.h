@@ -22,7 +22,9 @@ struct WeightProblem {
   std::span<const float> importance;         // [k_padded] mean square of each stored input channel
   const SymmetricMatrix* hessian = nullptr;  // of quantized stored inputs, where needs_hessian
   double damp = 0.01;
-  DType scale_type = DType::kF16;  // of group scales
+  DType scale_type = DType::kF16;  // of group scales, and of all where codes have 8 bits
+  WeightCodes codes = WeightCodes::kS4;
+  bool search_scales = true;  // gptq: by MSE search; else from absmax
 };
 
 struct CodedWeight {
