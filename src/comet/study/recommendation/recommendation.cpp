@@ -24,6 +24,35 @@ std::string money(double dollars) {
   return fmt::format("${:.3g} per 1,000", dollars * 1000);
 }
 
+/// A curve's value at a rate, by a straight line; nullopt outside.
+std::optional<double> value_at(const std::vector<const ResultRow*>& curve, double rate) {
+  for (size_t i = 1; i < curve.size(); ++i) {
+    const double low = *curve[i - 1]->rate_per_s;
+    const double high = *curve[i]->rate_per_s;
+    if (rate < low || rate > high || high <= low) continue;
+    const double t = (rate - low) / (high - low);
+    return curve[i - 1]->value + t * (curve[i]->value - curve[i - 1]->value);
+  }
+  return std::nullopt;
+}
+
+/// Whether there is a rate at which both are known.
+bool overlap(const std::vector<const ResultRow*>& a, const std::vector<const ResultRow*>& b) {
+  if (a.size() < 2 || b.size() < 2) return false;
+  return *a.front()->rate_per_s <= *b.back()->rate_per_s &&
+         *b.front()->rate_per_s <= *a.back()->rate_per_s;
+}
+
+/// Whether `a` is lower at the lowest rate at which both are known.
+bool wins_at_first(const std::vector<const ResultRow*>& a, const std::vector<const ResultRow*>& b) {
+  const double rate = std::max(*a.front()->rate_per_s, *b.front()->rate_per_s);
+  return value_at(a, rate).value_or(0) <= value_at(b, rate).value_or(0);
+}
+
+std::string objective_title(const std::string& metric) {
+  return metric.ends_with("ttft_p99") ? "time to first token (99 %)" : "time between tokens (99 %)";
+}
+
 /// A format's cost a query, the mean over profiles.
 struct Cost {
   std::string format;
@@ -66,8 +95,17 @@ class Recommender {
   }
 
  private:
-  void say(std::string text, std::vector<const ResultRow*> rows) {
-    if (!rows.empty()) result_.statements.push_back({std::move(text), std::move(rows)});
+  using Kind = Statement::Kind;
+
+  void say(Kind kind, std::string text, std::vector<const ResultRow*> rows) {
+    if (!rows.empty()) result_.statements.push_back({kind, std::move(text), std::move(rows)});
+  }
+
+  /// The metric that drops a format first as the floor rises; nullptr where nothing is known.
+  const Recovery* limiting(const std::string& format) {
+    const auto& list = recoveries_[format];
+    const auto it = std::ranges::min_element(list, {}, &Recovery::highest_floor);
+    return it == list.end() ? nullptr : &*it;
   }
 
   /// The worst metric of a format; nullptr where it lacks one that BF16 has.
@@ -97,10 +135,11 @@ class Recommender {
   void say_quality(const std::string& format, bool keeps) {
     const Recovery* low = worst(format);
     if (low == nullptr) return;
-    const std::string figure = low->figure.metric;
+    const std::string figure = short_metric(low->figure.metric);
     if (keeps) {
       const bool noisy = low->share < spec_.accuracy_floor;
-      say(fmt::format("{} keeps {} of {}'s quality where it keeps least ({}){}", format,
+      say(Kind::kQuality,
+          fmt::format("{} keeps {} of {}'s quality where it keeps least ({}){}", format,
                       percent(low->share), base_, figure,
                       noisy ? fmt::format(", which the sample cannot tell from the floor of {}.",
                                           percent(spec_.accuracy_floor))
@@ -112,14 +151,16 @@ class Recommender {
     const auto below = std::ranges::find_if(
         list, [&](const Recovery& r) { return !r.keeps(spec_.accuracy_floor); });
     if (below == list.end()) {
-      say(fmt::format("{} is left out, because some of its quality is not measured; it keeps {} in "
+      say(Kind::kQuality,
+          fmt::format("{} is left out, because some of its quality is not measured; it keeps {} in "
                       "{}.",
                       format, percent(low->share), figure),
           {low->row, low->base});
       return;
     }
-    say(fmt::format("{} is left out: it keeps {} of {}'s quality in {}, below the floor of {}.",
-                    format, percent(below->share), base_, below->figure.metric,
+    say(Kind::kQuality,
+        fmt::format("{} is left out: it keeps {} of {}'s quality in {}, below the floor of {}.",
+                    format, percent(below->share), base_, short_metric(below->figure.metric),
                     percent(spec_.accuracy_floor)),
         {below->row, below->base});
   }
@@ -162,16 +203,18 @@ class Recommender {
         if (metric == "sync") {
           const ResultRow* row = broken_objective(format, profile.name);
           if (row == nullptr) continue;
-          say(fmt::format(
+          say(Kind::kChoice,
+              fmt::format(
                   "{} breaks the objectives even one query at a time: its {} is {:.0f} ms for {}.",
-                  format, row->metric.substr(5), row->value, profile.title),
+                  format, objective_title(row->metric), row->value, profile.title),
               {row});
           break;
         }
         const ResultRow* most =
             index_.find(result_.model, format, "async/max_queries_per_s", profile.name);
         if (most == nullptr || most->value > 0) continue;
-        say(fmt::format("{} keeps the objectives at no measured rate for {}.", format,
+        say(Kind::kChoice,
+            fmt::format("{} keeps the objectives at no measured rate for {}.", format,
                         profile.title),
             {most});
         break;
@@ -194,46 +237,53 @@ class Recommender {
           fmt::format(", {:.2f} times cheaper than {}", base.front().dollars / best.dollars, base_);
       rows.insert(rows.end(), base.front().rows.begin(), base.front().rows.end());
     }
-    say(text + ".", std::move(rows));
+    say(Kind::kChoice, text + ".", std::move(rows));
     if (list.size() > 1) {
       const Cost& second = list[1];
-      say(fmt::format("The runner-up is {} at {} a query, {} more.", second.format,
+      say(Kind::kChoice,
+          fmt::format("The runner-up is {} at {} a query, {} more.", second.format,
                       money(second.dollars), percent(second.dollars / best.dollars - 1)),
           second.rows);
     }
     return best.format;
   }
 
-  /// Rates at which the latencies of the two choices (or of choice and runner-up) cross.
+  /// Rates at which the times between tokens of the two choices (or of choice and runner-up) cross.
   void say_where_rates_flip() {
     const std::vector<Cost> list = costs("async", kept_);
     if (list.size() < 2) return;
     const std::string& first = list[0].format;
-    const std::string other = result_.sync_choice.empty() || result_.sync_choice == first
-                                  ? list[1].format
-                                  : result_.sync_choice;
+    const bool same = result_.sync_choice.empty() || result_.sync_choice == first;
+    const std::string other = same ? list[1].format : result_.sync_choice;
+    std::map<std::string, std::vector<const ResultRow*>> steady_rows;  // by who wins throughout
+    std::map<std::string, std::string> steady_profiles;
     for (const client::Profile& profile : spec_.profiles) {
       const auto a = index_.curve(result_.model, first, "async/itl_mean", profile.name);
       const auto b = index_.curve(result_.model, other, "async/itl_mean", profile.name);
-      if (a.size() < 2 || b.size() < 2) continue;
-      std::vector<const ResultRow*> rows{a.front(), a.back(), b.front(), b.back()};
+      if (!overlap(a, b)) continue;
+      const std::vector<const ResultRow*> rows{a.front(), a.back(), b.front(), b.back()};
+      const bool first_wins = wins_at_first(a, b);
+      const std::string& winner = first_wins ? first : other;
       const double rate = crossing_rate(a, b);
       if (rate > 0) {
-        const bool first_wins_below = a.front()->value < b.front()->value;
-        say(fmt::format("For {} the choice flips at {:.3g} queries a second: below it {} has the "
+        say(Kind::kFlip,
+            fmt::format("{}: the choice flips at {:.3g} queries a second; below it {} has the "
                         "shorter time between tokens, above it {}.",
-                        profile.title, rate, first_wins_below ? first : other,
-                        first_wins_below ? other : first),
-            std::move(rows));
-      } else {
-        const bool first_wins = a.front()->value < b.front()->value;
-        say(fmt::format("For {} the choice does not flip in the measured range: {} has the shorter "
-                        "time between tokens than {} from {:.3g} to {:.3g} queries a second.",
-                        profile.title, first_wins ? first : other, first_wins ? other : first,
-                        std::max(*a.front()->rate_per_s, *b.front()->rate_per_s),
-                        std::min(*a.back()->rate_per_s, *b.back()->rate_per_s)),
-            std::move(rows));
+                        profile.title, rate, winner, first_wins ? other : first),
+            rows);
+        continue;
       }
+      auto& all = steady_rows[winner];
+      all.insert(all.end(), rows.begin(), rows.end());
+      std::string& profiles = steady_profiles[winner];
+      profiles += (profiles.empty() ? "" : ", ") + profile.title;
+    }
+    for (const auto& [winner, rows] : steady_rows) {
+      say(Kind::kFlip,
+          fmt::format("{}: the rate does not flip the choice where both were measured; {} has the "
+                      "shorter time between tokens than {} at all rates.",
+                      steady_profiles[winner], winner, winner == first ? other : first),
+          rows);
     }
   }
 
@@ -242,17 +292,19 @@ class Recommender {
                              const std::string& situation) {
     if (choice.empty()) return;
     const std::vector<Cost> kept = costs(metric, kept_);
-    const Recovery* own = worst(choice);
-    if (choice != base_ && own != nullptr) {
+    const Recovery* own = limiting(choice);
+    if (choice != base_ && own != nullptr && own->highest_floor() < 1) {
       const auto next = std::ranges::find_if(kept, [&](const Cost& cost) {
-        const Recovery* low = worst(cost.format);
-        return low != nullptr && low->share > own->share;
+        const Recovery* low = limiting(cost.format);
+        return low != nullptr && low->highest_floor() > own->highest_floor();
       });
       if (next != kept.end()) {
         std::vector<const ResultRow*> rows{own->row, own->base};
         rows.insert(rows.end(), next->rows.begin(), next->rows.end());
-        say(fmt::format("With a floor above {} the choice for {} flips to {}.",
-                        percent(own->share + 1.96 * own->std_error), situation, next->format),
+        say(Kind::kFlip,
+            fmt::format("With a floor above {} the choice for {} flips to {}, at {} a query.",
+                        percent(own->highest_floor()), situation, next->format,
+                        money(next->dollars)),
             std::move(rows));
       }
     }
@@ -260,13 +312,13 @@ class Recommender {
     for (const StudyFormat& format : spec_.formats) all.push_back(format.name);
     for (const Cost& cost : costs(metric, all)) {
       if (!kept.empty() && cost.dollars >= kept.front().dollars) break;
-      const Recovery* low = worst(cost.format);
-      if (low == nullptr || std::ranges::find(kept_, cost.format) != kept_.end()) continue;
+      const Recovery* low = limiting(cost.format);
+      if (low == nullptr || low->keeps(spec_.accuracy_floor)) continue;
       std::vector<const ResultRow*> rows{low->row, low->base};
       rows.insert(rows.end(), cost.rows.begin(), cost.rows.end());
-      say(fmt::format("With a floor of {} or less it flips to {}, at {} a query.",
-                      percent(low->share + 1.96 * low->std_error), cost.format,
-                      money(cost.dollars)),
+      say(Kind::kFlip,
+          fmt::format("With a floor of {} or less the choice for {} flips to {}, at {} a query.",
+                      percent(low->highest_floor()), situation, cost.format, money(cost.dollars)),
           std::move(rows));
       break;
     }
@@ -280,19 +332,12 @@ class Recommender {
   ModelRecommendation result_;
 };
 
-/// A curve's value at a rate, by a straight line; nullopt outside.
-std::optional<double> value_at(const std::vector<const ResultRow*>& curve, double rate) {
-  for (size_t i = 1; i < curve.size(); ++i) {
-    const double low = *curve[i - 1]->rate_per_s;
-    const double high = *curve[i]->rate_per_s;
-    if (rate < low || rate > high || high <= low) continue;
-    const double t = (rate - low) / (high - low);
-    return curve[i - 1]->value + t * (curve[i]->value - curve[i - 1]->value);
-  }
-  return std::nullopt;
-}
-
 }  // namespace
+
+std::string short_metric(const std::string& metric) {
+  if (!metric.starts_with("text:")) return metric;
+  return metric.substr(metric.find_last_of("/:") + 1);
+}
 
 double crossing_rate(const std::vector<const ResultRow*>& a,
                      const std::vector<const ResultRow*>& b) {

@@ -10,8 +10,10 @@
 
 namespace comet::study {
 
-/// One sentence and the rows that it says; never without one.
+/// One sentence and the rows that it stands on; never without one.
 struct Statement {
+  enum class Kind { kQuality, kChoice, kFlip };
+  Kind kind = Kind::kQuality;
   std::string text;
   std::vector<const ResultRow*> rows;
 };
@@ -24,8 +26,9 @@ struct Recovery {
   double share = 1;      // value/base, base/value of a perplexity
   double std_error = 0;  // 0 for perplexities: on the same text most of the error is shared
 
-  /// The floor is kept, or the sample cannot tell (95 %).
-  [[nodiscard]] bool keeps(double floor) const { return share + 1.96 * std_error >= floor; }
+  /// The highest floor that is kept, or of which the sample cannot tell (95 %).
+  [[nodiscard]] double highest_floor() const { return share + 1.96 * std_error; }
+  [[nodiscard]] bool keeps(double floor) const { return highest_floor() >= floor; }
 };
 std::vector<Recovery> recoveries(const StudySpec& spec, const RowIndex& index,
                                  const std::string& model, const std::string& format);
@@ -39,6 +42,9 @@ struct ModelRecommendation {
 };
 ModelRecommendation recommend(const StudySpec& spec, const RowIndex& index,
                               const std::string& model);
+
+/// "text:../heldout.txt" → "heldout.txt", other metrics as they are.
+std::string short_metric(const std::string& metric);
 
 /// Where two curves of latency over rate cross, by straight lines between their points; both must
 /// be known there. 0: they do not.

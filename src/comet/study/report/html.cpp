@@ -30,16 +30,25 @@ std::string bytes_text(double bytes) {
   return fmt::format("{:.1f} {}", bytes, unit);
 }
 
-/// Four significant digits without an exponent.
-std::string four_digits(double value) {
+/// Decimal places that show four significant digits; −1: an exponent is better.
+int decimals(double value) {
   const double size = std::fabs(value);
-  if (size == 0) return "0";
-  if (size >= 1000) return fmt::format("{:.0f}", value);
-  if (size >= 100) return fmt::format("{:.1f}", value);
-  if (size >= 10) return fmt::format("{:.2f}", value);
-  if (size >= 1) return fmt::format("{:.3f}", value);
-  if (size >= 1e-4) return fmt::format("{:.4f}", value);
-  return fmt::format("{:.2e}", value);
+  if (size == 0 || size >= 1000) return 0;
+  if (size >= 100) return 1;
+  if (size >= 10) return 2;
+  if (size >= 1) return 3;
+  return size >= 1e-4 ? 4 : -1;
+}
+
+std::string with_decimals(double value, int count) {
+  return count < 0 ? fmt::format("{:.2e}", value) : fmt::format("{:.{}f}", value, count);
+}
+
+/// As many decimals as its value has.
+std::string error_text(const ResultRow& row) {
+  if (row.unit == "share") return fmt::format("{:.1f}", *row.std_error * 100);
+  if (row.unit == "bytes" || row.unit == "$") return value_text(*row.std_error, row.unit);
+  return with_decimals(*row.std_error, decimals(row.value));
 }
 
 }  // namespace
@@ -74,15 +83,13 @@ std::string value_text(double value, const std::string& unit) {
   if (unit == "share") return fmt::format("{:.1f} %", value * 100);
   if (unit == "$") return fmt::format("${:.3g}", value);
   if (unit == "requests") return fmt::format("{:.0f}", value);
-  return four_digits(value);
+  return with_decimals(value, decimals(value));
 }
 
 std::string figure_html(const RowIndex& index, const ResultRow& row) {
   std::string text = value_text(row.value, row.unit);
   if (row.std_error && *row.std_error > 0) {
-    std::string error = value_text(*row.std_error, row.unit);
-    if (row.unit == "share") error = fmt::format("{:.1f}", *row.std_error * 100);
-    text += fmt::format("<small> ± {}</small>", escape_html(error));
+    text += fmt::format("<small> ± {}</small>", escape_html(error_text(row)));
   }
   return fmt::format(
       R"(<a class="figure" href="#row-{0}" data-row="{0}" data-value="{1}" title="{2} {3} {4}, n = {5}">{6}</a>)",

@@ -18,6 +18,16 @@ std::string statement_html(const ReportInput& in, const Statement& statement) {
   return "<li>" + escape_html(statement.text) + links + "</li>\n";
 }
 
+std::string statements_html(const ReportInput& in, const ModelRecommendation& recommendation,
+                            Statement::Kind kind, const std::string& title) {
+  std::string html;
+  for (const Statement& statement : recommendation.statements) {
+    if (statement.kind == kind) html += statement_html(in, statement);
+  }
+  if (html.empty()) return "";
+  return "<h4>" + title + "</h4><ul class=\"statements\">\n" + html + "</ul>\n";
+}
+
 /// Of this page: the sections that are in `body`, and those that always are.
 bool has_anchor(const std::string& body, const std::string& anchor) {
   return anchor == "method" || anchor == "recommendation" ||
@@ -48,9 +58,10 @@ std::string recommendation_section(const ReportInput& in) {
                               choice_card("many queries at once", r.async_choice);
     if (!cards.empty()) html += "<div class=\"choices\">" + cards + "</div>\n";
     if (!r.missing.empty()) html += "<p class=\"note\">" + escape_html(r.missing) + "</p>\n";
-    html += "<ul class=\"statements\">\n";
-    for (const Statement& statement : r.statements) html += statement_html(in, statement);
-    html += "</ul></div>\n";
+    using Kind = Statement::Kind;
+    html += statements_html(in, r, Kind::kQuality, "What each format keeps") +
+            statements_html(in, r, Kind::kChoice, "What it costs") +
+            statements_html(in, r, Kind::kFlip, "Where the choice flips") + "</div>\n";
   }
   return html;
 }

@@ -72,10 +72,10 @@ std::vector<double> log_ticks(double low, double high) {
   return out;
 }
 
-/// One of five shapes, so that series differ without colour.
+/// One of six shapes, so that series differ without colour.
 std::string marker(size_t style, double x, double y, bool hollow) {
   const std::string classes = fmt::format("mark s{}{}", style, hollow ? " hollow" : "");
-  switch (style % 5) {
+  switch (style % 6) {
     case 0:
       return fmt::format(R"(<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="5"/>)", classes, x, y);
     case 1:
@@ -86,9 +86,12 @@ std::string marker(size_t style, double x, double y, bool hollow) {
     case 3:
       return fmt::format(R"(<path class="{}" d="M{:.1f} {:.1f}l6 6l-6 6l-6 -6z"/>)", classes, x,
                          y - 6);
-    default:
+    case 4:
       return fmt::format(R"(<path class="{}" d="M{:.1f} {:.1f}l5.5 -10h-11z"/>)", classes, x,
                          y + 6);
+    default:
+      return fmt::format(R"(<path class="{}" d="M{:.1f} {:.1f}h4v4h4v4h-4v4h-4v-4h-4v-4h4z"/>)",
+                         classes, x - 2, y - 6);
   }
 }
 

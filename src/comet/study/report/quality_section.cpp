@@ -6,10 +6,10 @@
 namespace comet::study {
 namespace {
 
-/// "text:../heldout.txt" → "heldout.txt".
-std::string short_name(const std::string& metric) {
-  if (!metric.starts_with("text:")) return metric;
-  return metric.substr(metric.find_last_of("/:") + 1);
+/// "acc_norm" → "acc norm".
+std::string words_of(std::string name) {
+  std::ranges::replace(name, '_', ' ');
+  return name;
 }
 
 bool has_column(const ReportInput& in, const std::string& model, const std::string& metric) {
@@ -38,9 +38,10 @@ std::string accuracy_table(const ReportInput& in, const std::string& model) {
   if (has_column(in, model, "size")) columns.push_back({"size", "size", "", true, true});
   for (const QualityFigure& figure : quality_figures(in.spec, in.index, model)) {
     const std::string kind = figure.row_metric.substr(figure.metric.size() + 1);
-    columns.push_back({fmt::format("{}<span class=\"sub\">{}</span>",
-                                   escape_html(short_name(figure.metric)), escape_html(kind)),
-                       figure.row_metric, "", figure.lower_is_better, true});
+    columns.push_back(
+        {fmt::format("{}<span class=\"sub\">{}</span>", escape_html(short_metric(figure.metric)),
+                     escape_html(words_of(kind))),
+         figure.row_metric, "", figure.lower_is_better, true});
   }
   return format_table(
       in, model, columns,
@@ -64,7 +65,7 @@ std::string more_table(const ReportInput& in, const std::string& model) {
           figures, [&](const QualityFigure& figure) { return figure.row_metric == row_metric; });
       if (shown || !has_column(in, model, row_metric)) continue;
       columns.push_back({fmt::format("{}<span class=\"sub\">{}</span>",
-                                     escape_html(short_name(metric.name)), name),
+                                     escape_html(short_metric(metric.name)), words_of(name)),
                          row_metric, "", std::string_view(name).substr(0, 3) != "acc", true});
     }
   }
@@ -82,7 +83,7 @@ std::string divergence_table(const ReportInput& in, const std::string& model) {
       const std::string row_metric = metric.name + "/" + name;
       if (!has_column(in, model, row_metric)) continue;
       columns.push_back({fmt::format("{}<span class=\"sub\">{}</span>",
-                                     escape_html(short_name(metric.name)), title),
+                                     escape_html(short_metric(metric.name)), title),
                          row_metric, "", std::string_view(name) == "kl_mean", true});
     }
   }
@@ -123,14 +124,14 @@ std::string size_plot(const ReportInput& in, const std::string& model) {
   }
   if (series.size() < 2) return "";
   PlotFrame frame;
-  frame.title = fmt::format("{}: size against perplexity of {}", model, short_name(it->metric));
+  frame.title = fmt::format("{}: size against perplexity of {}", model, short_metric(it->metric));
   frame.x_label = "size, MB";
   frame.y_label = "perplexity";
   frame.labels = true;
   return fmt::format(
       "<figure>{}<figcaption>Size against perplexity of {}: lower left is better."
       "</figcaption></figure>\n",
-      xy_plot(frame, series), escape_html(short_name(it->metric)));
+      xy_plot(frame, series), escape_html(short_metric(it->metric)));
 }
 
 }  // namespace

@@ -103,11 +103,12 @@ TEST_F(StudyReport, RecommendsTheCheapestThatKeepsTheFloor) {
   EXPECT_TRUE(says(r, "2.00 times cheaper than bf16"));
   EXPECT_TRUE(says(r, "The runner-up is w8a8-int"));
   // ITL of w8a8-int and w4a16: 24, 26, 30 against 20, 25, 60 cross between 2 and 4.
-  EXPECT_TRUE(says(r, "the choice flips at 2.06 queries a second: below it w4a16 has"));
+  EXPECT_TRUE(
+      says(r, "Multi-turn chat: the choice flips at 2.06 queries a second; below it w4a16"));
   EXPECT_TRUE(says(r,
                    "With a floor above 96.2 % the choice for one query at a time flips to "
                    "w8a8-int"));
-  EXPECT_TRUE(says(r, "it flips to w4ax(naive)"));
+  EXPECT_TRUE(says(r, "or less the choice for one query at a time flips to w4ax(naive)"));
   for (const Statement& statement : r.statements) EXPECT_FALSE(statement.rows.empty());
 }
 

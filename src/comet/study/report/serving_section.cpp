@@ -147,7 +147,8 @@ std::string async_section(const ReportInput& in) {
           curve_plot(in, model.name, profile, "ttft_p99", limit_of(in.spec.slo.ttft_p99_ms));
       if (plots.empty()) continue;
       html += fmt::format(
-          "<h3>{}: {} ({} + {} tokens)</h3>\n{}{}<p class=\"note\">Hollow points break an "
+          "<h3>{}: {} ({} + {} tokens)</h3>\n{}<div class=\"pair\">{}</div><p "
+          "class=\"note\">Hollow points break an "
           "objective, or the server fell behind the rate.</p>\n",
           escape_html(model.name), escape_html(profile.title), profile.input_tokens,
           profile.output_tokens, legend(in.spec), plots);

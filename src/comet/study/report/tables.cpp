@@ -32,15 +32,15 @@ size_t format_style(const StudySpec& spec, const std::string& format) {
 
 std::string legend(const StudySpec& spec) {
   constexpr const char* kShapes[] = {
-      R"(<circle cx="7" cy="7" r="5"/>)", R"(<rect x="2.5" y="2.5" width="9" height="9"/>)",
-      R"(<path d="M7 1l5.5 10h-11z"/>)", R"(<path d="M7 1l6 6l-6 6l-6 -6z"/>)",
-      R"(<path d="M7 13l5.5 -10h-11z"/>)"};
+      R"(<circle cx="7" cy="7" r="5"/>)",  R"(<rect x="2.5" y="2.5" width="9" height="9"/>)",
+      R"(<path d="M7 1l5.5 10h-11z"/>)",   R"(<path d="M7 1l6 6l-6 6l-6 -6z"/>)",
+      R"(<path d="M7 13l5.5 -10h-11z"/>)", R"(<path d="M5 1h4v4h4v4h-4v4h-4v-4h-4v-4h4z"/>)"};
   std::string html = "<ul class=\"legend\">";
   for (const StudyFormat& format : spec.formats) {
     const size_t style = format_style(spec, format.name);
     html += fmt::format(
         R"(<li><svg viewBox="0 0 14 14" aria-hidden="true"><g class="mark s{}">{}</g></svg>{}</li>)",
-        style, kShapes[style % 5], escape_html(format.name));
+        style, kShapes[style % 6], escape_html(format.name));
   }
   return html + "</ul>\n";
 }
