@@ -19,9 +19,10 @@ std::string base_format(const StudySpec& spec) {
 
 std::string percent(double share) { return fmt::format("{:.1f} %", share * 100); }
 
-std::string money(double dollars) {
-  if (dollars >= 0.01) return fmt::format("${:.4f}", dollars);
-  return fmt::format("${:.3g} per 1,000", dollars * 1000);
+std::string money(double dollars_per_query) {
+  const double dollars = dollars_per_query * 1000;
+  if (dollars >= 1) return fmt::format("${:.2f} per 1,000 queries", dollars);
+  return fmt::format("${:.3g} per 1,000 queries", dollars);
 }
 
 /// A curve's value at a rate, by a straight line; nullopt outside.
@@ -227,9 +228,9 @@ class Recommender {
     const std::vector<Cost> list = costs(metric, kept_);
     if (list.empty()) return "";
     const Cost& best = list.front();
-    std::string text = fmt::format("{}: choose {}, {} a query on average over {} use case{}",
-                                   situation, best.format, money(best.dollars), best.rows.size(),
-                                   best.rows.size() == 1 ? "" : "s");
+    std::string text =
+        fmt::format("{}: choose {}, {} on average over {} use case{}", situation, best.format,
+                    money(best.dollars), best.rows.size(), best.rows.size() == 1 ? "" : "s");
     std::vector<const ResultRow*> rows = best.rows;
     const auto base = costs(metric, {base_});
     if (!base.empty() && best.format != base_) {
@@ -241,8 +242,8 @@ class Recommender {
     if (list.size() > 1) {
       const Cost& second = list[1];
       say(Kind::kChoice,
-          fmt::format("The runner-up is {} at {} a query, {} more.", second.format,
-                      money(second.dollars), percent(second.dollars / best.dollars - 1)),
+          fmt::format("The runner-up is {} at {}, {} more.", second.format, money(second.dollars),
+                      percent(second.dollars / best.dollars - 1)),
           second.rows);
     }
     return best.format;
@@ -302,7 +303,7 @@ class Recommender {
         std::vector<const ResultRow*> rows{own->row, own->base};
         rows.insert(rows.end(), next->rows.begin(), next->rows.end());
         say(Kind::kFlip,
-            fmt::format("With a floor above {} the choice for {} flips to {}, at {} a query.",
+            fmt::format("With a floor above {} the choice for {} flips to {}, at {}.",
                         percent(own->highest_floor()), situation, next->format,
                         money(next->dollars)),
             std::move(rows));
@@ -317,7 +318,7 @@ class Recommender {
       std::vector<const ResultRow*> rows{low->row, low->base};
       rows.insert(rows.end(), cost.rows.begin(), cost.rows.end());
       say(Kind::kFlip,
-          fmt::format("With a floor of {} or less the choice for {} flips to {}, at {} a query.",
+          fmt::format("With a floor of {} or less the choice for {} flips to {}, at {}.",
                       percent(low->highest_floor()), situation, cost.format, money(cost.dollars)),
           std::move(rows));
       break;
