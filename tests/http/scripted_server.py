@@ -26,12 +26,21 @@ class ScriptedServer:
         asyncio.set_event_loop(self.loop)
 
         async def start():
-            server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
-            self.port = server.sockets[0].getsockname()[1]
+            self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+            self.port = self.server.sockets[0].getsockname()[1]
             started.set()
+
+        async def end():
+            self.server.close()
+            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
         self.loop.run_until_complete(start())
         self.loop.run_forever()
+        self.loop.run_until_complete(end())
+        self.loop.close()
 
     def close(self):
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -40,7 +49,7 @@ class ScriptedServer:
     async def serve(self, reader, writer):
         try:
             await self.answer(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
