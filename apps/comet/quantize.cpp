@@ -1,12 +1,14 @@
-// comet quantize MODEL -o OUT: a dense checkpoint becomes a W4AxKV4 or a W4A16 one.
+// comet quantize MODEL -o OUT: a dense checkpoint becomes a W4AxKV4, W4A16 or W8A8 one.
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <optional>
 
 #include "apps/comet/command.h"
 #include "apps/comet/interrupt.h"
+#include "apps/comet/quantize_method.h"
 #include "comet/base/log.h"
 #include "comet/base/progress.h"
 #include "comet/io/file.h"
@@ -22,123 +24,13 @@ constexpr int64_t kDefaultLength = 512;
 struct Options {
   std::string model;
   std::string out;
-  std::string format = "w4ax";
-  std::string recipe = "auto";
-  std::string target = "auto";
+  MethodOptions method;
   std::string calib;
   int64_t calib_samples = 32;
   std::optional<int64_t> calib_length;
   bool force = false;
-  // Overrides of the recipe.
-  std::optional<std::string> weights, w4, act_scale, kv, lm_head, equalize, kv_smooth, kv_rotate,
-      kv_rotate_values;
-  std::vector<int64_t> kv_window;  // empty, or first and recent tokens
-  std::optional<double> damp, int8_share;
-  std::optional<int64_t> int8_blocks;
-  std::string int8_rule = "fixed";
-  std::string smooth = "off";  // known, and not there yet: anything else is refused
   bool resume = false;
 };
-
-Error not_yet(const std::string& flag, std::string_view instead) {
-  return make_error(ErrorCode::kUnsupported, "{}: this version of Comet cannot do it; {}", flag,
-                    instead);
-}
-
-/// Flags that decide what only w4ax has.
-Status refuse_w4ax_flags(const Options& options) {
-  if (options.format == "w4ax") return {};
-  const std::array flags{std::pair{"--recipe", options.recipe != "auto"},
-                         std::pair{"--w4", options.w4.has_value()},
-                         std::pair{"--act-scale", options.act_scale.has_value()},
-                         std::pair{"--int8-share", options.int8_share.has_value()},
-                         std::pair{"--int8-blocks", options.int8_blocks.has_value()},
-                         std::pair{"--int8-rule", options.int8_rule != "fixed"},
-                         std::pair{"--lm-head int8", options.lm_head.value_or("bf16") == "int8"}};
-  for (const auto& [flag, given] : flags) {
-    if (!given) continue;
-    return make_error(ErrorCode::kInvalidArgument, "{}: belongs to --format w4ax, not to {}", flag,
-                      options.format);
-  }
-  return {};
-}
-
-Status refuse_unsupported(const Options& options) {
-  if (options.format != "w4ax" && options.format != "w4a16") {
-    return not_yet("--format " + options.format, "it writes w4ax and w4a16");
-  }
-  if (const Status status = refuse_w4ax_flags(options); !status) return status;
-
-  if (options.smooth != "off") {
-    return not_yet("--smooth " + options.smooth, "w4ax has its equalizer instead (--equalize)");
-  }
-  return {};
-}
-
-/// Flags that ask something of a BF16 cache that only a narrow one can give.
-Status refuse_cache_flags(const Options& options, const std::string& kv) {
-  if (kv != "kv16") return {};
-  const std::array flags{std::pair{"--kv-rotate on", options.kv_rotate == "on"},
-                         std::pair{"--kv-rotate-values on", options.kv_rotate_values == "on"},
-                         std::pair{"--kv-smooth on", options.kv_smooth == "on"},
-                         std::pair{"--kv-window", !options.kv_window.empty()}};
-  for (const auto& [flag, given] : flags) {
-    if (!given) continue;
-    return make_error(ErrorCode::kInvalidArgument,
-                      "{}: the cache is kv16, whose rows are BF16 already; choose --kv kv4 or kv8",
-                      flag);
-  }
-  return {};
-}
-
-Result<quant::QuantizeOptions> quantize_options(const Options& options,
-                                                const io::ModelConfig& config) {
-  const std::string& recipe = options.format == "w4ax" ? options.recipe : options.format;
-  auto chosen = quant::options_of_recipe(recipe, options.target, false);
-  if (!chosen) return chosen.error();
-  if (options.weights) chosen->weights = *options.weights;
-  if (options.damp) chosen->damp = *options.damp;
-  if (options.damp && chosen->weights != "gptq") {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "--damp: belongs to --weights gptq; here weights are made by {}",
-                      chosen->weights);
-  }
-  if (options.kv) chosen->kv = *options.kv;
-  if (const Status status = refuse_cache_flags(options, chosen->kv); !status) {
-    return status.error();
-  }
-  quant::fit_cache_options(*chosen, config);
-  quant::fit_scale_type(*chosen, config);
-  if (options.kv_rotate) chosen->kv_options.rotate = *options.kv_rotate == "on";
-  if (options.kv_rotate_values) chosen->rotate_values = *options.kv_rotate_values == "on";
-  if (options.kv_window.size() == 2) {
-    chosen->kv_options.window_first = options.kv_window[0];
-    chosen->kv_options.window_recent = options.kv_window[1];
-  }
-  if (options.lm_head) chosen->int8_lm_head = *options.lm_head == "int8";
-  if (options.equalize) chosen->equalize = *options.equalize == "on";
-  if (options.kv_smooth) chosen->smooth_keys = *options.kv_smooth == "on";
-  if (options.int8_share) chosen->int8_share = options.int8_share;
-  if (options.int8_blocks) {
-    chosen->int8_share.reset();
-    chosen->int8_blocks = *options.int8_blocks;
-  }
-  for (const auto rule : {quant::BlockRule::kError, quant::BlockRule::kKl}) {
-    if (options.int8_rule != quant::block_rule_name(rule)) continue;
-    chosen->int8_rule = rule;
-    if (!options.int8_share) chosen->int8_share.reset();  // a recipe's own leaves nothing to choose
-  }
-  for (const auto granularity : {formats::Granularity::kChannel, formats::Granularity::kGroup,
-                                 formats::Granularity::kProgressive}) {
-    if (options.w4 == formats::granularity_name(granularity)) chosen->granularity = granularity;
-  }
-  for (const auto scale :
-       {formats::ActScale::kS1, formats::ActScale::kS2, formats::ActScale::kS2h}) {
-    if (options.act_scale == formats::act_scale_name(scale)) chosen->act_scale = scale;
-  }
-  if (const Status status = quant::check_options(*chosen, config); !status) return status.error();
-  return *std::move(chosen);
-}
 
 /// The packaged text: beside an installed binary, else of the source tree.
 Result<std::string> packaged_calibration() {
@@ -158,15 +50,15 @@ struct Texts {
   quant::GateSet gate;
 };
 
-Result<Texts> cut_texts(const Options& options, const io::ModelConfig& config) {
+/// `calibrates`: else all that is wanted of the text is its end, for the quality gate.
+Result<Texts> cut_texts(const Options& options, const io::ModelConfig& config, bool calibrates) {
   std::string path = options.calib;
   if (path.empty()) {
     auto packaged = packaged_calibration();
     if (!packaged) return packaged.error();
     path = *packaged;
-    log_info(
-        "calibrating on the packaged text {}; a text of your own kind (--calib FILE) is better",
-        path);
+    log_info("{} the packaged text {}; a text of your own kind (--calib FILE) is better",
+             calibrates ? "calibrating on" : "no calibration; the quality gate is", path);
   }
   const int64_t length =
       options.calib_length.value_or(std::min(kDefaultLength, config.max_position_embeddings));
@@ -183,47 +75,42 @@ Result<Texts> cut_texts(const Options& options, const io::ModelConfig& config) {
   for (const study::Document& document : study::split_documents(*text)) {
     documents.push_back(tokenizer->encode(document.scored, {true, false}));
   }
-  auto set = quant::cut_calibration_windows(documents, options.calib_samples, length);
-  if (!set) return Error{set.error().code, path + ": " + set.error().message};
-  if (static_cast<int64_t>(set->samples.size()) < options.calib_samples) {
-    log_warning("{}: gives only {} samples of {} tokens, not {}", path, set->samples.size(), length,
-                options.calib_samples);
+  Texts texts;
+  if (calibrates) {
+    auto set = quant::cut_calibration_windows(documents, options.calib_samples, length);
+    if (!set) return Error{set.error().code, path + ": " + set.error().message};
+    texts.calibration = *std::move(set);
+    const auto num_samples = static_cast<int64_t>(texts.calibration.samples.size());
+    if (num_samples < options.calib_samples) {
+      log_warning("{}: gives only {} samples of {} tokens, not {}", path, num_samples, length,
+                  options.calib_samples);
+    }
   }
   // On a CPU the gate may not take longer than what it guards.
   constexpr int64_t kCalibrationTokensPerGateToken = 4;
+  const int64_t num_tokens =
+      calibrates ? texts.calibration.num_tokens() : options.calib_samples * length;
   const int64_t max_gate_tokens = std::min(
-      quant::kMaxGateTokens, std::max(length, set->num_tokens() / kCalibrationTokensPerGateToken));
-  Texts texts{*std::move(set), quant::cut_gate_windows(documents, length, max_gate_tokens)};
+      quant::kMaxGateTokens, std::max(length, num_tokens / kCalibrationTokensPerGateToken));
+  texts.gate = quant::cut_gate_windows(documents, length, max_gate_tokens);
   if (texts.gate.inputs.samples.empty()) {
     log_warning("{}: is too short to hold text back, so there is no quality gate", path);
   }
   return texts;
 }
 
-std::string describe(const quant::QuantizeOptions& o) {
-  if (o.act_scale == formats::ActScale::kA16) {
-    return fmt::format("{}, weights in groups of 128 by {}", o.recipe, o.weights);
-  }
-  const std::string int8 = o.int8_share ? fmt::format("INT8 share {} by {}", *o.int8_share,
-                                                      quant::block_rule_name(o.int8_rule))
-                                        : fmt::format("{} INT8 blocks a site", o.int8_blocks);
-  return fmt::format("{}, activations {} with {}, weights {} by {}", o.recipe,
-                     formats::act_scale_name(o.act_scale), int8,
-                     formats::granularity_name(o.granularity), o.weights);
-}
-
 void print_report(const quant::QuantReport& report, const std::string& out) {
-  const quant::LinearReport* worst = nullptr;
-  for (const quant::LinearReport& linear : report.linears) {
-    if (worst == nullptr || linear.output_snr_db < worst->output_snr_db) worst = &linear;
-  }
+  const auto worst = std::min_element(
+      report.linears.begin(), report.linears.end(),
+      [](const auto& a, const auto& b) { return quant::snr_db(a) < quant::snr_db(b); });
   fmt::print("{}: {} of tensors in {:.1f} s\n", out, bytes_text(report.size_bytes), report.seconds);
-  if (report.options.act_scale != formats::ActScale::kA16) {
+  if (report.options.format == "w4ax") {
     fmt::print("4-bit activations {:.1f} % of multiply-accumulates, {:.1f} % of blocks\n",
                report.int4_activation_share() * 100, report.int4_block_share() * 100);
   }
-  if (worst != nullptr) {
-    fmt::print("lowest output SNR {:.1f} dB at {}\n", worst->output_snr_db, worst->name);
+  if (worst != report.linears.end()) {
+    fmt::print("lowest {} SNR {:.1f} dB at {}\n", worst->output_snr_db ? "output" : "weight",
+               quant::snr_db(*worst), worst->name);
   }
   if (report.gate) {
     fmt::print("held-back text, {} tokens: perplexity {:.5g} before, {:.5g} after; KL {:.4g}\n",
@@ -272,7 +159,6 @@ Status write_result(const Globals& globals, const Options& options,
 }
 
 Status run_quantize(const Globals& globals, const Options& options) {
-  if (const Status status = refuse_unsupported(options); !status) return status;
   Interrupt interrupt;
   auto runtime = make_runtime(globals);
   if (!runtime) return runtime.error();
@@ -281,10 +167,10 @@ Status run_quantize(const Globals& globals, const Options& options) {
   if (!checkpoint) return checkpoint.error();
   const auto config = io::parse_model_config(checkpoint->config(), checkpoint->config_path());
   if (!config) return config.error();
-  const auto chosen = quantize_options(options, *config);
+  const auto chosen = quantize_options(options.method, *config);
   if (!chosen) return chosen.error();
   if (prints_text(globals)) fmt::print("recipe {}, cache {}\n", describe(*chosen), chosen->kv);
-  auto texts = cut_texts(options, *config);
+  auto texts = cut_texts(options, *config, quant::needs_calibration(*chosen));
   if (!texts) return texts.error();
   const quant::CalibrationSet& set = texts->calibration;
   const quant::QuantizeForecast wanted =
@@ -308,60 +194,14 @@ Status run_quantize(const Globals& globals, const Options& options) {
   return write_result(globals, options, *report);
 }
 
-void add_method_options(CLI::App& command, Options& options) {
-  command
-      .add_option(
-          "--recipe", options.recipe,
-          "auto (w4a8 on a CPU), w4a8, fmpq, paper or naive; the flags below override parts")
-      ->check(CLI::IsMember({"auto", "w4a8", "fmpq", "paper", "naive"}));
-  command.add_option("--target", options.target, "Device that auto chooses for")
-      ->check(CLI::IsMember({"auto", "cpu", "sm80", "sm90"}));
-  command.add_option("--weights", options.weights, "How weights are rounded")
-      ->check(CLI::IsMember({"rtn", "clip", "gptq"}));
-  command.add_option("--damp", options.damp, "Damping of gptq's Hessian (default 0.01)");
-  command.add_option("--w4", options.w4, "Span of a weight scale")
-      ->check(CLI::IsMember({"channel", "group", "progressive"}));
-  command.add_option("--act-scale", options.act_scale, "Span of an activation scale")
-      ->check(CLI::IsMember({"S1", "S2", "S2h"}));
-  auto* share = command.add_option("--int8-share", options.int8_share,
-                                   "Share of multiply-accumulates with 8-bit activations, 0 to 1");
-  command.add_option("--int8-blocks", options.int8_blocks, "8-bit blocks of 128 channels per site")
-      ->excludes(share);
-  command
-      .add_option("--int8-rule", options.int8_rule,
-                  "How the share is spread over sites: all alike, or by measured effect")
-      ->check(CLI::IsMember({"fixed", "kl", "error"}));
-  command.add_option("--equalize", options.equalize, "Fold activation outliers into weights")
-      ->check(CLI::IsMember({"on", "off"}));
-  command.add_option("--smooth", options.smooth, "SmoothQuant strength (other formats)");
-  command.add_option("--lm-head", options.lm_head, "Type of the output head")
-      ->check(CLI::IsMember({"bf16", "int8"}));
-  command.add_option("--kv", options.kv, "Cache format (default: kv4 with w4ax, kv16 with w4a16)")
-      ->check(CLI::IsMember({"kv16", "kv8", "kv4"}));
-  command.add_option("--kv-smooth", options.kv_smooth, "Fold sqrt(k/q) into the projections")
-      ->check(CLI::IsMember({"on", "off"}));
-  command.add_option("--kv-rotate", options.kv_rotate, "Rotate queries and keys")
-      ->check(CLI::IsMember({"on", "off"}));
-  command
-      .add_option("--kv-rotate-values", options.kv_rotate_values,
-                  "Fold a rotation of the values into the projections (default off)")
-      ->check(CLI::IsMember({"on", "off"}));
-  command.add_option("--kv-window", options.kv_window, "First and last tokens kept in BF16: s,r")
-      ->delimiter(',')
-      ->expected(2)
-      ->check(CLI::NonNegativeNumber);
-}
-
 }  // namespace
 
 void add_quantize(CLI::App& app, const Globals& globals, Action& action) {
   auto options = std::make_shared<Options>();
-  CLI::App& command = *app.add_subcommand("quantize", "Make a 4-bit model");
+  CLI::App& command = *app.add_subcommand("quantize", "Make a 4-bit or 8-bit model");
   command.add_option("MODEL", options->model, "Model folder")->required();
   command.add_option("-o,--out", options->out, "Folder to make")->required();
-  command.add_option("--format", options->format, "Format to write")
-      ->check(CLI::IsMember({"w4ax", "w4a16", "w8a8-int", "w8a8-fp8"}));
-  add_method_options(command, *options);
+  add_method_options(command, options->method);
   command.add_option("--calib", options->calib,
                      "Calibration text; documents end with a line <|endoftext|>");
   command.add_option("--calib-samples", options->calib_samples, "Windows of calibration text")
