@@ -18,6 +18,7 @@ namespace comet::formats::w8a8_int::cpu {
 namespace {
 
 constexpr int kBlockRows = 4;
+constexpr int64_t kLine = 64;  // codes of a cache line, some steps
 
 template <class Isa>
 inline const typename Isa::Code* codes_of(const GemmArgs& args, int64_t token) {
@@ -75,18 +76,20 @@ void few_tokens_block(const GemmArgs& args, int64_t row, int64_t token) {
   const typename Isa::Code* x = codes_of<Isa>(args, token);
   typename Isa::Reg sum[R][T];
   clear<Isa>(sum);
-  const int64_t whole = args.k / Isa::kStep * Isa::kStep;
-  multiply<Isa>(sum, x, args.k_padded, whole, [&](int r, int64_t i) {
-    // The rows that follow lie right behind: one block ahead in every stream.
-    __builtin_prefetch(w + (R + r) * args.k + i);
-    return Isa::load_weights(w + r * args.k + i);
-  });
+  const int64_t whole = args.k / kLine * kLine;
+  for (int64_t i = 0; i < whole; i += kLine) {
+    // The rows that follow lie right behind: two blocks ahead in every stream, into L2.
+    for (int r = 0; r < R; ++r) __builtin_prefetch(w + (2 * R + r) * args.k + i, 0, 2);
+    multiply<Isa>(sum, x + i, args.k_padded, kLine,
+                  [&](int r, int64_t j) { return Isa::load_weights(w + r * args.k + i + j); });
+  }
   if (whole < args.k) {
-    multiply<Isa>(sum, x + whole, args.k_padded, Isa::kStep, [&](int r, int64_t) {
-      int8_t padded[Isa::kStep] = {};
-      memcpy(padded, w + r * args.k + whole, static_cast<size_t>(args.k - whole));
-      return Isa::load_weights(padded);
-    });
+    int8_t padded[R][kLine] = {};
+    for (int r = 0; r < R; ++r) {
+      memcpy(padded[r], w + r * args.k + whole, static_cast<size_t>(args.k - whole));
+    }
+    multiply<Isa>(sum, x + whole, args.k_padded, kLine,
+                  [&](int r, int64_t j) { return Isa::load_weights(padded[r] + j); });
   }
   for (int t = 0; t < T; ++t) {
     uint32_t totals[kBlockRows];
