@@ -1,5 +1,5 @@
 // A conversation → the tokens that the model goes on from, by the model's chat template. Callers:
-// chat and generate --chat.
+// chat, generate --chat and serve.
 #pragma once
 
 #include <string>
@@ -24,6 +24,9 @@ class ChatPrompt {
   static Result<ChatPrompt> open(const std::string& directory, const std::string& template_file,
                                  text::Tokenizer tokenizer);
 
+  [[nodiscard]] Result<std::string> text(const std::vector<ChatMessage>& messages,
+                                         bool add_generation_prompt) const;
+  /// Of the text with the generation prompt.
   [[nodiscard]] Result<std::vector<int32_t>> tokens(const std::vector<ChatMessage>& messages) const;
   [[nodiscard]] bool is_plain() const { return is_plain_; }
   /// Special tokens that end a turn in this template; beside the model's own end of text.
@@ -33,8 +36,6 @@ class ChatPrompt {
  private:
   ChatPrompt(text::ChatTemplate chat, text::Tokenizer tokenizer, bool is_plain)
       : chat_(std::move(chat)), tokenizer_(std::move(tokenizer)), is_plain_(is_plain) {}
-  [[nodiscard]] Result<std::string> text(const std::vector<ChatMessage>& messages,
-                                         bool add_generation_prompt) const;
   void find_stop_tokens();
 
   text::ChatTemplate chat_;

@@ -3,51 +3,29 @@
 #include <filesystem>
 #include <utility>
 
+#include "apps/comet/chat_prompt.h"
 #include "comet/base/log.h"
-#include "comet/io/file.h"
 #include "comet/server/endpoints/generation.h"
-#include "comet/text/chat_template.h"
-#include "comet/text/template/json_value.h"
 
 namespace comet::cli {
 namespace {
 
-constexpr size_t kMaxConfigBytes = size_t{64} << 20;
-
-Result<text::ChatTemplate> open_chat_template(const std::string& directory) {
-  const std::string config_path = directory + "/tokenizer_config.json";
-  const std::string text_path = directory + "/chat_template.jinja";
-  std::string config = "{}";
-  if (std::filesystem::exists(config_path)) {
-    auto bytes = io::read_file(config_path, kMaxConfigBytes);
-    if (!bytes) return bytes.error();
-    config = *std::move(bytes);
-  }
-  if (!std::filesystem::exists(text_path)) {
-    return text::ChatTemplate::from_config(config, config_path);
-  }
-  auto text = io::read_file(text_path, kMaxConfigBytes);
-  if (!text) return text.error();
-  return text::ChatTemplate::from_config_and_text(config, config_path, *text, text_path);
-}
-
-void add_chat(const std::string& directory, server::ServedModel& served) {
-  auto opened = open_chat_template(directory);
+void add_chat(const std::string& directory, const text::Tokenizer& tokenizer,
+              server::ServedModel& served) {
+  auto opened = ChatPrompt::open(directory, "", tokenizer);
   if (!opened) {
-    if (opened.error().code != ErrorCode::kNotFound) {
-      log_warning("chat is off: {}", opened.error().message);
-      served.chat_error = fmt::format(" that this server can run ({})", opened.error().message);
-    }
+    log_warning("chat is off: {}", opened.error().message);
+    served.chat_error = fmt::format(" that this server can run ({})", opened.error().message);
     return;
   }
+  if (opened->is_plain()) return;  // a client should know that the model is not made for chat
+  served.chat_stop_tokens = opened->stop_tokens();
   served.render_chat = [chat = *std::move(opened)](const std::vector<server::ChatMessage>& list) {
-    OrderedJson messages = OrderedJson::array();
+    std::vector<ChatMessage> messages;
     for (const server::ChatMessage& message : list) {
-      messages.push_back({{"role", message.role}, {"content", message.content}});
+      messages.push_back({message.role, message.content});
     }
-    text::ChatInput input;
-    input.messages = text::value_of(messages);
-    return chat.render(input);
+    return chat.text(messages, /*add_generation_prompt=*/true);
   };
 }
 
@@ -77,7 +55,7 @@ Status open_checkpoint(const ServeModelOptions& options, RunningModel& running,
   auto read = io::read_generation_config(options.directory);
   if (!read) return read.error();
   generation = *std::move(read);
-  add_chat(options.directory, running.served);
+  add_chat(options.directory, *running.tokenizer, running.served);
   running.served.name = folder_name(options.directory);
   running.served.aliases = {options.directory};
   return {};
@@ -99,7 +77,7 @@ Status make_from_shape(const Globals& globals, const ServeModelOptions& options,
                       running.model->config().vocab_size);
   }
   running.tokenizer = *std::move(tokenizer);
-  add_chat(options.tokenizer_directory, running.served);
+  add_chat(options.tokenizer_directory, *running.tokenizer, running.served);
   return {};
 }
 

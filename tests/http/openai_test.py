@@ -5,7 +5,10 @@ Runs in the virtual environment that `./dev deps` makes from tests/requirements.
 """
 import asyncio
 import math
+import os
 import sys
+import tempfile
+import unittest
 
 import serving
 
@@ -180,6 +183,27 @@ class Completions(serving.Case):
         # The batch changes nothing: each alone says the same.
         for i in (0, 15):
             self.assertEqual(self.create(f"Number {i} is", max_tokens=64).choices[0].text, texts[i])
+
+
+class EndOfTurn(unittest.TestCase):
+    """A model whose configuration does not count the template's end of turn among its ends of text."""
+
+    def test_ends_a_chat(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for file in serving.DEMO.iterdir():
+                os.symlink(file, f"{folder}/{file.name}")
+            os.remove(f"{folder}/generation_config.json")
+            server = serving.Server(model=(folder,))
+            self.addCleanup(server.stop)
+            [turn_end] = server.post("/tokenize", {"prompt": "<|eot_id|>", "add_special_tokens": False})[1]["tokens"]
+            client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
+            fields = {"model": client.models.list().data[0].id, "max_tokens": 5, "temperature": 0,
+                      "logit_bias": {str(turn_end): 100}}
+            answer = client.chat.completions.create(messages=HELLO, **fields)
+            self.assertEqual((answer.choices[0].finish_reason, answer.choices[0].message.content), ("stop", ""))
+            for goes_on in (client.chat.completions.create(messages=HELLO, extra_body={"ignore_eos": True}, **fields),
+                            client.completions.create(prompt="The", **fields)):
+                self.assertEqual(goes_on.choices[0].finish_reason, "length")
 
 
 if __name__ == "__main__":

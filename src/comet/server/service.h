@@ -32,8 +32,10 @@ struct ServedModel {
   std::vector<std::string> aliases;          // other names that requests may use
   int64_t created = 0;                       // seconds since 1970
   std::optional<text::Tokenizer> tokenizer;  // none: prompts are token ids, answers have no text
+  std::string tokenizer_info;                // the answer of GET /tokenizer_info, a JSON object
   ChatRenderer render_chat;                  // empty: the model has no chat template
   std::string chat_error;                    // why there is none
+  std::vector<int32_t> chat_stop_tokens;     // end a turn, beside the model's own end of text
   engine::SamplingParams defaults;           // where a request is silent
 };
 

@@ -22,6 +22,10 @@ void chat(const std::shared_ptr<Call>& call) {
                                   params.num_logprobs.has_value(), params.include_usage,
                                   params.continuous_usage});
   plan.params = std::move(request.params);
+  if (!plan.params.ignore_eos) {
+    plan.params.stop_token_ids.insert(plan.params.stop_token_ids.end(),
+                                      model.chat_stop_tokens.begin(), model.chat_stop_tokens.end());
+  }
   start_generation(call, std::move(plan));
 }
 
