@@ -99,8 +99,12 @@ void few_tokens(const GemmArgs& args, int64_t row, int64_t token) {
     for (int r = 0; r < R; ++r) {
       typename V::Reg first;
       typename V::Reg second;
-      // The rows that follow lie right behind: one block ahead in every stream.
-      __builtin_prefetch(w[r] + i * kBytes + R * args.k * kBytes);
+      // The rows that follow lie right behind: one block of BF16 ahead in every stream.
+      if (Type != WeightType::kE4M3) {
+        __builtin_prefetch(w[r] + (R * args.k + i) * kBytes);
+      } else if (i % 64 == 0) {
+        __builtin_prefetch(w[r] + 2 * R * args.k + i, 0, 2);
+      }
       load_pair<V, Type>(w[r], i, first, second);
       for (int t = 0; t < T; ++t) {
         const float* xt = x + t * args.x_stride + i;
