@@ -50,8 +50,8 @@ TEST(LoadTask, PromptsAreLmEvals) {
   const LoadedTask winogrande = load("winogrande");
   EXPECT_EQ(winogrande.parts[0].documents[2].choices[0], "The cat chased the mouse until the cat");
   EXPECT_EQ(winogrande.parts[0].documents[2].target, "was tired");
-  EXPECT_EQ(prompt_of(load("boolq"), 1).substr(180),
-            "they cannot fly.\nQuestion: can penguins fly?\nAnswer:");
+  EXPECT_TRUE(prompt_of(load("boolq"), 1)
+                  .ends_with("they cannot fly.\nQuestion: can penguins fly?\nAnswer:"));
   EXPECT_EQ(prompt_of(load("openbookqa"), 1), "Bears sleep through the");
   const LoadedTask lambada = load("lambada");
   EXPECT_EQ(lambada.parts[0].documents[1].target, " dog");
@@ -112,9 +112,9 @@ TEST(LoadTask, HuggingFaceLayoutsGiveTheSame) {
   const TaskDocument truthful = read("truthfulqa_mc2", R"({"question": "q",
       "mc2_targets": {"choices": ["x", "y"], "labels": [1, 0]}})");
   EXPECT_EQ(truthful.choices, (std::vector<std::string>{"x", "y"}));
-  const TaskDocument program = read("humaneval", R"({"prompt": "def f():\n", "test":
-      "def check(c):\n    assert c()", "entry_point": "f"
-})");
+  const TaskDocument program =
+      read("humaneval", R"json({"prompt": "def f():", "test": "def check(c):\n    assert c()",
+                               "entry_point": "f"})json");
   EXPECT_EQ(program.target, "def check(c):\n    assert c()\ncheck(f)");
 }
 

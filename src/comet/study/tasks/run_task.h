@@ -16,16 +16,16 @@
 namespace comet::study {
 
 struct RunOptions {
-  int64_t max_length = 0;           // tokens of prompt and answer; 0: the context, at most 2,048
-  bool add_bos = false;             // before every prompt what the tokenizer puts there (lm-eval's
-                                    // add_bos_token); without it prompts begin with their text
-  std::vector<int32_t> eos_tokens;  // end a continuation; empty: the model config's
+  int64_t max_length = 0;  // tokens of prompt and answer; 0: the context, at most 2,048
+  bool add_bos = false;    // before every prompt what the tokenizer puts there (lm-eval's
+                           // add_bos_token); without it prompts begin with their text
+  std::vector<int32_t> eos_tokens = {};  // end a continuation; empty: the model config's
   /// kProgram: run what the model wrote. Without it such a task is an error.
   bool run_programs = false;
   bool without_namespaces = false;  // also where the system permits no isolation: sandbox.h
   AnswerJournal* journal = nullptr;
-  std::string model_key;  // what tells this model from others in the journal
-  std::function<void(int64_t num_done, int64_t num_all)> on_tokens;  // progress; may be empty
+  std::string model_key = {};  // what tells this model from others in the journal
+  std::function<void(int64_t num_done, int64_t num_all)> on_tokens = {};  // progress; may be empty
 };
 
 /// What a model said to one document: likelihoods of its choices (or of its target), or a text.

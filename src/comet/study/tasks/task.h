@@ -27,15 +27,15 @@ enum class TaskKind {
 /// One document. The model reads `prefix + text`, or `prefix + choices[i]` where choices are
 /// contexts (winogrande), and goes on with " " + choice, or with `target`.
 struct TaskDocument {
-  std::string prefix;  // description and few-shot examples
-  std::string text;
-  std::vector<std::string> choices;
-  std::vector<uint8_t> is_true;  // of each choice: kTrueMass
-  int64_t gold = -1;             // of the choices
+  std::string prefix = {};  // description and few-shot examples
+  std::string text = {};
+  std::vector<std::string> choices = {};
+  std::vector<uint8_t> is_true = {};  // of each choice: kTrueMass
+  int64_t gold = -1;                  // of the choices
   /// winogrande: the common continuation; lambada: " word"; gsm8k: the solution; humaneval: the
   /// tests behind the program.
-  std::string target;
-  std::string source;  // "file:line"
+  std::string target = {};
+  std::string source = {};  // "file:line"
 };
 
 struct Task {

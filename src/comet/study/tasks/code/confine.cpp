@@ -90,6 +90,26 @@ void limit(int resource, int64_t value) {
   refuse(kReportFd);
 }
 
+int exit_code(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : 1; }
+
+/// Waits for a child as the parent of all orphans of a PID namespace, or of one child.
+[[noreturn]] void end_as(pid_t child) {
+  int status = 0;
+  pid_t ended = 0;
+  do {
+    ended = ::waitpid(-1, &status, 0);
+  } while (ended != child && (ended >= 0 || errno == EINTR));
+  ::_exit(ended == child ? exit_code(status) : 1);
+}
+
+/// Forks; only the child returns.
+void go_on_in_child(int report_fd) {
+  const pid_t pid = ::fork();
+  if (pid < 0) refuse(report_fd);
+  if (pid > 0) end_as(pid);
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
 }  // namespace
 
 void run_confined(const Confinement& c) {
@@ -101,13 +121,9 @@ void run_confined(const Confinement& c) {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   if (!c.isolated) become_program(c);
   if (!enter_namespaces(c)) refuse(c.report_fd);
-  // The first process of the new PID namespace: when it ends, all the others there do.
-  const pid_t pid = ::fork();
-  if (pid < 0) refuse(c.report_fd);
-  if (pid == 0) become_program(c);
-  int status = 0;
-  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
-  ::_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+  go_on_in_child(c.report_fd);  // the first of the PID namespace: when it ends, all others there do
+  go_on_in_child(c.report_fd);  // the program itself: the first one ignores signals from inside
+  become_program(c);
 }
 
 }  // namespace comet::study

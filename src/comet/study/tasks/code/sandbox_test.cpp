@@ -6,6 +6,8 @@
 
 #include <filesystem>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "support/temporary_folder.h"
 
@@ -44,15 +46,15 @@ TEST_F(SandboxTest, ReachesNoNetworkNoFileAndNoProcess) {
   const testing::TemporaryFolder folder;
   const std::string path = folder.write("mine.txt", "mine");
   // Each of these must not succeed.
-  for (const std::string& program : {
-           "import socket\nsocket.create_connection(('127.0.0.1', 22), 1)",
-           "import socket\ns = socket.socket()\ns.connect(('1.1.1.1', 80))",
-           "open('" + path + "', 'w')",
-           "import os\nos.remove('" + path + "')",
-           std::string("import os\nos.kill(") + std::to_string(::getpid()) + ", 0)",
-           "import os\nos.mkdir('" + folder.path() + "/more')",
-           std::string("import ctypes\nassert ctypes.CDLL(None).umount2(b'/tmp', 2) == 0"),
-       }) {
+  const std::vector<std::string> programs{
+      "import socket\nsocket.create_connection(('127.0.0.1', 22), 1)",
+      "import socket\ns = socket.socket()\ns.connect(('1.1.1.1', 80))",
+      fmt::format("open('{}', 'w')", path),
+      fmt::format("import os\nos.remove('{}')", path),
+      fmt::format("import os\nos.kill({}, 0)", ::getpid()),
+      fmt::format("import os\nos.mkdir('{}/more')", folder.path()),
+      "import ctypes\nassert ctypes.CDLL(None).umount2(b'/tmp', 2) == 0"};
+  for (const std::string& program : programs) {
     EXPECT_EQ(run(program), ProgramOutcome::kFailed) << program;
   }
   EXPECT_EQ(folder.read("mine.txt"), "mine");
