@@ -6,7 +6,8 @@ Needs torch, transformers (>= 5) and compressed-tensors (>= 0.15); the CPU suffi
            weight_g_idx by the last release that wrote it: pip install --no-deps --target DIR compressed-tensors==0.12.2,
            then --old-package DIR
   base     the dense models that Comet quantizes for --read -> DIR
-  read     checkpoints written by Comet (`comet quantize DIR/base -o F --format F`), loaded by transformers
+  read     checkpoints written by Comet, loaded by transformers: comet quantize DIR/base -o comet_w4a16 --format w4a16
+           --calib DIR/base/calibration.txt; of DIR/base-small: comet_w8a8_int, comet_w8a8_fp8
 Each folder gets golden.json: prompt, FP32 logits of some positions, and the CRC-32 of every dequantized linear in FP32.
 """
 import argparse
@@ -45,11 +46,33 @@ def logits_of(model, **kwargs):
     return model(torch.tensor([PROMPT]), **kwargs).logits[0].float()
 
 
-def write_golden(folder, model, logits):
+@torch.no_grad()
+def logits_of_127(model):
+    """The same weights, INT8 inputs scaled by absmax/127 as Comet and vLLM do (the package: 127.5)."""
+    def rounded(module, inputs):
+        scale = inputs[0].abs().amax(-1, keepdim=True) / 127
+        return ((inputs[0] / scale).round().clamp(-127, 127) * scale,)
+
+    hooks = []
+    for _, module in linears(model):
+        scheme = getattr(module, "quantization_scheme", None)
+        if scheme is None or scheme.input_activations is None or scheme.input_activations.type != "int":
+            continue
+        module.quantization_enabled = False
+        hooks.append(module.register_forward_pre_hook(rounded))
+    logits = logits_of(model) if hooks else None
+    for hook in hooks:
+        hook.remove()
+    return logits
+
+
+def write_golden(folder, model, logits, logits_127=None):
     weights = {name: zlib.crc32(module.weight.detach().float().contiguous().numpy().tobytes())
                for name, module in linears(model)}
-    rows = [[float(f"{x:.7g}") for x in row] for row in logits[LOGIT_ROWS].tolist()]
-    golden = {"prompt": PROMPT, "weights": weights, "logit_rows": LOGIT_ROWS, "logits": rows}
+    golden = {"prompt": PROMPT, "weights": weights, "logit_rows": LOGIT_ROWS}
+    for key, values in (("logits", logits), ("logits_127", logits_127)):
+        if values is not None:
+            golden[key] = [[float(f"{x:.7g}") for x in row] for row in values[LOGIT_ROWS].tolist()]
     (folder / "golden.json").write_text(json.dumps(golden, separators=(",", ":")) + "\n")
 
 
@@ -83,8 +106,7 @@ def read_back(folder):
         model = decompressed(folder)
     quantize_cache(model, folder)
     logits = logits_of(model)  # the first pass decompresses
-    write_golden(folder, model, logits)
-    return model
+    write_golden(folder, model, logits, logits_of_127(model))
 
 
 def quantize_cache(model, folder):
@@ -205,9 +227,9 @@ def write_all_foreign():
     write_foreign("ct_g32", seed=3, dtype=torch.float32, config=dict(
         config_groups={"group_0": group(linear, args(4, symmetric=False, strategy="group", group_size=32))},
         ignore=["lm_head"]))
-    write_foreign("ct_int8", seed=4, **SMALL, config=dict(
+    # FP32: inputs that come of BF16 embeddings fall on ties, where x / s and x * (1 / s) part.
+    write_foreign("ct_int8", seed=4, **SMALL, dtype=torch.float32, config=dict(
         config_groups={"group_0": group(linear, args(8, strategy="channel"), token8)}, ignore=["lm_head"]))
-    # In BF16, codes of inputs fall on ties, where x / s and x * (1 / s) part.
     write_foreign("ct_fp8", seed=5, **SMALL, dtype=torch.float32, shard="20KB", config=dict(
         config_groups={"group_0": group(linear, args(8, "float", strategy="channel"),
                                         args(8, "float", strategy="token", dynamic=True))}, ignore=["lm_head"]))
@@ -265,21 +287,52 @@ def write_g_idx():
     write_golden(folder, model.float(), logits_of(model.float()))
 
 
+def keep_written(folder):
+    """Reads what Comet wrote, as it is, then keeps it without the room that its header reserves."""
+    from safetensors.torch import load_file, save_file
+    read_back(folder)
+    out = OUT / folder.name
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(load_file(folder / "model.safetensors"), out / "model.safetensors", metadata={"format": "pt"})
+    for name in ("config.json", "golden.json"):
+        shutil.copy(folder / name, out / name)
+
+
+def write_base(folder, model):
+    """A model to quantize, with a tokenizer of single letters and a text to calibrate on."""
+    model.save_pretrained(folder)
+    # The text's letters come first: the model knows 64 tokens, a byte-level vocabulary has 256.
+    bytes_of = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    spelled = [chr(b) for b in bytes_of] + [chr(256 + i) for i in range(256 - len(bytes_of))]
+    first = "\u0120\u010aabcdefghijklmnopqrstuvwxyz"
+    letters = {letter: i for i, letter in enumerate([*first, *(s for s in spelled if s not in first)])}
+    tokenizer = {"version": "1.0", "added_tokens": [], "normalizer": None, "post_processor": None,
+                 "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
+                                   "use_regex": True},
+                 "decoder": {"type": "ByteLevel"},
+                 "model": {"type": "BPE", "dropout": None, "unk_token": None, "ignore_merges": False,
+                           "vocab": letters, "merges": []}}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    generator = torch.Generator().manual_seed(1)
+    codes = torch.randint(0, 27, (20000,), generator=generator).tolist()
+    (folder / "calibration.txt").write_text("".join(" abcdefghijklmnopqrstuvwxyz"[c] for c in codes) + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--old-package", type=pathlib.Path, help="folder with compressed-tensors 0.12.2")
     parser.add_argument("--base", type=pathlib.Path, help="write the dense models base and base-small, and stop")
-    parser.add_argument("--read", type=pathlib.Path, nargs="*", help="give folders that Comet wrote a golden.json")
+    parser.add_argument("--read", type=pathlib.Path, nargs="*", help="folders that Comet wrote, to be read and kept")
     parser.add_argument("--g-idx", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.g_idx:
         write_g_idx()
     elif options.base:
-        tiny_model(8, torch.bfloat16).save_pretrained(options.base / "base")
-        tiny_model(9, torch.float32, **SMALL).save_pretrained(options.base / "base-small")
+        write_base(options.base / "base", tiny_model(8, torch.bfloat16))
+        write_base(options.base / "base-small", tiny_model(9, torch.float32, **SMALL))
     elif options.read:
         for folder in options.read:
-            read_back(folder)
+            keep_written(folder)
     else:
         write_all_foreign()
         if options.old_package:

@@ -10,6 +10,7 @@
 
 #include "comet/base/rng.h"
 #include "comet/quant/export/dense_weight.h"
+#include "comet/quant/export/export_compressed_tensors.h"
 #include "comet/quant/fmpq/activation_rows.h"
 #include "comet/quant/fmpq/permutation.h"
 #include "comet/quant/quantize_model.h"
@@ -213,6 +214,35 @@ TEST_F(ExportTest, RotatedModelsComeBackCloserThanTheyWere) {
   EXPECT_EQ(config_of("dense")["tie_word_embeddings"], false);  // the head of 8 bits is its own
   const auto checkpoint = io::Checkpoint::open(folder_.file("dense")).value();
   EXPECT_TRUE(checkpoint.tensor("lm_head.weight", {DType::kBF16}, {160, 256}).ok());
+}
+
+/// W4A8 without progressive weights keeps the model's channels: its weights alone are a W4A16
+/// model.
+TEST_F(ExportTest, W4axInOrderLeavesAsCompressedTensors) {
+  QuantizeOptions options = recipe("w4a8");
+  options.kv = "kv16";
+  options.smooth_keys = false;
+  options.kv_options.rotate = false;
+  options.granularity = Granularity::kGroup;
+  options.codes = WeightCodes::kS4;
+  ASSERT_TRUE(quantize(options, "w4ax").ok());
+  ASSERT_TRUE(leave("w4ax", "dense").ok());
+  auto runtime = Runtime::cpu(detect_cpu_isa(), 2);
+  const auto checkpoint = io::Checkpoint::open(folder_.file("w4ax")).value();
+  const auto left =
+      export_compressed_tensors(runtime->context(), checkpoint, {folder_.file("ct"), false, {}});
+  ASSERT_TRUE(left.ok()) << left.error().message;
+  EXPECT_LT(distance("ct", "dense"), 0.01);
+  EXPECT_LT(distance("ct", "w4ax"), 0.05);
+  EXPECT_EQ(config_of("ct")["torch_dtype"], "float16");  // the type of the scales
+  options = recipe("fmpq");
+  ASSERT_TRUE(quantize(options, "fmpq").ok());
+  const auto permuted = io::Checkpoint::open(folder_.file("fmpq")).value();
+  const auto refused =
+      export_compressed_tensors(runtime->context(), permuted, {folder_.file("no"), false, {}});
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().message.find("use --format dense"), std::string::npos);
+  EXPECT_FALSE(fs::exists(folder_.file("no")) || fs::exists(folder_.file("no.partial")));
 }
 
 TEST_F(ExportTest, BadRequestsLeaveNothing) {
