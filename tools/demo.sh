@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# ./dev demo: quantizes the bundled model to W4A16 and with three recipes of W4AxKV4, compares them
-# with BF16 in one table, and lets the 4-bit model write a few lines. Everything it makes is under
-# build/demo.
+# ./dev demo: quantizes the bundled model to W8A8-FP, W8A8-INT, W4A16 and with three recipes of
+# W4AxKV4, compares them with BF16 in one table, and lets the 4-bit model write a few lines.
+# Everything it makes is under build/demo.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -10,6 +10,7 @@ readonly MODEL=models/demo
 readonly HELDOUT=$MODEL/heldout.txt
 readonly OUT=build/demo
 readonly NUM_EVAL_TOKENS=16384
+readonly FORMATS=(w8a8-fp8 w8a8-int w4a16)
 readonly RECIPES=(fmpq w4a8 naive)
 readonly PROMPT="The history of astronomy began"
 
@@ -35,16 +36,17 @@ measure() {  # name model: perplexity, and the decode speed of one request, thre
 main() {
   [[ -x $COMET ]] || { echo "demo: $COMET is missing; run ./dev demo" >&2; exit 1; }
   mkdir -p "$OUT"
-  step "quantizing to W4A16 by GPTQ (32 x 512 calibration tokens)"
-  quantize w4a16 --format w4a16
-  local recipe
+  local format recipe
+  for format in "${FORMATS[@]}"; do
+    step "quantizing to $format"
+    quantize "$format" --format "$format"
+  done
   for recipe in "${RECIPES[@]}"; do
     step "quantizing to W4AxKV4, recipe $recipe (32 x 512 calibration tokens)"
     quantize "$recipe" --format w4ax --recipe "$recipe" --kv kv4
   done
   measure bf16 "$MODEL"
-  measure w4a16 "$OUT/w4a16"
-  for recipe in "${RECIPES[@]}"; do measure "$recipe" "$OUT/$recipe"; done
+  for format in "${FORMATS[@]}" "${RECIPES[@]}"; do measure "$format" "$OUT/$format"; done
   echo
   python3 tools/demo_table.py "$OUT" "$MODEL"
   step "the 4-bit model (w4a8) continues a text"

@@ -11,6 +11,8 @@ import sys
 
 ROWS = [  # title, name of the JSON files, directory under OUT (None = MODEL)
     ("BF16", "bf16", None),
+    ("W8A8-FP", "w8a8-fp8", "w8a8-fp8"),
+    ("W8A8-INT", "w8a8-int", "w8a8-int"),
     ("W4A16", "w4a16", "w4a16"),
     ("W4AxKV4 fmpq", "fmpq", "fmpq"),
     ("W4AxKV4 w4a8", "w4a8", "w4a8"),
@@ -43,7 +45,7 @@ def row(out, model, title, name, folder, base_perplexity):
     share = "-"
     if folder:
         report = json.loads((model_dir / "quant_report.json").read_text())
-        if report["act_scale"] != "A16":
+        if report["format"] == "w4ax":
             share = f"{100 * report['int4_activation_share']:.0f} %"
     loss = "" if name == "bf16" else f"{100 * (ppl / base_perplexity - 1):+.1f} %"
     size = f"{weight_bytes(model_dir) / 1e6:.1f} MB"

@@ -39,7 +39,8 @@ class Case(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
 
     def quantize(self, out, *arguments, env=None, model=DEMO):
-        return comet("quantize", model, "-o", out, "--format", "w4ax", *CALIBRATION, *arguments, env=env)
+        format_flags = [] if "--format" in arguments else ["--format", "w4ax"]
+        return comet("quantize", model, "-o", out, *format_flags, *CALIBRATION, *arguments, env=env)
 
     def copy_demo(self, name="model"):
         copy = self.folder / name
@@ -100,6 +101,21 @@ class MainJob(Case):
     def perplexity(self, model):
         tasks = result_of(comet("eval", model, "--tasks", HELDOUT, "--num-tokens", 2048, "--json", "-"))
         return tasks["result"]["tasks"][HELDOUT]["token_perplexity"]
+
+    def test_eight_bit_formats(self):
+        before = self.perplexity(DEMO)
+        for name, limit in (("w8a8-fp8", 1.05), ("w8a8-int", 1.03)):
+            out = self.folder / name
+            process = comet("quantize", DEMO, "-o", out, "--format", name, *CALIBRATION, "--json", "-")
+            report = result_of(process)["result"]
+            self.assertEqual((report["format"], report["kv"], report["act_scale"]), (name, "kv16", "token"))
+            self.assertEqual(report["calibration"]["tokens"] == 0, name == "w8a8-fp8")
+            self.assertGreater(report["gate_tokens"], 0)
+            info = result_of(comet("info", out, "--json", "-"))["result"]
+            self.assertEqual((info["format"], info["kv"]), (name, "kv16"))
+            self.assertTrue(0.97 < self.perplexity(out) / before < limit, name)
+        self.assertEqual(report["smooth"], "auto")
+        self.assertTrue(any(layer["smooth"] for layer in report["layers"]))
 
     def test_w4a16_and_back_to_dense(self):
         out, dense = self.folder / "w4a16", self.folder / "dense"
@@ -264,7 +280,18 @@ class BadInput(Case):
                  (["--weights", "clip", "--damp", "0.1"], "--damp"), (["--damp", "0"], "--damp"),
                  (["--kv", "kv16", "--kv-window", "4,32"], "--kv-window"),
                  (["--kv", "kv16", "--kv-rotate", "on"], "--kv-rotate"),
-                 (["--kv-window", "4,2000"], "window")]
+                 (["--kv-window", "4,2000"], "window"), (["--smooth", "0.5"], "--smooth"),
+                 (["--weights", "rtn", "--weights-scale", "mse"], "--weights-scale"),
+                 (["--format", "w4a16", "--smooth", "auto"], "--smooth"),
+                 (["--format", "w8a8-int", "--smooth", "strong"], "--smooth"),
+                 (["--format", "w8a8-int", "--smooth", "1.5"], "--smooth"),
+                 (["--format", "w8a8-int", "--equalize", "on"], "--equalize"),
+                 (["--format", "w8a8-int", "--recipe", "fmpq"], "--recipe"),
+                 (["--format", "w8a8-int", "--lm-head", "int8"], "--lm-head"),
+                 (["--format", "w8a8-fp8", "--weights", "gptq"], "--weights"),
+                 (["--format", "w8a8-fp8", "--smooth", "0.5"], "--smooth"),
+                 (["--format", "w8a8-fp8", "--damp", "0.1"], "--damp"),
+                 (["--format", "w8a8-fp8", "--weights-scale", "mse"], "--weights-scale")]
         for arguments, part in cases:
             self.assert_fails(self.quantize(self.folder / "out", *arguments), part, code=2)
             self.assertEqual(list(self.folder.iterdir()), [], arguments)

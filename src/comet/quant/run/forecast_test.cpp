@@ -17,8 +17,9 @@ class ForecastTest : public ::testing::Test {
                                    testing::tiny_tensors(config_));
   }
   QuantizeForecast of(const std::string& recipe, int64_t num_samples, int64_t num_gate_tokens) {
-    return forecast(io::Checkpoint::open(folder_.file("model")).value(), config_,
-                    options_of_recipe(recipe, "cpu", false).value(),
+    QuantizeOptions options = options_of_recipe(recipe, "cpu", false).value();
+    fit_cache_options(options, config_);
+    return forecast(io::Checkpoint::open(folder_.file("model")).value(), config_, options,
                     testing::random_samples(num_samples, 40, 1), num_gate_tokens);
   }
 
@@ -41,6 +42,19 @@ TEST_F(ForecastTest, GrowsWithTheWork) {
   const QuantizeForecast clip = of("paper", 4, 0);  // no Hessians
   EXPECT_LT(clip.flops, base.flops);
   EXPECT_LT(clip.peak_memory_bytes, base.peak_memory_bytes);
+}
+
+TEST_F(ForecastTest, EightBits) {
+  const QuantizeForecast four = of("w4a8", 4, 0);
+  const QuantizeForecast integers = of("w8a8-int", 4, 0);
+  EXPECT_GT(integers.output_bytes, four.output_bytes);
+  EXPECT_GT(integers.peak_memory_bytes, 0);
+  const QuantizeForecast floats = of("w8a8-fp8", 0, 0);  // no text goes through the layers
+  EXPECT_LT(floats.flops, integers.flops);
+  EXPECT_LT(floats.peak_memory_bytes, integers.peak_memory_bytes);
+  EXPECT_EQ(floats.output_bytes, integers.output_bytes);
+  EXPECT_EQ(floats.scratch_bytes, 0);
+  EXPECT_GT(of("w8a8-fp8", 0, 100).flops, floats.flops);  // the gate
 }
 
 TEST_F(ForecastTest, StopsWhereDiskOrMemoryDoNotSuffice) {
