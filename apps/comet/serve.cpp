@@ -15,11 +15,13 @@
 #include "comet/io/file.h"
 #include "comet/server/access.h"
 #include "comet/server/http/http_server.h"
+#include "comet/server/protocol/answer/tokenizer_info.h"
 
 namespace comet::cli {
 namespace {
 
 constexpr size_t kMaxKeyFileBytes = size_t{1} << 20;
+constexpr size_t kMaxConfigBytes = size_t{64} << 20;
 constexpr double kClosingSeconds = 2;  // for the last bytes and the clients' closing
 
 struct Options {
@@ -47,6 +49,17 @@ Result<std::vector<std::string>> read_keys(const Options& options) {
   if (!more) return more.error();
   keys.insert(keys.end(), more->begin(), more->end());
   return keys;
+}
+
+/// For GET /tokenizer_info; a file that cannot be read is no reason not to serve.
+std::string tokenizer_info(const ServeModelOptions& options) {
+  const std::string& folder =
+      options.tokenizer_directory.empty() ? options.directory : options.tokenizer_directory;
+  const std::string path = folder + "/tokenizer_config.json";
+  const auto config = io::read_file(path, kMaxConfigBytes);
+  const auto text = server::tokenizer_info_text(config ? *config : "", path);
+  if (!text) log_warning("{}", text.error().message);
+  return text ? *text : "{}";
 }
 
 /// As many connections as asked need as many file descriptors; returns how many there may be.
@@ -145,6 +158,7 @@ Status run_serve(const Globals& globals, Options options) {
   auto started = start_model(globals, options.model);
   if (!started) return started.error();
   running = *std::move(started);
+  running->served.tokenizer_info = tokenizer_info(options.model);
   service.set_model(running->served, *running->loop);
   termination.begin_graceful();
   log_info("ready after {:.2f} s", since_start.seconds());

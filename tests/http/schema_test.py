@@ -14,7 +14,7 @@ import serving
 LONG = os.environ.get("COMET_LONG") == "1"
 EXAMPLES = "200" if LONG else "12"
 # Second names of routes, which lead to the same endpoints.
-ALIASES = "^/v1/(tokenize|detokenize)$|^/(completions|chat/completions|models)|^/v1/health$"
+ALIASES = "^/v1/(tokenize|detokenize|tokenizer_info)$|^/(completions|chat/completions|models)|^/v1/health$"
 
 
 class Schema(serving.Case):

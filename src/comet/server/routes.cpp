@@ -30,6 +30,8 @@ constexpr auto kRoutes = std::to_array<Route>({
     post("/v1/tokenize", "TokenizeRequest", "Text to token ids", endpoints::tokenize),
     post("/detokenize", "DetokenizeRequest", "Token ids to text", endpoints::detokenize),
     post("/v1/detokenize", "DetokenizeRequest", "Token ids to text", endpoints::detokenize),
+    get("/tokenizer_info", "What tokenizer_config.json says", endpoints::tokenizer_info),
+    get("/v1/tokenizer_info", "What tokenizer_config.json says", endpoints::tokenizer_info),
     get("/v1/models", "The served model", endpoints::list_models),
     get("/models", "The served model", endpoints::list_models),
     get("/v1/models/{model}", "One model", endpoints::get_model),

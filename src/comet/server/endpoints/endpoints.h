@@ -14,6 +14,7 @@ void completions(const std::shared_ptr<Call>& call);
 void chat(const std::shared_ptr<Call>& call);
 void tokenize(const std::shared_ptr<Call>& call);
 void detokenize(const std::shared_ptr<Call>& call);
+void tokenizer_info(const std::shared_ptr<Call>& call);
 void list_models(const std::shared_ptr<Call>& call);
 void get_model(const std::shared_ptr<Call>& call);
 void health(const std::shared_ptr<Call>& call);

@@ -1,4 +1,4 @@
-// POST /tokenize and /detokenize
+// POST /tokenize and /detokenize, GET /tokenizer_info
 #include "comet/engine/engine_loop.h"
 #include "comet/server/endpoints/body.h"
 #include "comet/server/endpoints/endpoints.h"
@@ -45,6 +45,12 @@ void detokenize(const std::shared_ptr<Call>& call) {
       call->service().model()->tokenizer->decode(request.tokens, /*skip_special=*/false);
   // vLLM's name and llama.cpp's.
   call->respond_json(json_text({{"prompt", text}, {"content", text}}));
+}
+
+void tokenizer_info(const std::shared_ptr<Call>& call) {
+  const ServedModel* model = call->service().model();
+  if (model == nullptr) return call->respond_error(unavailable("the model is loading"));
+  if (has_tokenizer(call)) call->respond_json(model->tokenizer_info);
 }
 
 }  // namespace comet::server::endpoints

@@ -22,8 +22,9 @@ OrderedJson logprobs_json(const std::vector<TokenLogprobs>& tokens) {
     for (const Alternative& other : token.top) {
       top[token_name(other.bytes)] = finite_logprob(other.logprob);
     }
-    // As OpenAI: the chosen token is always among them.
-    top[token_name(token.bytes)] = finite_logprob(*token.logprob);
+    // As OpenAI: the chosen token is always among them; of two tokens of one spelling the likelier
+    // one stays, which is how lm-evaluation-harness sees that the chosen one is not greedy.
+    top.emplace(token_name(token.bytes), finite_logprob(*token.logprob));
     tops.push_back(std::move(top));
   }
   return {{"tokens", std::move(names)},
