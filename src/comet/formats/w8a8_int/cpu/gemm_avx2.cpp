@@ -9,7 +9,6 @@ namespace {
 /// operand of maddubs takes 4 for 32 and heeds the bound of int16.
 struct Avx2 {
   using Reg = __m256i;
-  using Operand = __m256i;
   using Code = int16_t;
   using Stored = int16_t;
   static constexpr int64_t kStep = 16;

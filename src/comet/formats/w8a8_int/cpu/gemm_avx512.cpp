@@ -8,7 +8,6 @@ namespace {
 /// Both operands as int16: pmaddwd has no bound to heed, −128 included.
 struct Avx512 {
   using Reg = __m512i;
-  using Operand = __m512i;
   using Code = int16_t;
   using Stored = int16_t;
   static constexpr int64_t kStep = 32;

@@ -9,7 +9,6 @@ namespace {
 /// the way, the result is exact.
 struct Avx512Vnni {
   using Reg = __m512i;
-  using Operand = __m512i;
   using Code = int8_t;
   using Stored = uint8_t;
   static constexpr int64_t kStep = 64;

@@ -3,10 +3,10 @@
 // along k, so an output is one vector of partial sums, added up at the end. Few tokens: 4 rows × T
 // tokens straight from memory. Many tokens: a strip of 32 rows is widened once for 96 tokens.
 //
-// Isa gives: Reg of int32 sums; Operand of kStep inputs (Code in memory) or weights (Stored in a
-// strip); kTokens (T); zero, load_codes, load_weights (in place), load_strip, store_strip,
-// mul_add(sum, w, x), totals(four sums, out): Σ of their lanes modulo 2³²; exact(total, Σ x): the
-// sum that is meant.
+// Isa gives: Reg of int32 sums; Code (an input in memory) and Stored (a weight in a strip), of
+// which a step takes kStep; kTokens (T); zero, load_codes, load_weights (in place), load_strip,
+// store_strip, mul_add(sum, w, x), totals(four sums, out): Σ of their lanes modulo 2³²;
+// exact(total, Σ x): the sum that is meant.
 #pragma once
 
 #include <stdint.h>
@@ -31,10 +31,10 @@ template <class Isa, int R, int T, class Load>
 inline void multiply(typename Isa::Reg (&sum)[R][T], const typename Isa::Code* x, int64_t x_stride,
                      int64_t count, const Load& load) {
   for (int64_t i = 0; i < count; i += Isa::kStep) {
-    typename Isa::Operand w[R];
+    decltype(load(0, i)) w[R];
     for (int r = 0; r < R; ++r) w[r] = load(r, i);
     for (int t = 0; t < T; ++t) {
-      const typename Isa::Operand codes = Isa::load_codes(x + t * x_stride + i);
+      const auto codes = Isa::load_codes(x + t * x_stride + i);
       for (int r = 0; r < R; ++r) sum[r][t] = Isa::mul_add(sum[r][t], w[r], codes);
     }
   }
@@ -180,10 +180,11 @@ void fill_strip(const GemmArgs& args, int64_t row, int64_t num_rows, int64_t cha
 template <class Isa>
 void many_tokens(const GemmArgs& args, int64_t row, int64_t num_rows, const Scratch& scratch) {
   using Stored = typename Isa::Stored;
-  // One cache line more per row: rows of a power of two would share a few cache sets.
-  constexpr int64_t kPadding = 64 / sizeof(Stored);
+  // Rows of a power of two would share a few cache sets.
+  constexpr int64_t kPadding = 64;
   constexpr int64_t kStride = kStripBytes / (kStripRows * sizeof(Stored));
   constexpr int64_t kChannels = kStride - kPadding;
+  static_assert(kChannels % Isa::kStep == 0);
   auto* strip = reinterpret_cast<Stored*>(scratch.strip);
   const int64_t padded = (args.k + Isa::kStep - 1) / Isa::kStep * Isa::kStep;
   for (int64_t token = 0; token < args.tokens; token += kStripTokens) {

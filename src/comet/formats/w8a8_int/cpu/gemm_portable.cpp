@@ -8,28 +8,27 @@ struct Portable {
   using Reg = int32_t;
   using Code = int16_t;
   using Stored = int16_t;
-  static constexpr int64_t kStep = 32;
+  static constexpr int64_t kStep = 64;
   static constexpr int kTokens = 2;
-  struct Operand {
+  struct Weights {
     int16_t values[kStep];
   };
 
   static Reg zero() { return 0; }
-  static Operand load_codes(const int16_t* x) {
-    Operand result;
-    memcpy(result.values, x, sizeof(result.values));
-    return result;
-  }
-  static Operand load_weights(const int8_t* w) {
-    Operand result;
+  static const int16_t* load_codes(const int16_t* x) { return x; }
+  static Weights load_weights(const int8_t* w) {
+    Weights result;
     for (int i = 0; i < kStep; ++i) result.values[i] = w[i];
     return result;
   }
-  static Operand load_strip(const int16_t* w) { return load_codes(w); }
-  static void store_strip(int16_t* p, const Operand& w) { memcpy(p, w.values, sizeof(w.values)); }
-  static Reg mul_add(Reg sum, const Operand& w, const Operand& x) {
-    for (int i = 0; i < kStep; ++i) sum += w.values[i] * x.values[i];
+  static const int16_t* load_strip(const int16_t* w) { return w; }
+  static void store_strip(int16_t* p, const Weights& w) { memcpy(p, w.values, sizeof(w.values)); }
+  static Reg mul_add(Reg sum, const int16_t* w, const int16_t* x) {
+    for (int i = 0; i < kStep; ++i) sum += w[i] * x[i];
     return sum;
+  }
+  static Reg mul_add(Reg sum, const Weights& w, const int16_t* x) {
+    return mul_add(sum, w.values, x);
   }
   static void totals(Reg a, Reg b, Reg c, Reg d, uint32_t* out) {
     out[0] = static_cast<uint32_t>(a);
