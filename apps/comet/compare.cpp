@@ -21,6 +21,24 @@ struct Options {
   bool with_texts = false;
 };
 
+/// `prompt`, or the first of MT-Bench's `turns`.
+Result<std::string> prompt_of(const std::string& line, const std::string& source) {
+  const auto json = parse_json(line, source);
+  if (!json) return json.error();
+  const JsonObject object(*json, source);
+  const Json* turns = object.find("turns");
+  if (turns != nullptr && turns->is_array() && !turns->empty() && turns->front().is_string()) {
+    return turns->front().get<std::string>();
+  }
+  auto prompt = object.string("prompt");
+  if (!prompt) return prompt.error();
+  if (!*prompt) {
+    return make_error(ErrorCode::kCorrupt, "{}: the object has no field 'prompt' (or 'turns')",
+                      source);
+  }
+  return **prompt;
+}
+
 /// One prompt a line; a line that is a JSON object gives its field `prompt`.
 Result<std::vector<std::string>> read_prompts(const Options& options) {
   auto text = io::read_file(options.prompts, kMaxPromptsBytes);
@@ -35,14 +53,9 @@ Result<std::vector<std::string>> read_prompts(const Options& options) {
     if (!line.empty() && line.back() == '\r') line.pop_back();
     if (line.find_first_not_of(" \t") == std::string::npos) continue;
     if (line.starts_with('{')) {
-      const std::string source = fmt::format("{}:{}", options.prompts, line_number);
-      auto json = parse_json(line, source);
-      if (!json) return json.error();
-      auto prompt = JsonObject(*json, source).string("prompt");
+      auto prompt = prompt_of(line, fmt::format("{}:{}", options.prompts, line_number));
       if (!prompt) return prompt.error();
-      if (!*prompt)
-        return make_error(ErrorCode::kCorrupt, "{}: the object has no field 'prompt'", source);
-      line = **prompt;
+      line = *std::move(prompt);
     }
     prompts.push_back(line);
     if (options.limit > 0 && static_cast<int64_t>(prompts.size()) == options.limit) break;

@@ -36,7 +36,9 @@ bool has_anchor(const std::string& body, const std::string& anchor) {
 
 std::string format_flags(const StudyFormat& format) {
   std::string text = format.format;
-  for (const auto& [flag, value] : format.flags) text += fmt::format(" --{} {}", flag, value);
+  for (const auto* flags : {&format.flags, &format.common_flags}) {
+    for (const auto& [flag, value] : *flags) text += fmt::format(" --{} {}", flag, value);
+  }
   return text;
 }
 

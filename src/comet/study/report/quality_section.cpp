@@ -58,7 +58,7 @@ std::string more_table(const ReportInput& in, const std::string& model) {
   const auto figures = quality_figures(in.spec, in.index, model);
   for (const StudyMetric& metric : in.spec.metrics) {
     if (metric.kind != MetricKind::kTask && metric.kind != MetricKind::kText) continue;
-    for (const char* name : {"acc", "perplexity", "token_perplexity", "byte_perplexity",
+    for (const char* name : {"acc", "perplexity", "word_perplexity", "byte_perplexity",
                              "bits_per_byte", "paper_perplexity", "exact_match_strict"}) {
       const std::string row_metric = metric.name + "/" + name;
       const bool shown = std::ranges::any_of(

@@ -6,12 +6,14 @@ namespace {
 constexpr double kSecondsPerHour = 3600;
 
 void add_distribution(std::vector<ResultRow>& rows, const CellKey& cell, const std::string& name,
-                      const client::Distribution& d) {
+                      const client::Distribution& d, bool only_mean_and_p99) {
   ResultRow mean = make_row(cell, name + "_mean", d.mean, "ms", d.count);
   mean.std_error = d.standard_error();
   rows.push_back(mean);
-  rows.push_back(make_row(cell, name + "_p50", d.p50, "ms", d.count));
-  rows.push_back(make_row(cell, name + "_p95", d.p95, "ms", d.count));
+  if (!only_mean_and_p99) {
+    rows.push_back(make_row(cell, name + "_p50", d.p50, "ms", d.count));
+    rows.push_back(make_row(cell, name + "_p95", d.p95, "ms", d.count));
+  }
   rows.push_back(make_row(cell, name + "_p99", d.p99, "ms", d.count));
 }
 
@@ -65,12 +67,13 @@ double cost_per_query(double price_per_hour, double seconds) {
   return price_per_hour / kSecondsPerHour * seconds;
 }
 
-std::vector<ResultRow> rows_of_load(const CellKey& cell, const client::LoadSummary& s) {
+std::vector<ResultRow> rows_of_load(const CellKey& cell, const client::LoadSummary& s,
+                                    bool only_mean_and_p99) {
   std::vector<ResultRow> rows;
-  add_distribution(rows, cell, "latency", s.e2el_ms);
-  add_distribution(rows, cell, "ttft", s.ttft_ms);
-  add_distribution(rows, cell, "itl", s.itl_ms);
-  add_distribution(rows, cell, "tpot", s.tpot_ms);
+  add_distribution(rows, cell, "latency", s.e2el_ms, only_mean_and_p99);
+  add_distribution(rows, cell, "ttft", s.ttft_ms, only_mean_and_p99);
+  add_distribution(rows, cell, "itl", s.itl_ms, only_mean_and_p99);
+  add_distribution(rows, cell, "tpot", s.tpot_ms, only_mean_and_p99);
   rows.push_back(make_row(cell, "queries_per_s", s.request_per_s, "1/s", s.num_completed));
   rows.push_back(
       make_row(cell, "output_tokens_per_s", s.output_tokens_per_s, "tokens/s", s.num_completed));

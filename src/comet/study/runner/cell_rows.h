@@ -20,7 +20,8 @@ ResultRow make_row(const CellKey& cell, const std::string& figure, double value,
 /// $ a query of a machine that is used for `seconds` a query.
 double cost_per_query(double price_per_hour, double seconds);
 
-/// Latencies of one load run.
-std::vector<ResultRow> rows_of_load(const CellKey& cell, const client::LoadSummary& summary);
+/// Latencies of one load run: mean, p50, p95 and p99, or only mean and p99 of a sweep's points.
+std::vector<ResultRow> rows_of_load(const CellKey& cell, const client::LoadSummary& summary,
+                                    bool only_mean_and_p99);
 
 }  // namespace comet::study

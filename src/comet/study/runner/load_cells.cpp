@@ -126,7 +126,7 @@ class Sweep {
     const bool good = s.num_failed == 0 && s.num_completed > 0 && within(spec_.slo, s) &&
                       keeps_up(*result, s, latency_s_);
     points_.push_back({rate_per_s, s.request_per_s, good});
-    for (ResultRow& row : rows_of_load(cell_, s)) {
+    for (ResultRow& row : rows_of_load(cell_, s, true)) {
       row.rate_per_s = rate_per_s;
       row.within_slo = good;
       rows_.push_back(std::move(row));
@@ -188,7 +188,7 @@ Result<std::vector<ResultRow>> measure_sync(const StudySpec& spec, const CellKey
     return make_error(ErrorCode::kIo, "{} of {} requests failed; the first: {}", s.num_failed,
                       s.num_completed + s.num_failed, s.first_error);
   }
-  std::vector<ResultRow> rows = rows_of_load(cell, s);
+  std::vector<ResultRow> rows = rows_of_load(cell, s, false);
   if (spec.price_per_hour > 0) {
     ResultRow cost = make_row(cell, "cost_per_query",
                               cost_per_query(spec.price_per_hour, s.e2el_ms.mean / kMsPerS), "$",

@@ -48,7 +48,7 @@ std::vector<const ResultRow*> RowIndex::curve(const std::string& model, const st
 std::vector<QualityFigure> quality_figures(const StudySpec& spec, const RowIndex& index,
                                            const std::string& model) {
   constexpr std::array kScores{"acc_norm", "acc", "exact_match_flexible", "exact_match", "pass@1"};
-  constexpr std::array kPerplexities{"word_perplexity", "token_perplexity"};
+  constexpr std::array kPerplexities{"token_perplexity"};
   std::vector<QualityFigure> figures;
   for (const StudyMetric& metric : spec.metrics) {
     const bool text = metric.kind == MetricKind::kText;
@@ -61,7 +61,6 @@ std::vector<QualityFigure> quality_figures(const StudySpec& spec, const RowIndex
         return;
       }
     };
-    // Whole-document perplexities are missing where num_tokens cut a text short.
     if (text) {
       first_of(kPerplexities);
     } else {

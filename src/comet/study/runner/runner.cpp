@@ -275,8 +275,10 @@ std::vector<std::string> quantize_arguments(const StudyModel& model, const Study
                                             const std::string& out_directory) {
   std::vector<std::string> arguments{"quantize",    model.directory, "--out",
                                      out_directory, "--format",      format.format};
-  for (const auto& [flag, value] : format.flags) {
-    arguments.insert(arguments.end(), {"--" + flag, value});
+  for (const auto* flags : {&format.common_flags, &format.flags}) {
+    for (const auto& [flag, value] : *flags) {
+      arguments.insert(arguments.end(), {"--" + flag, value});
+    }
   }
   return arguments;
 }

@@ -14,9 +14,9 @@ namespace comet::study {
 namespace {
 
 constexpr std::array kFields{
-    "models",        "formats", "metrics",    "profiles",  "machine",       "slo",
-    "limit",         "seed",    "num_tokens", "data",      "prompts",       "similarity_tokens",
-    "profile_scale", "sync",    "async",      "max_rates", "accuracy_floor"};
+    "models",        "formats",    "metrics",  "profiles", "machine",   "slo",
+    "limit",         "seed",       "quantize", "data",     "prompts",   "similarity_tokens",
+    "profile_scale", "num_tokens", "sync",     "async",    "max_rates", "accuracy_floor"};
 
 Status check_names(const Json& object, const SpecContext& context, StudySpec&) {
   for (const auto& [name, value] : object.items()) {
@@ -67,10 +67,34 @@ std::string default_name(const StudyFormat& format) {
   return fmt::format("{}({})", format.format, text);
 }
 
-Result<StudyFormat> read_format(const Json& json, size_t index, const SpecContext& context) {
+using Flags = std::vector<std::pair<std::string, std::string>>;
+
+/// Flags of `comet quantize`, spelt with '_' or '-'; a calibration text's path is resolved.
+Result<Flags> read_flags(const Json& object, const std::string& field, const SpecContext& context) {
+  Flags flags;
+  for (const auto& [name, value] : object.items()) {
+    if (name == "format" || name == "name" || name.starts_with("_")) continue;
+    if (!value.is_string() && !value.is_number()) {
+      return make_error(ErrorCode::kInvalidArgument, "{}: {}: '{}' is no text and no number",
+                        context.source, field, name);
+    }
+    std::string spelt = name;
+    std::ranges::replace(spelt, '_', '-');
+    std::string text = flag_text(value);
+    if (spelt == "calib") {
+      auto path = resolve_path(text, field, context);
+      if (!path) return path.error();
+      text = *std::move(path);
+    }
+    flags.emplace_back(std::move(spelt), std::move(text));
+  }
+  return flags;
+}
+
+Result<StudyFormat> read_format(const Json& json, const std::string& field,
+                                const SpecContext& context) {
   const auto wrong = [&](const std::string& what) {
-    return make_error(ErrorCode::kInvalidArgument, "{}: formats[{}]: {}", context.source, index,
-                      what);
+    return make_error(ErrorCode::kInvalidArgument, "{}: {}: {}", context.source, field, what);
   };
   if (!json.is_object() || !json.contains("format") || !json.at("format").is_string()) {
     return wrong("expected an object such as {\"format\": \"w4a16\"}");
@@ -82,15 +106,11 @@ Result<StudyFormat> read_format(const Json& json, size_t index, const SpecContex
     return wrong(fmt::format("format '{}' is not known; there are {}", format.format,
                              fmt::join(kFormats, ", ")));
   }
-  for (const auto& [flag, value] : json.items()) {
-    if (flag == "format" || flag == "name" || flag.starts_with("_")) continue;
-    if (!value.is_string() && !value.is_number()) {
-      return wrong(fmt::format("'{}' is no text and no number", flag));
-    }
-    std::string spelt = flag;
-    std::ranges::replace(spelt, '_', '-');
-    format.flags.emplace_back(spelt, flag_text(value));
-    if (format.format == "bf16" && spelt != "kv") {
+  auto flags = read_flags(json, field, context);
+  if (!flags) return flags.error();
+  format.flags = *std::move(flags);
+  for (const auto& [flag, value] : format.flags) {
+    if (format.format == "bf16" && flag != "kv") {
       return wrong(fmt::format("'{}': bf16 is the model as it is; it takes only kv", flag));
     }
   }
@@ -105,10 +125,21 @@ Status read_formats(const Json& object, const SpecContext& context, StudySpec& s
                       "{}: field 'formats': expected a list such as [{{\"format\": \"bf16\"}}]",
                       context.source);
   }
+  Flags common_flags;
+  if (const auto own = object.find("quantize"); own != object.end()) {
+    auto flags = read_flags(*own, "quantize", context);
+    if (!flags) return flags.error();
+    common_flags = *std::move(flags);
+  }
   std::set<std::string> names;
   for (size_t i = 0; i < it->size(); ++i) {
-    auto format = read_format((*it)[i], i, context);
+    auto format = read_format((*it)[i], fmt::format("formats[{}]", i), context);
     if (!format) return format.error();
+    for (const auto& flag : common_flags) {
+      const bool own = std::ranges::any_of(
+          format->flags, [&](const auto& other) { return other.first == flag.first; });
+      if (!own && format->format != "bf16") format->common_flags.push_back(flag);
+    }
     if (!names.insert(format->name).second) {
       return make_error(ErrorCode::kInvalidArgument,
                         "{}: formats[{}]: '{}' stands there twice; give each a \"name\" of its own",

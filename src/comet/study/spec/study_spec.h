@@ -25,6 +25,9 @@ struct StudyFormat {
   std::vector<std::pair<std::string, std::string>>
       flags;  // of `comet quantize`: {"recipe", "fmpq"}
 
+  /// The spec's own flags for every format, which its name leaves out.
+  std::vector<std::pair<std::string, std::string>> common_flags;
+
   [[nodiscard]] bool is_base() const { return format == "bf16" && flags.empty(); }
 };
 

@@ -64,6 +64,18 @@ TEST(StudySpec, PathsTakeTheEnvironment) {
   EXPECT_NE(parse(json.dump()).error().message.find("NO_SUCH_NAME"), std::string::npos);
 }
 
+TEST(StudySpec, CommonFlagsGoToEveryQuantizedFormat) {
+  Json json = good();
+  json["quantize"] = {{"calib", "models/demo/calibration.txt"}, {"weights", "gptq"}};
+  const StudySpec spec = parse(json.dump()).value();
+  EXPECT_TRUE(spec.formats[0].common_flags.empty());
+  ASSERT_EQ(spec.formats[1].common_flags.size(), 2U);
+  EXPECT_EQ(spec.formats[1].common_flags[0].second,
+            COMET_SOURCE_DIR "/models/demo/calibration.txt");
+  EXPECT_EQ(spec.formats[1].name, "w4a16");
+  ASSERT_EQ(spec.formats[4].common_flags.size(), 1U);  // it has its own --weights
+}
+
 TEST(StudySpec, TheTemplateIsASpec) {
   const auto spec = parse(study_template());
   ASSERT_TRUE(spec.ok()) << spec.error().message;

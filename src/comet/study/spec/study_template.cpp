@@ -34,6 +34,7 @@ and ${NAME} in them is an environment variable):
   models          model folders (BF16)
   formats         {"format": bf16 | w8a8-fp8 | w8a8-int | w4a16 | w4ax, "name": in tables, and any
                   flag of `comet quantize` ("recipe": "fmpq", "kv": "kv8", "weights": "rtn", ...)}
+  quantize        flags of `comet quantize` for every format ("calib": FILE, "calib_samples": 32)
   metrics         size; text:PATH and wikitext2 (perplexity, and KL divergence and top-1 agreement
                   with BF16); tasks of `comet eval` (arc_easy, hellaswag, ...); similarity (ROUGE,
                   exact match, ... of greedy answers to `prompts`); sync (latency, one request at a
