@@ -191,7 +191,7 @@ void add_method_options(CLI::App& command, MethodOptions& options) {
       ->check(CLI::IsMember({"rtn", "clip", "gptq"}));
   command
       .add_option("--weights-scale", options.weights_scale,
-                  "Scales that gptq codes with: by MSE search (default) or from absmax")
+                  "Scales that gptq codes with: by MSE search (default for 4 bits) or from absmax")
       ->check(CLI::IsMember({"absmax", "mse"}));
   command.add_option("--damp", options.damp, "Damping of gptq's Hessian (default 0.01)");
   command.add_option("--w4", options.w4, "Span of a weight scale")

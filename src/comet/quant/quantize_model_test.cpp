@@ -179,15 +179,15 @@ TEST_F(QuantizeModelTest, ReportOfEightBits) {
   EXPECT_EQ(searched["kv"], "kv16");
   EXPECT_EQ(searched["act_scale"], "token");
   EXPECT_EQ(searched["smooth"], "auto");
-  EXPECT_EQ(searched["weights_scale"], "mse");
+  EXPECT_EQ(searched["weights_scale"], "absmax");
   EXPECT_EQ(searched["int4_activation_share"], 0.0);
   options.smoothing = Smoothing::kFixed;
   options.smoothing_strength = 0.5;
-  options.search_scales = false;
+  options.search_scales = true;
   ASSERT_TRUE(quantize(options, "fixed").ok());
   const Json fixed = Json::parse(read_bytes(folder_.file("fixed/quant_report.json")));
   EXPECT_EQ(fixed["smooth"], 0.5);
-  EXPECT_EQ(fixed["weights_scale"], "absmax");
+  EXPECT_EQ(fixed["weights_scale"], "mse");
   for (const Json& layer : fixed["layers"]) EXPECT_EQ(layer["smooth"], 0.5);
   options.smoothing = Smoothing::kOff;
   ASSERT_TRUE(quantize(options, "off").ok());

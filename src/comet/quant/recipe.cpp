@@ -66,7 +66,10 @@ Result<QuantizeOptions> options_of_recipe(std::string_view name, std::string_vie
     const bool per_token = recipe.act_scale == ActScale::kToken;
     const bool narrow = !per_token && recipe.act_scale != ActScale::kA16;  // activations
     options.equalize = recipe.refined && !per_token;
-    if (recipe.codes == kS8) options.smoothing = Smoothing::kSearch;
+    if (recipe.codes == kS8) {
+      options.smoothing = Smoothing::kSearch;
+      options.search_scales = false;  // no gain at 8 bits (docs/formats.md §10)
+    }
     options.sort_channels = recipe.refined && narrow;
     options.search_activation_clip = recipe.refined && narrow;
     if (!narrow) options.kv = "kv16";

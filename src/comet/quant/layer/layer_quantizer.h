@@ -1,4 +1,4 @@
-// Quantizes one decoder layer (docs/formats.md §2, §8): statistics → equalizer or SmoothQuant →
+// Quantizes one decoder layer (docs/formats.md §2, §10): statistics → equalizer or SmoothQuant →
 // stored order → rotation → clip ratios → weights; FP8 is weights only. Format-free: it hands back
 // QuantizedWeights. Callers: quantize_model.
 #pragma once

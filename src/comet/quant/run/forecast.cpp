@@ -23,7 +23,7 @@ constexpr double kAttention = 4.0;
 constexpr double kGridSearchFlopsPerWeight = 8000.0;
 constexpr double kRoundingFlopsPerWeight = 400.0;
 // SmoothQuant's search: strengths tried, each on so many rows and outputs.
-constexpr double kStrengths = 16.0;
+constexpr double kStrengths = 18.0;
 constexpr double kSearchRows = 256.0;
 constexpr double kSearchOutputs = 1024.0;
 constexpr double kScoreFlopsPerLogit = 2000.0;  // three exponentials in FP64 for two models

@@ -15,7 +15,7 @@ constexpr int64_t kMaxTokens = 256;
 constexpr int64_t kMaxOutputs = 1024;
 constexpr float kA8 = 127.0F;
 constexpr int kFirstPercent = 20;
-constexpr int kLastPercent = 90;
+constexpr int kLastPercent = 100;
 constexpr int kStepPercent = 5;
 
 /// Evenly spaced rows, at most `max_rows`.

@@ -1,4 +1,4 @@
-// SmoothQuant's factors and the search for their strength (Xiao et al. 2022; docs/formats.md §8): a
+// SmoothQuant's factors and the search for their strength (Xiao et al. 2022; docs/formats.md §10): a
 // site's channel j is divided by s_j = a_j^α / w_j^(1−α), its weight column multiplied, so that the
 // INT8 grids of activations and weights share what is hard to round. Callers: site_smoothing, which
 // folds them.
@@ -35,7 +35,7 @@ struct SmoothingProblem {
 
 /// Strength with the least error of the site's outputs with x / s in A8 (one scale a row) and W·s
 /// in W8 (one scale an output channel, to nearest): Σ over parts of ‖ŷ − y‖²/‖y‖², on at most 256
-/// rows and 1,024 outputs. None, where no strength of 0.2, 0.25 … 0.9 beats s = 1.
+/// rows and 1,024 outputs. None, where no strength of 0.2, 0.25 … 1 beats s = 1.
 std::optional<double> search_smoothing(Context& ctx, const SmoothingProblem& problem);
 
 }  // namespace comet::quant
