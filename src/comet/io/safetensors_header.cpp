@@ -156,8 +156,8 @@ std::string format_safetensors_header(const SafetensorsHeader& header) {
     for (const uint64_t size : entry.shape) {
       sizes += fmt::format("{}{}", sizes.empty() ? "" : ",", size);
     }
-    text += fmt::format(R"({}{}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})",
-                        text.size() == 1 ? "" : ",", quoted(entry.name), entry.dtype, sizes,
+    text += fmt::format(R"({}{}:{{"dtype":{},"shape":[{}],"data_offsets":[{},{}]}})",
+                        text.size() == 1 ? "" : ",", quoted(entry.name), quoted(entry.dtype), sizes,
                         entry.begin, entry.end);
   }
   return text + "}";

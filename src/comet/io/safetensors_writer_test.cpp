@@ -8,6 +8,7 @@
 
 #include "comet/base/json.h"
 #include "comet/io/safetensors.h"
+#include "comet/io/safetensors_header.h"
 #include "support/file_limits.h"
 #include "support/temporary_folder.h"
 
@@ -71,6 +72,14 @@ TEST(SafetensorsWriter, SameAppendsGiveSameBytes) {
     ASSERT_TRUE(writer.finish().ok());
   }
   EXPECT_EQ(folders[0].read("model.safetensors"), folders[1].read("model.safetensors"));
+}
+
+TEST(SafetensorsHeader, WritesTypesThatItDoesNotKnowAsTheyWere) {
+  const std::string text = R"({"a":{"dtype":"X\\/\"","shape":[2],"data_offsets":[0,2]}})";
+  const auto header = parse_safetensors_header(text, "f");
+  ASSERT_TRUE(header.ok()) << header.error().message;
+  EXPECT_EQ(header->entries[0].dtype, "X\\/\"");
+  EXPECT_EQ(format_safetensors_header(*header), text);
 }
 
 TEST(SafetensorsWriter, NoTensors) {

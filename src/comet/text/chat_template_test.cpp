@@ -216,6 +216,10 @@ TEST(ChatTemplate, NamespacesMayReferToThemselves) {
             "2");
 }
 
+TEST(ChatTemplate, ARecursiveLoopNeedNotRecur) {
+  EXPECT_EQ(rendered("{% for x in [1, 2] recursive %}{{ x }}{% endfor %}"), "12");
+}
+
 TEST(ChatTemplate, ReadsTheFormsOfTheConfiguration) {
   ChatInput input;
   input.messages = value_of(OrderedJson::parse(R"([{"role": "user", "content": "Hi"}])"));

@@ -14,6 +14,8 @@ namespace {
 namespace beast_http = boost::beast::http;
 using BeastParser = beast_http::request_parser<beast_http::string_body>;
 
+constexpr size_t kShortestLastChunk = 5;
+
 int status_of(const boost::beast::error_code& error) {
   if (error == beast_http::error::header_limit) return 431;
   if (error == beast_http::error::body_limit) return 413;
@@ -55,6 +57,9 @@ void RequestReader::fail(int status, std::string message) {
 size_t RequestReader::feed(std::string_view bytes) {
   size_t used = 0;
   while (used < bytes.size() && (state_ == State::kHeader || state_ == State::kBody)) {
+    // Behind less than the shortest last chunk, "0\r\n\r\n", more must come; Beast asserts it.
+    const bool in_chunks = state_ == State::kBody && parser_->beast.chunked();
+    if (in_chunks && bytes.size() - used < kShortestLastChunk) break;
     boost::beast::error_code error;
     const boost::asio::const_buffer rest(bytes.data() + used, bytes.size() - used);
     const size_t taken = parser_->beast.put(rest, error);

@@ -58,6 +58,17 @@ TEST(RequestReader, ReadsPipelinedRequestsInAnyPieces) {
   }
 }
 
+TEST(RequestReader, ReadsABodyOfNoChunksInAnyPieces) {
+  const std::string bytes =
+      "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\n" + kGet;
+  for (size_t step = 1; step <= bytes.size(); ++step) {
+    const Outcome out = read_all(bytes, step);
+    ASSERT_EQ(out.status, 0) << step;
+    ASSERT_EQ(out.requests.size(), 2) << step;
+    EXPECT_EQ(out.requests[0].body, "");
+  }
+}
+
 TEST(RequestReader, RefusesWhatTwoReadersCouldReadDifferently) {
   const std::string post = "POST / HTTP/1.1\r\nHost: a\r\n";
   for (const char* fields :

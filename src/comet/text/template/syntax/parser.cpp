@@ -135,6 +135,7 @@ class StatementParser {
     loop.body = block({"else", "endfor"}, "for");
     --num_loops_;
     loop.uses_loop = expressions_.mentions().back().loop || loop.is_recursive;
+    if (loop.uses_loop) program_.intern("loop");
     expressions_.mentions().pop_back();
     if (tokens_.take().text == "else") loop.otherwise = body_until("endfor", "for");
     return result;
