@@ -138,7 +138,8 @@ class Study(unittest.TestCase):
                 latency = value[name, "sync/latency_mean", profile]
                 self.assertAlmostEqual(value[name, "sync/cost_per_query", profile], 0.1 / 3600 * latency / 1000, places=15)
                 most = value[name, "async/max_queries_per_s", profile]
-                self.assertAlmostEqual(value[name, "async/cost_per_query", profile], 0.1 / 3600 / most, places=15)
+                if most:  # 0: a busy machine kept up at no rate
+                    self.assertAlmostEqual(value[name, "async/cost_per_query", profile], 0.1 / 3600 / most, places=15)
                 rates = {r["rate"] for r in rows if r["format"] == name and r["profile"] == profile and "rate" in r}
                 self.assertEqual(len(rates), 2)
 
@@ -157,17 +158,15 @@ class Study(unittest.TestCase):
                 continue
             shown += 1
             self.assertEqual(float(value), row["value"])
-            printed = re.match(r"\$?(-?[\d.]+(?:e[-+]?\d+)?)", text).group(1)
-            scale = {"share": 100}.get(row["unit"], 1)
-            unit = re.search(r"(kB|MB|GB)", text) if row["unit"] == "bytes" else None
-            if unit:
-                scale = {"kB": 1e-3, "MB": 1e-6, "GB": 1e-9}[unit.group(1)]
-            places = len(printed.split("e")[0].partition(".")[2])
-            power = 10 ** int(printed.partition("e")[2] or 0)
-            if row["unit"] == "$" or "e" in printed:
-                self.assertAlmostEqual(float(printed), row["value"] * scale, delta=abs(row["value"] * scale) * 6e-3 + 0.5 * power * 10**-places)
-            else:
-                self.assertLessEqual(abs(float(printed) - row["value"] * scale), 0.51 * 10**-places, text)
+            printed, _, exponent = re.match(r"\$?(-?[\d.]+(?:e[-+]?\d+)?)", text).group(1).partition("e")
+            unit = re.search(r"%|kB|MB|GB", text)
+            scale = {"%": 100, "kB": 1e-3, "MB": 1e-6, "GB": 1e-9}[unit.group(0)] if unit else 1
+            # Half of the last printed digit.
+            half_digit = 0.501 * 10.0 ** (int(exponent or 0) - len(printed.partition(".")[2]))
+            if "$" in text or "." not in printed:
+                half_digit = max(half_digit, 5e-3 * abs(row["value"]) * scale if "$" in text else 0.501)
+            shown_value = float(printed) * 10.0 ** int(exponent or 0)
+            self.assertLessEqual(abs(shown_value - row["value"] * scale), half_digit, (text, row))
         self.assertGreater(shown, len(rows))
         self.assertIn("choose", page)
         self.assertIn("w4a16 &amp; &lt;rtn&gt;", page)
