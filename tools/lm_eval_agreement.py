@@ -147,7 +147,7 @@ def run_lm_eval(arguments, tasks, folder):
             model_args={"base_url": f"{url}/v1/completions", "model": pathlib.Path(arguments.model).resolve().name,
                         "tokenizer_backend": "remote", "max_length": arguments.max_length + 1,
                         "num_concurrent": 1, "batch_size": 16},
-            tasks=[f"comet_{task}" for task in tasks], task_manager=manager, limit=arguments.limit,
+            tasks=[f"comet_{task}" for task in tasks], task_manager=manager, limit=arguments.limit or None,
             num_fewshot=arguments.shots, log_samples=True, bootstrap_iters=100000)
     return {task: (results["results"][f"comet_{task}"], results["samples"][f"comet_{task}"]) for task in tasks}
 
