@@ -144,8 +144,9 @@ Result<Json> run_perplexity(Context& ctx, const Globals& globals, const Options&
   if (task.wikitext) {
     auto paper =
         study::paper_perplexity(ctx, *opened.model, opened.tokenizer, *text, options.num_tokens);
-    if (!paper) return paper.error();
-    result["paper_perplexity"] = *paper;
+    // A text shorter than a window has none.
+    if (!paper && paper.error().code != ErrorCode::kInvalidArgument) return paper.error();
+    if (paper) result["paper_perplexity"] = *paper;
   }
   return result;
 }

@@ -11,7 +11,6 @@ namespace comet::study {
 namespace {
 
 constexpr int64_t kDefaultMaxLength = 2048;
-constexpr int64_t kBlockTokens = 16384;  // of a line of the journal
 constexpr size_t kBlockTexts = 32;
 
 /// The requests of one document.
@@ -155,7 +154,7 @@ Result<std::vector<Answer>> answer_all(Answerer& answerer, const std::vector<Que
   for (size_t begin = 0; begin < order.size();) {
     size_t end = begin;
     int64_t num_tokens = 0;
-    while (end < order.size() && num_tokens < kBlockTokens &&
+    while (end < order.size() && num_tokens < options.block_tokens &&
            (answerer.generator == nullptr || end - begin < kBlockTexts)) {
       num_tokens += questions[order[end++]].num_tokens;
     }

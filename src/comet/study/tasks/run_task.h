@@ -24,7 +24,8 @@ struct RunOptions {
   bool run_programs = false;
   bool without_namespaces = false;  // also where the system permits no isolation: sandbox.h
   AnswerJournal* journal = nullptr;
-  std::string model_key = {};  // what tells this model from others in the journal
+  int64_t block_tokens = 16384;  // of the questions that are kept at once
+  std::string model_key = {};    // what tells this model from others in the journal
   std::function<void(int64_t num_done, int64_t num_all)> on_tokens = {};  // progress; may be empty
 };
 
