@@ -8,6 +8,7 @@ Needs torch, transformers (>= 5) and compressed-tensors (>= 0.15); the CPU suffi
   base     the dense models that Comet quantizes for --read -> DIR
   read     checkpoints written by Comet, loaded by transformers: comet quantize DIR/base -o comet_w4a16 --format w4a16
            --calib DIR/base/calibration.txt; of DIR/base-small: comet_w8a8_int, comet_w8a8_fp8
+  compare  what `comet export --format compressed-tensors` made of gptq_* and awq_*, read back by the package
 Each folder gets golden.json: prompt, FP32 logits of some positions, and the CRC-32 of every dequantized linear in FP32.
 """
 import argparse
@@ -300,6 +301,15 @@ def keep_written(folder):
         shutil.copy(folder / name, out / name)
 
 
+def compare(folder):
+    """What the package makes of a folder that `comet export --format compressed-tensors` wrote, against its source."""
+    read_back(folder)
+    got, want = (json.loads((place / "golden.json").read_text()) for place in (folder, OUT / folder.name))
+    logits, wanted = torch.tensor(got["logits"]), torch.tensor(want["logits"])
+    error = ((logits - wanted).abs().max() / wanted.abs().max()).item()
+    print(folder.name, "weights equal" if got["weights"] == want["weights"] else "WEIGHTS DIFFER", f"logits {error:.1e}")
+
+
 def write_base(folder, model):
     """A model to quantize, with a tokenizer of single letters and a text to calibrate on."""
     model.save_pretrained(folder)
@@ -325,6 +335,7 @@ def main():
     parser.add_argument("--old-package", type=pathlib.Path, help="folder with compressed-tensors 0.12.2")
     parser.add_argument("--base", type=pathlib.Path, help="write the dense models base and base-small, and stop")
     parser.add_argument("--read", type=pathlib.Path, nargs="*", help="folders that Comet wrote, to be read and kept")
+    parser.add_argument("--compare", type=pathlib.Path, nargs="*", help="exported folders of the same names")
     parser.add_argument("--g-idx", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.g_idx:
@@ -335,6 +346,9 @@ def main():
     elif options.read:
         for folder in options.read:
             keep_written(folder)
+    elif options.compare:
+        for folder in options.compare:
+            compare(folder)
     else:
         write_all_foreign()
         if options.old_package:

@@ -19,6 +19,7 @@ import unittest
 
 BINARY, SOURCE = sys.argv[1], pathlib.Path(sys.argv[2])
 DEMO = SOURCE / "models/demo"
+INTERCHANGE = SOURCE / "tests/data/interchange"
 HELDOUT = f"text:{DEMO}/heldout.txt"
 CALIBRATION = ["--calib-samples", "4", "--calib-length", "128"]
 
@@ -146,6 +147,19 @@ class MainJob(Case):
         self.assert_fails(comet("export", out, "-o", dense, "--format", "compressed-tensors"), "--format dense")
         self.assertEqual(comet("export", out, "-o", dense, "--format", "dense").returncode, 0)
         self.assertAlmostEqual(self.perplexity(dense) / self.perplexity(out), 1.0, delta=0.03)
+
+    def test_other_programs_checkpoints_come_in_and_leave(self):
+        source, out = INTERCHANGE / "awq_gemm", self.folder / "ct"
+        info = result_of(comet("info", INTERCHANGE / "ct_fp8_static", "--json", "-"))["result"]
+        self.assertEqual((info["format"], info["kv"]), ("w8a8-fp8", "kv8_fp8"))
+        left = result_of(comet("export", source, "-o", out, "--format", "compressed-tensors", "--json", "-"))
+        self.assertEqual(left["result"]["format"], "compressed-tensors")
+        config = json.loads((out / "config.json").read_text())["quantization_config"]
+        weights = config["config_groups"]["group_0"]["weights"]
+        self.assertEqual((config["format"], weights["symmetric"], weights["group_size"]), ("pack-quantized", False, 64))
+        self.assertEqual(comet("export", out, "-o", self.folder / "d", "--format", "dense").returncode, 0)
+        self.assert_fails(comet("export", self.folder / "d", "-o", self.folder / "x", "--format", "compressed-tensors"),
+                          "this model is dense")
 
     def test_files_do_not_depend_on_threads_or_repetition(self):
         outs = [self.folder / name for name in ("one", "two", "again")]

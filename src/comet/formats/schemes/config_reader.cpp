@@ -6,6 +6,7 @@ namespace comet::formats {
 namespace {
 
 constexpr size_t kMaxPatterns = 100'000;
+constexpr size_t kMaxExpressions = 256;  // each is tried on every linear, and may take its steps
 
 }  // namespace
 
@@ -73,9 +74,15 @@ std::vector<NamePattern> ConfigReader::patterns(std::string_view field) {
     fail(field, "a list of module names, classes and \"re:\" expressions");
     return patterns;
   }
+  size_t num_expressions = 0;
   for (const Json& entry : *list) {
     if (!entry.is_string()) {
       fail(field, "a list of strings");
+      return patterns;
+    }
+    num_expressions += entry.get_ref<const std::string&>().starts_with("re:") ? 1 : 0;
+    if (num_expressions > kMaxExpressions) {
+      fail(field, fmt::format("at most {} \"re:\" expressions", kMaxExpressions));
       return patterns;
     }
     auto pattern = NamePattern::parse(entry.get_ref<const std::string&>());

@@ -62,8 +62,12 @@ Result<std::shared_ptr<const SchemeTable>> read_awq(const Json& quantization_con
   scheme.symmetric = false;
   std::vector<NamePattern> ignore;
   const Json* dense = root.find("modules_to_not_convert");
-  if (dense != nullptr && !dense->is_array()) root.fail("modules_to_not_convert", "a list");
-  for (const Json& name : dense != nullptr && dense->is_array() ? *dense : Json::array()) {
+  constexpr size_t kMaxNames = 256;
+  if (dense != nullptr && (!dense->is_array() || dense->size() > kMaxNames)) {
+    root.fail("modules_to_not_convert", fmt::format("a list of at most {} names", kMaxNames));
+    return *root.error();
+  }
+  for (const Json& name : dense != nullptr ? *dense : Json::array()) {
     if (!name.is_string() || name.get_ref<const std::string&>().find("\\E") != std::string::npos) {
       root.fail("modules_to_not_convert", "a list of parts of module names");
       break;

@@ -1,5 +1,6 @@
 #include "comet/quant/export/export_compressed_tensors.h"
 
+#include "comet/base/log.h"
 #include "comet/formats/schemes/compressed_tensors.h"
 
 namespace comet::quant {
@@ -62,6 +63,13 @@ class PackedTarget final : public ExportTarget {
       if (const Status s = e.writer->append(name, tensor); !s) return s;
     }
     half_scales_ = half_scales_ || quantized->scale_type == DType::kF16;
+    if (!quantized->site.perm.empty() && !has_order_) {
+      has_order_ = true;
+      log_warning(
+          "'{}' assigns channels to groups out of order: written as weight_g_idx with actorder "
+          "\"group\", which compressed-tensors refuses since about 0.20; --format dense is for all",
+          quantized->name);
+    }
     Json& targets = targets_of_[group_arguments(*quantized).dump()];
     for (const std::string& part : spec.parts) targets.push_back(spec.prefix + part);
     return {};
@@ -105,6 +113,7 @@ class PackedTarget final : public ExportTarget {
   std::map<std::string, Json> targets_of_;  // arguments of a group -> names of its linears
   std::vector<std::string> dense_;
   bool half_scales_ = false;
+  bool has_order_ = false;
 };
 
 /// Formats that have the form already, or nothing to bring out.

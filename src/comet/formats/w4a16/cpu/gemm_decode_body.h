@@ -20,6 +20,7 @@ constexpr int64_t kVectorChannels = V::kLanes * kNibbles;  // channels of a vect
 /// Channels between two closings of a sum: a group, or the vector that holds several.
 template <class V>
 inline int64_t step_channels(const GemmArgs& args) {
+  if constexpr (kVectorChannels<V> >= kBlockChannels) return kBlockChannels;
   return args.group > kVectorChannels<V> ? args.group : kVectorChannels<V>;
 }
 
