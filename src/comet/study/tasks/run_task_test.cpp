@@ -114,7 +114,7 @@ TEST(RunTask, AResumedRunIsTheSame) {
   std::vector<TaskDocument>& documents = loaded.parts[0].documents;
   while (documents.size() < 24) documents.push_back(documents[documents.size() % 5]);
   for (size_t i = 0; i < documents.size(); ++i) documents[i].text += fmt::format(" ({})", i);
-  RunOptions options{.model_key = "m", .block_tokens = 600};
+  RunOptions options{.block_tokens = 600, .model_key = "m"};
   const TaskResult expected = demo.run(loaded, options).value();
   {
     const auto journal = AnswerJournal::open(path).value();
