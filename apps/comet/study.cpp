@@ -1,4 +1,5 @@
 // comet study SPEC.json -o DIR: measures formats of models by a spec, and writes the report.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -20,6 +21,7 @@ struct Options {
   bool print_template = false;
   bool report_only = false;
   double stop_after_s = 0;
+  std::vector<std::string> metrics;
 };
 
 Result<study::StudySpec> read_spec(const Options& options) {
@@ -53,6 +55,17 @@ Status check_formats(const study::StudySpec& spec, const std::string& source) {
   return {};
 }
 
+Status check_metrics(const study::StudySpec& spec, const Options& options) {
+  for (const std::string& name : options.metrics) {
+    if (std::ranges::find(spec.metrics, name, &study::StudyMetric::name) != spec.metrics.end()) {
+      continue;
+    }
+    return make_error(ErrorCode::kInvalidArgument, "--metrics '{}': {} has no such metric", name,
+                      options.spec);
+  }
+  return {};
+}
+
 std::vector<std::string> global_flags(const Globals& globals) {
   std::vector<std::string> flags{"--device", globals.device};
   if (globals.threads > 0) {
@@ -67,12 +80,12 @@ Status write_report(const study::StudySpec& spec, const study::ResultsFile& resu
   return io::write_file_atomic(out + "/report.html", html);
 }
 
-void print_end(const study::RunnerReport& report, const std::string& out) {
+void print_end(const study::RunnerReport& report) {
   fmt::print("{} of {} cells measured now, {} kept from before", report.num_measured,
              report.num_cells, report.num_kept);
   if (report.num_failed > 0) fmt::print(", {} FAILED", report.num_failed);
   if (report.num_left > 0) fmt::print(", {} left: run the same command again", report.num_left);
-  fmt::print("\n{0}/results.json\n{0}/report.html\n", out);
+  fmt::print("\n");
 }
 
 Status run_study_command(const Globals& globals, const Options& options) {
@@ -87,6 +100,7 @@ Status run_study_command(const Globals& globals, const Options& options) {
   const auto spec = read_spec(options);
   if (!spec) return spec.error();
   if (const Status checked = check_formats(*spec, options.spec); !checked) return checked;
+  if (const Status checked = check_metrics(*spec, options); !checked) return checked;
   std::error_code error;
   std::filesystem::create_directories(options.out, error);
   auto results = study::ResultsFile::open(options.out + "/results.json", *spec);
@@ -98,6 +112,7 @@ Status run_study_command(const Globals& globals, const Options& options) {
     runner.out_directory = options.out;
     runner.global_flags = global_flags(globals);
     runner.stop_after_s = options.stop_after_s;
+    runner.only_metrics = options.metrics;
     runner.on_cell = [](int64_t cell_idx, int64_t num_cells, const std::string& text) {
       log_info("{}/{} {}", cell_idx + 1, num_cells, text);
     };
@@ -106,7 +121,10 @@ Status run_study_command(const Globals& globals, const Options& options) {
     report = *ran;
   }
   if (const Status written = write_report(*spec, *results, options.out); !written) return written;
-  if (prints_text(globals)) print_end(report, options.out);
+  if (prints_text(globals)) {
+    if (!options.report_only) print_end(report);
+    fmt::print("{}/report.html\n", options.out);
+  }
   const Status written = write_json_result(globals, "study", Json::parse(results->json().dump()));
   if (!written) return written;
   if (report.num_failed > 0) {
@@ -132,6 +150,11 @@ void add_study(CLI::App& app, const Globals& globals, Action& action) {
       .add_option("--stop-after", options->stop_after_s,
                   "Seconds after which no further cell begins; 0: all")
       ->check(CLI::NonNegativeNumber);
+  command
+      .add_option("--metrics", options->metrics,
+                  "Measure only these of the spec's now, comma-separated; the rest later, here "
+                  "or elsewhere")
+      ->delimiter(',');
   command.footer(study::study_template_help());
   command.callback([&globals, &action, options] {
     action = [&globals, options] { return run_study_command(globals, *options); };

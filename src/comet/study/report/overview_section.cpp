@@ -15,7 +15,11 @@ std::string choice_card(const std::string& situation, const std::string& format)
 std::string statement_html(const ReportInput& in, const Statement& statement) {
   std::string links;
   for (const ResultRow* row : statement.rows) links += row_link(in.index, *row);
-  return "<li>" + escape_html(statement.text) + links + "</li>\n";
+  std::string text = escape_html(statement.text);
+  for (size_t at = text.find(" %"); at != std::string::npos; at = text.find(" %", at)) {
+    text.replace(at, 1, "&nbsp;");
+  }
+  return "<li>" + text + links + "</li>\n";
 }
 
 std::string statements_html(const ReportInput& in, const ModelRecommendation& recommendation,

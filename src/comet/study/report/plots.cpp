@@ -74,7 +74,8 @@ std::vector<double> log_ticks(double low, double high) {
 
 /// One of six shapes, so that series differ without colour.
 std::string marker(size_t style, double x, double y, bool hollow) {
-  const std::string classes = fmt::format("mark s{}{}", style, hollow ? " hollow" : "");
+  const std::string classes =
+      fmt::format("mark s{}{}", style % kNumColors, hollow ? " hollow" : "");
   switch (style % 6) {
     case 0:
       return fmt::format(R"(<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="5"/>)", classes, x, y);
@@ -133,7 +134,7 @@ std::string series_svg(const PlotFrame& frame, const PlotSeries& series, const A
       path +=
           fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", x.px(point.x), y.px(point.y));
     }
-    svg += fmt::format(R"(<path class="line s{}" d="{}"/>)", series.style, path);
+    svg += fmt::format(R"(<path class="line s{}" d="{}"/>)", series.style % kNumColors, path);
   }
   for (const PlotPoint& point : series.points) {
     const double px = x.px(point.x);
@@ -142,7 +143,7 @@ std::string series_svg(const PlotFrame& frame, const PlotSeries& series, const A
     if (point.error > 0) {
       svg += fmt::format(
           R"(<line class="error s{0}" x1="{1:.1f}" x2="{1:.1f}" y1="{2:.1f}" y2="{3:.1f}"/>)",
-          series.style, px, y.px(point.y - point.error), y.px(point.y + point.error));
+          series.style % kNumColors, px, y.px(point.y - point.error), y.px(point.y + point.error));
     }
     svg += marker(series.style, px, y.px(point.y), point.hollow) + "</g>";
   }
@@ -260,8 +261,8 @@ std::string bar_plot(const PlotFrame& frame, const std::vector<BarGroup>& groups
       const double top = y.px(point.y);
       svg += fmt::format(
           R"(<g><title>{}: {}</title><rect class="bar s{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>)",
-          escape_html(bar.name), escape_html(point.note), bar.style, left + 1, top, bar_px - 2,
-          std::max(0.5, kHeight - kBottom - top));
+          escape_html(bar.name), escape_html(point.note), bar.style % kNumColors, left + 1, top,
+          bar_px - 2, std::max(0.5, kHeight - kBottom - top));
       if (point.error > 0) {
         svg += fmt::format(
             R"(<line class="whisker" x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}"/>)",

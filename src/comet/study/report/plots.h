@@ -9,6 +9,8 @@
 
 namespace comet::study {
 
+inline constexpr size_t kNumColors = 8;  // classes s0 … s7 of the report's style
+
 struct PlotPoint {
   double x = 0;
   double y = 0;
@@ -19,7 +21,7 @@ struct PlotPoint {
 
 struct PlotSeries {
   std::string name;
-  size_t style = 0;  // class s<style>
+  size_t style = 0;  // colour style % kNumColors, shape style % 6
   std::vector<PlotPoint> points;
 };
 

@@ -6,7 +6,7 @@
 namespace comet::study {
 namespace {
 
-constexpr size_t kNumStyles = 8;
+constexpr size_t kNumStyles = 24;  // of kNumColors colours and six shapes
 
 const ResultRow* best_row(const ReportInput& in, const std::string& model,
                           const TableColumn& column) {
@@ -40,7 +40,7 @@ std::string legend(const StudySpec& spec) {
     const size_t style = format_style(spec, format.name);
     html += fmt::format(
         R"(<li><svg viewBox="0 0 14 14" aria-hidden="true"><g class="mark s{}">{}</g></svg>{}</li>)",
-        style, kShapes[style % 6], escape_html(format.name));
+        style % kNumColors, kShapes[style % 6], escape_html(format.name));
   }
   return html + "</ul>\n";
 }

@@ -69,7 +69,8 @@ class Runner {
     for (size_t i = 0; i < cells.size(); ++i) {
       if (results_.has(cells[i])) {
         ++report_.num_kept;
-      } else if (options_.stop_after_s > 0 && clock.seconds() > options_.stop_after_s) {
+      } else if (!wanted(cells[i].metric) ||
+                 (options_.stop_after_s > 0 && clock.seconds() > options_.stop_after_s)) {
         ++report_.num_left;
       } else if (const Status kept = run_cell(cells[i], static_cast<int64_t>(i)); !kept) {
         return kept.error();
@@ -80,6 +81,11 @@ class Runner {
   }
 
  private:
+  [[nodiscard]] bool wanted(const std::string& metric) const {
+    const auto& only = options_.only_metrics;
+    return only.empty() || std::ranges::find(only, metric) != only.end();
+  }
+
   Status run_cell(const CellKey& cell, int64_t cell_idx) {
     if (options_.on_cell) options_.on_cell(cell_idx, report_.num_cells, cell.text());
     auto rows = measure(cell);

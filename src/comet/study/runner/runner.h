@@ -17,6 +17,7 @@ struct RunnerOptions {
   std::string out_directory;              // models/, logs/, journals/, results.json, report.html
   std::vector<std::string> global_flags;  // for every command: --threads, --device
   double stop_after_s = 0;                // starts no cell after it; 0: never
+  std::vector<std::string> only_metrics;  // of the spec, measured now; empty: all
   /// Before each cell: its place and what it is.
   std::function<void(int64_t cell_idx, int64_t num_cells, const std::string& text)> on_cell;
 };
@@ -26,7 +27,7 @@ struct RunnerReport {
   int64_t num_measured = 0;  // now
   int64_t num_kept = 0;      // from an earlier run
   int64_t num_failed = 0;
-  int64_t num_left = 0;  // not begun: stop_after_s
+  int64_t num_left = 0;  // not begun: stop_after_s, only_metrics
 };
 
 /// Failed cells are kept as failures, and tried again by the next run. An error: nothing can go on

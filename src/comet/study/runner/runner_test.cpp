@@ -168,6 +168,9 @@ TEST(RunStudy, KeepsFailuresAndResumes) {
   options.binary = script;
   options.out_directory = folder.path() + "/out";
   auto results = ResultsFile::open(folder.path() + "/results.json", spec).value();
+  options.only_metrics = {"no such"};
+  EXPECT_EQ(run_study(spec, options, results)->num_left, 4);
+  options.only_metrics.clear();
   const RunnerReport first = run_study(spec, options, results).value();
   EXPECT_EQ(first.num_cells, 4);
   EXPECT_EQ(first.num_measured, 1);  // the size of BF16
