@@ -310,6 +310,17 @@ def compare(folder):
     print(folder.name, "weights equal" if got["weights"] == want["weights"] else "WEIGHTS DIFFER", f"logits {error:.1e}")
 
 
+@torch.no_grad()
+def perplexity(folder, text, num_tokens=511):
+    """Of the text's first tokens behind BOS: what `comet eval --tasks text:TEXT --num-tokens 511` measures."""
+    from transformers import AutoTokenizer
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer(text[:64 * num_tokens], add_special_tokens=False).input_ids[:num_tokens]
+    tokens = torch.tensor([[tokenizer.bos_token_id, *ids]])
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return torch.nn.functional.cross_entropy(model(tokens).logits[0, :-1], tokens[0, 1:]).exp().item()
+
+
 def write_base(folder, model):
     """A model to quantize, with a tokenizer of single letters and a text to calibrate on."""
     model.save_pretrained(folder)
@@ -336,6 +347,7 @@ def main():
     parser.add_argument("--base", type=pathlib.Path, help="write the dense models base and base-small, and stop")
     parser.add_argument("--read", type=pathlib.Path, nargs="*", help="folders that Comet wrote, to be read and kept")
     parser.add_argument("--compare", type=pathlib.Path, nargs="*", help="exported folders of the same names")
+    parser.add_argument("--perplexity", type=pathlib.Path, nargs="+", metavar=("TEXT", "FOLDER"))
     parser.add_argument("--g-idx", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.g_idx:
@@ -346,6 +358,10 @@ def main():
     elif options.read:
         for folder in options.read:
             keep_written(folder)
+    elif options.perplexity:
+        text = options.perplexity[0].read_text()
+        for folder in options.perplexity[1:]:
+            print(folder, f"{perplexity(folder, text):.4f}")
     elif options.compare:
         for folder in options.compare:
             compare(folder)
