@@ -11,7 +11,8 @@ Result<std::string> tokenizer_info_text(std::string_view config, const std::stri
     return make_error(ErrorCode::kCorrupt, "{}: expected an object", source);
   }
   json->erase("added_tokens_decoder");
-  for (const char* token : {"bos_token", "eos_token", "pad_token"}) (*json)[token];  // null at least
+  for (const char* token : {"bos_token", "eos_token", "pad_token"})
+    (*json)[token];  // null at least
   for (auto& [name, value] : json->items()) {
     if (name.ends_with("_token") && value.is_object() && value.contains("content")) {
       value = Json(value["content"]);
