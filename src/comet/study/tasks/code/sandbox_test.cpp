@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "comet/study/tasks/readers.h"
 #include "support/temporary_folder.h"
 
 namespace comet::study {
@@ -89,6 +90,23 @@ TEST_F(SandboxTest, LeavesNothingBehind) {
                 "os._exit(0)\nopen('kept', 'w').write('x')"),
             ProgramOutcome::kPassed);
   EXPECT_EQ(count(), before);
+}
+
+TEST_F(SandboxTest, HumanevalsOwnSolutionsPass) {
+  const std::string path = COMET_SOURCE_DIR "/../shared/data/eval/humaneval/HumanEval.jsonl.gz";
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is not here";
+  const auto rows = read_rows(path).value();
+  ASSERT_EQ(rows.size(), 164U);
+  for (size_t i = 0; i < rows.size(); i += 8) {  // all take twenty seconds
+    const auto document = read_humaneval(rows[i]).value();
+    const std::string solution = rows[i].text("canonical_solution").value();
+    EXPECT_EQ(run(fmt::format("{}{}\n{}", document.text, solution, document.target)),
+              ProgramOutcome::kPassed)
+        << i;
+    EXPECT_EQ(run(fmt::format("{}    pass\n{}", document.text, document.target)),
+              ProgramOutcome::kFailed)
+        << i;
+  }
 }
 
 TEST(Sandbox, WithoutNamespacesTheLimitsStay) {
