@@ -2,9 +2,8 @@
 // ("int-quantized", "float-quantized"): what w8a8-int and w8a8-fp8 have in common. Callers: their
 // records.
 // tensors of a bound linear: the parts' codes I8 or F8_E4M3 [n_i, k], then their scales [n_i, 1] in
-// BF16, F16 or F32 ([1] where one scale serves a
-// part), then (has_bias) their biases. A linear at the top of the model (lm_head of
-// `--lm-head int8`) has Comet's own form instead: scales F32 [n].
+// BF16, F16 or F32 ([1] where one scale serves a part), then (has_bias) their biases. A linear at
+// the top of the model (lm_head of `--lm-head int8`) has Comet's own form instead: scales F32 [n].
 #pragma once
 
 #include "comet/formats/format.h"
