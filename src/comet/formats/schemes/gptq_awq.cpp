@@ -44,7 +44,7 @@ Result<std::shared_ptr<const SchemeTable>> read_gptq(const Json& quantization_co
   scheme.symmetric = false;
   scheme.zeros_less_one = root.text("checkpoint_format", "gptq") == "gptq";
   root.flag("sym", true);
-  root.flag("desc_act", false);
+  scheme.in_order = !root.flag("desc_act", true);
   return table_of(root, scheme, {});
 }
 

@@ -20,6 +20,7 @@ struct Scheme {
   int64_t group_size = kBlock;  // channels of a scale; 0: all of a row
   bool symmetric = true;        // no zero points
   bool zeros_less_one = false;  // GPTQ's first version stores zero − 1
+  bool in_order = false;        // g_idx, if there, says nothing (GPTQ without desc_act)
   // 8-bit layouts:
   bool tensor_scale = false;  // one weight scale for all rows of a part
   bool static_input = false;  // input_scale instead of a scale for each token

@@ -82,6 +82,43 @@ TEST(SchemeTable, AwqLeavesDenseWhatItNames) {
   EXPECT_EQ(table->find("lm_head").layout, DiskLayout::kDense);
 }
 
+/// GPTQ without desc_act has groups of neighbours, whatever some writers put into g_idx.
+TEST(SchemeTable, GptqReadsItsIndexOnlyWithDescAct) {
+  TensorMap tensors;
+  tensors.set("l.o_proj.qweight",
+              make_tensor<int32_t>({8, 8}, std::vector<int32_t>(64, 0x12345678)));
+  tensors.set("l.o_proj.qzeros", make_tensor<int32_t>({2, 1}, {0x77777777, 0x01234567}));
+  tensors.set("l.o_proj.scales", make_tensor<float>({2, 8}, std::vector<float>(16, 0.5F)));
+  tensors.set("l.o_proj.g_idx", make_tensor<int32_t>({64}, std::vector<int32_t>(64, 0)));
+  LinearSpec spec;
+  spec.name = "l.o_proj";
+  spec.prefix = "l.";
+  spec.parts = {"o_proj"};
+  spec.part_rows = {8};
+  spec.k = 64;
+  Json config = {{"quant_method", "gptq"}, {"bits", 4}, {"group_size", 32}, {"desc_act", false}};
+  const auto bind = [&] {
+    const ModelScheme scheme = *read_quantization_config(config, "config.json");
+    return bind_linear(spec, *scheme.format, scheme.config.get(), tensors);
+  };
+  const auto bound = bind();
+  ASSERT_TRUE(bound.ok()) << bound.error().message;
+  const QuantizedWeight weight = *bound->format->unpack(*bound);
+  EXPECT_TRUE(weight.site.perm.empty());
+  EXPECT_EQ(weight.codes[0], 0);  // nibble 8
+  EXPECT_EQ(weight.codes[7], -7);
+  // Stored less one: 7 is 8, and of the second group's word nibble i is 7 − i.
+  EXPECT_EQ(weight.group_zero[0], 0);
+  EXPECT_EQ(weight.group_zero[8], 0);
+  EXPECT_EQ(weight.group_zero[15], -7);
+  config["desc_act"] = true;
+  const auto refused = bind();
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().message.find("l.o_proj.g_idx': group 0 has 64 channels"),
+            std::string::npos)
+      << refused.error().message;
+}
+
 TEST(SchemeTable, TooManyExpressionsAreAnError) {
   Json config = compressed_tensors_manifest(
       "pack-quantized", quantization_arguments(4, "int", "group", 128), nullptr);

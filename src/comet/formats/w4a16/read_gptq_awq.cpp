@@ -91,7 +91,7 @@ Result<StoredPart> read_gptq(const PartRequest& part, const TensorSource& tensor
   auto zeros = read_zeros(part, tensors, kInOrder, part.scheme.zeros_less_one ? 1 : 0);
   if (!zeros) return zeros.error();
   stored.zeros = *std::move(zeros);
-  if (tensors.contains(part.name + ".g_idx")) {
+  if (!part.scheme.in_order && tensors.contains(part.name + ".g_idx")) {
     auto group_of = read_group_index(part, part.name + ".g_idx", tensors);
     if (!group_of) return group_of.error();
     stored.group_of = *std::move(group_of);
