@@ -1,7 +1,7 @@
-// SmoothQuant's factors and the search for their strength (Xiao et al. 2022; docs/formats.md §10): a
-// site's channel j is divided by s_j = a_j^α / w_j^(1−α), its weight column multiplied, so that the
-// INT8 grids of activations and weights share what is hard to round. Callers: site_smoothing, which
-// folds them.
+// SmoothQuant's factors and the search for their strength (Xiao et al. 2022; docs/formats.md §10):
+// a site's channel j is divided by s_j = a_j^α / w_j^(1−α), its weight column multiplied, so that
+// the INT8 grids of activations and weights share what is hard to round. Callers: site_smoothing,
+// which folds them.
 #pragma once
 
 #include <cstdint>
