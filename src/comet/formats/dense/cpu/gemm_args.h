@@ -27,7 +27,7 @@ constexpr int64_t kArrangedMultiple = 32;  // zero-padded channels of an arrange
 // One cache line more per row: rows of a power of two would all fall into the same few cache sets.
 constexpr int64_t kStridePadding = 16;
 /// Up to so many tokens weights are read in place; E4M3 costs more to widen for every few tokens.
-constexpr int64_t few_tokens_limit(WeightType type) { return type == WeightType::kE4M3 ? 16 : 32; }
+constexpr int64_t few_tokens_limit(WeightType type) { return type == WeightType::kE4M3 ? 12 : 32; }
 // Blocking of the many-token product: a strip of weights as FP32 and its vector sums stay in L2.
 constexpr int64_t kStripRows = 32;
 constexpr int64_t kStripChannels = 1024;

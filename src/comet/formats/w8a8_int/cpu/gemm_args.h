@@ -12,7 +12,7 @@ struct GemmArgs {
   const float* scale = nullptr;    // [n]
   int64_t n = 0;
   int64_t k = 0;
-  const int8_t* codes = nullptr;   // [tokens, k_padded], zeros behind k
+  const int8_t* codes = nullptr;   // [tokens, k_padded] in [−127, 127], zeros behind k
   const int16_t* wide = nullptr;   // the same as int16, where GemmIsa::wide_codes
   int64_t k_padded = 0;            // a multiple of 128
   const float* x_scale = nullptr;  // of token t at 2t + 1

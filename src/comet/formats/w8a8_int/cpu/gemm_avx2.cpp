@@ -5,30 +5,27 @@
 namespace comet::formats::w8a8_int::cpu {
 namespace {
 
-/// Both operands as int16: pmaddwd takes 2 operations for 16 products, where |w| as the unsigned
-/// operand of maddubs takes 4 for 32 and heeds the bound of int16.
+/// |w| is the unsigned operand of maddubs and its sign moves to x: 2 · 128 · 127 fits int16. Codes
+/// of inputs lie in [−127, 127], so −x is one, too.
 struct Avx2 {
   using Reg = __m256i;
-  using Code = int16_t;
-  using Stored = int16_t;
-  static constexpr int64_t kStep = 16;
-  static constexpr int kTokens = 2;  // 4 × 2 sums, 2 inputs, 1 weight and products
+  using Code = int8_t;
+  using Stored = int8_t;
+  static constexpr int64_t kStep = 32;
+  static constexpr int kTokens = 2;  // 4 × 2 sums, 4 weights, an input and what becomes of both
 
   static Reg zero() { return _mm256_setzero_si256(); }
-  static Reg load_codes(const int16_t* x) {
+  static Reg load_codes(const int8_t* x) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
   }
-  static Reg load_weights(const int8_t* w) {
-    return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w)));
-  }
-  static Reg load_strip(const int16_t* w) {
-    return _mm256_load_si256(reinterpret_cast<const __m256i*>(w));
-  }
-  static void store_strip(int16_t* p, Reg w) {
+  static Reg load_weights(const int8_t* w) { return load_codes(w); }
+  static Reg load_strip(const int8_t* w) { return load_codes(w); }
+  static void store_strip(int8_t* p, Reg w) {
     _mm256_store_si256(reinterpret_cast<__m256i*>(p), w);
   }
   static Reg mul_add(Reg sum, Reg w, Reg x) {
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(w, x));
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
   static Reg merge_pairs(Reg a, Reg b) {
     return _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
@@ -47,6 +44,6 @@ struct Avx2 {
 
 }  // namespace
 
-const GemmIsa kAvx2Isa{true, gemm_rows<Avx2>};
+const GemmIsa kAvx2Isa{false, gemm_rows<Avx2>};
 
 }  // namespace comet::formats::w8a8_int::cpu
