@@ -166,15 +166,22 @@ def run_comet(arguments, tasks, folder):
                 name = f"{task.removeprefix('mmlu_')}_{split}.csv"
                 (data / "mmlu" / split / name).symlink_to(pathlib.Path(arguments.data).resolve() / "mmlu" / split / name)
     names = list(dict.fromkeys("mmlu" if task.startswith("mmlu_") else task for task in tasks))
-    out = folder / "comet.json"
-    command = [arguments.comet, "eval", arguments.model, "--tasks", ",".join(names), "--data", data,
-               "--json", out, "--quiet", "--log-samples", "--max-length", arguments.max_length]
-    command += ["--limit", arguments.limit] if arguments.limit else []
-    command += ["--shots", arguments.shots] if arguments.shots is not None else []
-    subprocess.run([str(word) for word in command], check=True)
-    results = json.loads(out.read_text())["result"]["tasks"]
-    if "wikitext2" in results:
-        results["wikitext"] = results["wikitext2"]
+
+    def evaluate(names, max_length, shots):
+        out = folder / "comet.json"
+        command = [arguments.comet, "eval", arguments.model, "--tasks", ",".join(names), "--data", data,
+                   "--json", out, "--quiet", "--log-samples", "--max-length", max_length]
+        command += ["--limit", arguments.limit] if arguments.limit else []
+        command += ["--shots", shots] if shots is not None else []
+        subprocess.run([str(word) for word in command], check=True)
+        return json.loads(out.read_text())["result"]["tasks"]
+
+    results = {}
+    if "wikitext" in names:  # local-completions rolls with windows of one token less
+        names.remove("wikitext")
+        results["wikitext"] = evaluate(["wikitext"], arguments.max_length - 1, None)["wikitext2"]
+    if names:
+        results.update(evaluate(names, arguments.max_length, arguments.shots))
     for subject, metrics in results.get("mmlu", {}).get("subjects", {}).items():
         results[f"mmlu_{subject}"] = metrics
     return results

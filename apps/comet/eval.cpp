@@ -141,7 +141,9 @@ Result<Json> run_perplexity(Context& ctx, const Globals& globals, const Options&
     result["byte_perplexity"] = scored->byte_perplexity;
     result["bits_per_byte"] = scored->bits_per_byte;
   }
-  if (task.wikitext) {
+  // Of the whole text; a --limit that cuts it asks for less.
+  if (task.wikitext &&
+      (options.limit == 0 || options.limit >= static_cast<int64_t>(documents.size()))) {
     auto paper =
         study::paper_perplexity(ctx, *opened.model, opened.tokenizer, *text, options.num_tokens);
     // A text shorter than a window has none.
