@@ -46,6 +46,36 @@ std::string format_flags(const StudyFormat& format) {
   return text;
 }
 
+std::string failures_html(const ReportInput& in) {
+  if (in.results.failures().empty()) return "";
+  std::string html = "<h3 class=\"failed\">What failed</h3><ul>\n";
+  for (const CellFailure& failure : in.results.failures()) {
+    html += fmt::format("<li class=\"failed\">{}: {}</li>\n", escape_html(failure.cell.text()),
+                        escape_html(failure.error));
+  }
+  return html + "</ul>\n";
+}
+
+std::string rows_html(const ReportInput& in) {
+  std::string html = fmt::format(
+      "<details id=\"rows\"><summary>All {} rows</summary><div class=\"scroll\"><table><thead><tr>"
+      "<th>row</th><th class=\"text\">model</th><th class=\"text\">format</th><th "
+      "class=\"text\">metric</th><th class=\"text\">profile</th><th>rate</th><th>value</th><th>± "
+      "</th><th>n</th><th class=\"text\">unit</th></tr></thead><tbody>\n",
+      in.index.rows().size());
+  for (const ResultRow& row : in.index.rows()) {
+    html += fmt::format(
+        "<tr id=\"row-{0}\"><td>r{0}</td><td class=\"text\">{1}</td><td class=\"text\">{2}</td><td "
+        "class=\"text\">{3}</td><td class=\"text\">{4}</td><td>{5}</td><td data-row=\"{0}\" "
+        "data-value=\"{6}\">{6:.6g}</td><td>{7}</td><td>{8}</td><td class=\"text\">{9}</td></tr>\n",
+        in.index.number(row), escape_html(row.model), escape_html(row.format),
+        escape_html(row.metric), escape_html(row.profile),
+        row.rate_per_s ? fmt::format("{:.4g}", *row.rate_per_s) : "", row.value,
+        row.std_error ? fmt::format("{:.3g}", *row.std_error) : "", row.n, escape_html(row.unit));
+  }
+  return html + "</tbody></table></div></details>\n";
+}
+
 }  // namespace
 
 std::string recommendation_section(const ReportInput& in) {
@@ -91,14 +121,14 @@ std::string paper_section(const ReportInput& in, const std::string& body) {
       {"Figure 1", "ROUGE-1, ROUGE-L, BERTScore and STS of answers", "similarity",
        "the table of distance from BF16; STS by tools/semantic_similarity.py, no BERTScore",
        in.spec.has(MetricKind::kSimilarity)},
-      {"Table 4 and §4.1", "use cases: prompt and generated tokens, machine prices", "method",
+      {"Use cases", "prompt and generated tokens, machine prices", "method",
        "the use cases and the price under “How it was measured”", !in.spec.profiles.empty()},
       {"Table 5", "synchronous latency, queries per dollar and cost reduction", "sync",
        "the table of latency; cost reduction in the recommendation",
        in.spec.has(MetricKind::kSync)},
       {"Table 6", "asynchronous queries per second and per dollar", "async",
        "the table of queries a second", in.spec.has(MetricKind::kAsync)},
-      {"Figure 2", "inter-token latency over queries per second", "async",
+      {"Latency bounds", "inter-token latency over queries per second", "async",
        "the plots of time between tokens over rate", in.spec.has(MetricKind::kAsync)},
       {"Guidance", "which format for which deployment", "recommendation",
        "the recommendation, with the rate and the floor at which it flips", true},
@@ -160,31 +190,7 @@ std::string method_section(const ReportInput& in) {
       "<p>Standard errors are of the metric's own sample; perplexities of two formats are of the "
       "same text, so most of their error is shared, and recovery in perplexity is taken as exact. "
       "Recovery in a task is judged with the errors of both.</p>\n";
-  if (!in.results.failures().empty()) {
-    html += "<h3 class=\"failed\">What failed</h3><ul>\n";
-    for (const CellFailure& failure : in.results.failures()) {
-      html += fmt::format("<li class=\"failed\">{}: {}</li>\n", escape_html(failure.cell.text()),
-                          escape_html(failure.error));
-    }
-    html += "</ul>\n";
-  }
-  html += fmt::format(
-      "<details id=\"rows\"><summary>All {} rows</summary><div class=\"scroll\"><table><thead><tr>"
-      "<th>row</th><th class=\"text\">model</th><th class=\"text\">format</th><th "
-      "class=\"text\">metric</th><th class=\"text\">profile</th><th>rate</th><th>value</th><th>± "
-      "</th><th>n</th><th class=\"text\">unit</th></tr></thead><tbody>\n",
-      in.index.rows().size());
-  for (const ResultRow& row : in.index.rows()) {
-    html += fmt::format(
-        "<tr id=\"row-{0}\"><td>r{0}</td><td class=\"text\">{1}</td><td class=\"text\">{2}</td><td "
-        "class=\"text\">{3}</td><td class=\"text\">{4}</td><td>{5}</td><td data-row=\"{0}\" "
-        "data-value=\"{6}\">{6:.6g}</td><td>{7}</td><td>{8}</td><td class=\"text\">{9}</td></tr>\n",
-        in.index.number(row), escape_html(row.model), escape_html(row.format),
-        escape_html(row.metric), escape_html(row.profile),
-        row.rate_per_s ? fmt::format("{:.4g}", *row.rate_per_s) : "", row.value,
-        row.std_error ? fmt::format("{:.3g}", *row.std_error) : "", row.n, escape_html(row.unit));
-  }
-  return html + "</tbody></table></div></details>\n";
+  return html + failures_html(in) + rows_html(in);
 }
 
 }  // namespace comet::study

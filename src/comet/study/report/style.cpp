@@ -36,6 +36,7 @@ a:hover { text-decoration: underline; }
 h4 { font-size: .92rem; margin: 1rem 0 .2rem; color: var(--soft); }
 .statements { margin: .2rem 0; padding-left: 1.2rem; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 0 1.2rem; }
+.pair text { font-size: 16px; } .pair text.label { font-size: 17px; }
 .ref { font-size: .78em; color: var(--soft); margin-left: .25em; font-variant-numeric: tabular-nums; }
 .scroll { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .93rem; min-width: 60%; }
