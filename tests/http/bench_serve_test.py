@@ -132,22 +132,18 @@ class Times(unittest.TestCase):
         self.attempts(lambda: self.check_against_log("--rate", 12, "--duration", 3))
 
     def test_agrees_with_a_second_tool(self):
+        # Both at once, each against a server of its own: what else the machine does disturbs both alike.
         def check():
-            results = []
-            for tool in ("ours", "second"):
-                server = self.server()
-                if tool == "ours":
-                    code, result, log = bench(server.url, "--input-len", 8, "--output-len", 8, "--concurrency", 6,
-                                              "--num-requests", 60, "--warmup", 1)
-                    self.assertEqual(code, 0, log)
-                else:
-                    run = [sys.executable, second_client.__file__, server.url, "--input-len", "8", "--output-len", "8",
-                           "--concurrency", "6", "--num-requests", "60"]
-                    result = json.loads(subprocess.run(run, capture_output=True, check=True, timeout=HANG_SECONDS).stdout)
-                results.append(result)
+            load = ["--input-len", "8", "--output-len", "8", "--concurrency", "6", "--num-requests", "60"]
+            servers = [self.server(), self.server()]
+            run = [sys.executable, second_client.__file__, servers[1].url, *load]
+            with subprocess.Popen(run, stdout=subprocess.PIPE) as second:
+                code, ours, log = bench(servers[0].url, *load, "--warmup", 1)
+                theirs = json.loads(second.communicate(timeout=HANG_SECONDS)[0])
+            self.assertEqual(code, 0, log)
             for name in ("ttft", "itl", "tpot", "e2el"):
                 for figure in ("mean", "p50", "p95", "p99"):
-                    self.close(results[0][f"{figure}_{name}_ms"], results[1][f"{figure}_{name}_ms"], f"{figure} {name}")
+                    self.close(ours[f"{figure}_{name}_ms"], theirs[f"{figure}_{name}_ms"], f"{figure} {name}", slack_ms=8.0)
 
         self.attempts(check)
 
