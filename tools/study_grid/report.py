@@ -50,8 +50,6 @@ class Results:
         explained = self.spec.json["explained"]
         unexplained = [pair["gptq"] for pair in losers if pair["gptq"] not in explained]
         total = len(self._pair_ids())
-        if total == 0:
-            return []
         verdict = "FAIL" if unexplained else "PASS" if len(self.pairs) == total else "MISSING"
         text = f"{len(self.pairs) - len(losers)} of {len(self.pairs)} pairs (of {total} asked for)"
         if losers:
@@ -137,11 +135,9 @@ def grid_table(results):
 def generated(results):
     checks = [[c["verdict"], c["level"], c["text"], c["figure"]] for c in results.checks]
     explained = [f"- {row}: {why}" for row, why in results.spec.json["explained"].items()]
-    grid = results.spec.grid
-    grid_lines = [f"## The grid, {grid['model']}", "", "![](int8-share.svg)", "", *grid_table(results)] if grid else []
     return "\n".join(["## What must hold", "", *markdown(["", "", "what", "measured"], checks), "", *explained,
                       *([""] if explained else []), "## Recipes", "", "![](recipes.svg)", "", *named_tables(results),
-                      *grid_lines])
+                      f"## The grid, {results.spec.grid['model']}", "", "![](int8-share.svg)", "", *grid_table(results)])
 
 
 def share_plot(results):
@@ -177,8 +173,7 @@ def recipe_plot(results):
 def write(results, folder, num_tokens):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results.json(num_tokens), indent=1) + "\n")
-    if results.spec.grid:
-        (folder / "int8-share.svg").write_text(share_plot(results))
+    (folder / "int8-share.svg").write_text(share_plot(results))
     (folder / "recipes.svg").write_text(recipe_plot(results))
     readme = folder / "README.md"
     text = readme.read_text() if readme.exists() else f"{BEGIN}\n{END}\n"
