@@ -14,8 +14,6 @@ namespace {
 namespace beast_http = boost::beast::http;
 using BeastParser = beast_http::request_parser<beast_http::string_body>;
 
-constexpr size_t kShortestLastChunk = 5;
-
 int status_of(const boost::beast::error_code& error) {
   if (error == beast_http::error::header_limit) return 431;
   if (error == beast_http::error::body_limit) return 413;
@@ -27,6 +25,13 @@ std::string lower(std::string_view text) {
   std::string out(text);
   for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
   return out;
+}
+
+/// The last chunk is at least "0\r\n\r\n"; Beast asserts that it is not asked about less again.
+bool may_be_part_of_last_chunk(std::string_view rest) {
+  if (rest.size() >= 5) return false;
+  if (rest.starts_with("\r\n")) rest.remove_prefix(2);
+  return rest.starts_with('0');
 }
 
 }  // namespace
@@ -57,9 +62,8 @@ void RequestReader::fail(int status, std::string message) {
 size_t RequestReader::feed(std::string_view bytes) {
   size_t used = 0;
   while (used < bytes.size() && (state_ == State::kHeader || state_ == State::kBody)) {
-    // Behind less than the shortest last chunk, "0\r\n\r\n", more must come; Beast asserts it.
     const bool in_chunks = state_ == State::kBody && parser_->beast.chunked();
-    if (in_chunks && bytes.size() - used < kShortestLastChunk) break;
+    if (in_chunks && may_be_part_of_last_chunk(bytes.substr(used))) break;
     boost::beast::error_code error;
     const boost::asio::const_buffer rest(bytes.data() + used, bytes.size() - used);
     const size_t taken = parser_->beast.put(rest, error);

@@ -22,7 +22,7 @@ std::string text_of(const OrderedJson& json, const char* field) {
 std::string header(const ReportInput& in) {
   const OrderedJson& machine = in.results.machine();
   std::string facts = in.spec.machine_name;
-  for (const char* field : {"gpu", "cpu", "cores"}) {
+  for (const char* field : {"cpu", "cores"}) {  // a GPU joins them when something runs on it
     const std::string value = text_of(machine, field);
     if (value.empty()) continue;
     facts += fmt::format("{}{}{}", facts.empty() ? "" : " · ", value,
@@ -31,8 +31,7 @@ std::string header(const ReportInput& in) {
   const std::string started = text_of(machine, "started_at");
   std::string html = fmt::format(
       "<h1>{}: what quantization costs, and what it saves</h1>\n<p class=\"lead\">{} format{} of "
-      "{} "
-      "model{}, {} rows.",
+      "{} model{}, {} rows.",
       escape_html(joined_names(in.spec)), in.spec.formats.size(),
       in.spec.formats.size() == 1 ? "" : "s", in.spec.models.size(),
       in.spec.models.size() == 1 ? "" : "s", in.index.rows().size());

@@ -54,7 +54,7 @@ TEST(NumberAnswer, ExtractsAsTheFiltersDo) {
   EXPECT_FALSE(equal_numbers("[invalid]", "#### 3"));
 }
 
-class DemoModel : public ::testing::Test {
+class DemoScores : public ::testing::Test {
  protected:
   void load(int num_threads, const char* kv) {
     runtime_ = Runtime::cpu(detect_cpu_isa(), num_threads);
@@ -101,7 +101,7 @@ void expect_equal(const std::vector<Likelihood>& a, const std::vector<Likelihood
   }
 }
 
-TEST_F(DemoModel, LikelihoodsAreTheScorers) {
+TEST_F(DemoScores, LikelihoodsAreTheScorers) {
   load(2, "kv16");
   const std::vector<LikelihoodScorer::Group> groups{group_of(70, 1)};
   const auto answers = score(groups);
@@ -134,7 +134,7 @@ TEST_F(DemoModel, LikelihoodsAreTheScorers) {
 }
 
 // Not a bit: shared prompts, groups in one step, long groups cut into several, threads.
-TEST_F(DemoModel, LikelihoodsDoNotDependOnCompany) {
+TEST_F(DemoScores, LikelihoodsDoNotDependOnCompany) {
   for (const char* kv : {"kv16", "kv4"}) {
     load(1, kv);
     std::vector<LikelihoodScorer::Group> groups;
@@ -157,7 +157,7 @@ TEST_F(DemoModel, LikelihoodsDoNotDependOnCompany) {
   }
 }
 
-TEST_F(DemoModel, LongGroupsAreCutIntoSteps) {
+TEST_F(DemoScores, LongGroupsAreCutIntoSteps) {
   load(2, "kv16");
   LikelihoodScorer::Group group;
   for (int64_t i = 0; i < 12; ++i)
