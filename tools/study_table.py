@@ -14,7 +14,7 @@ COLUMNS = (
     ("held-out perplexity", "heldout.txt/token_perplexity", 1, 2, True),
     ("KL", "heldout.txt/kl_mean", 1, 4, False),
     ("top-1, %", "heldout.txt/top1_agreement", 100, 1, False),
-    ("WikiText-2 word perplexity", "wikitext2/word_perplexity", 1, 2, True),
+    ("WikiText-2 perplexity", "wikitext2/token_perplexity", 1, 2, True),
     ("arc_easy", "arc_easy/acc", 100, 1, False),
     ("piqa", "piqa/acc", 100, 1, False),
     ("hellaswag", "hellaswag/acc_norm", 100, 1, False),

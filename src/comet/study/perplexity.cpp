@@ -53,6 +53,10 @@ class WindowScorer {
     return result;
   }
 
+  std::vector<double> log_probs(std::span<const int32_t> tokens) {
+    return scorer_->log_probs(tokens);
+  }
+
   /// Every token but the first is a target.
   WindowScore score(std::span<const int32_t> tokens) {
     WindowScore window;
@@ -82,6 +86,14 @@ class WindowScorer {
   std::unique_ptr<Scorer> scorer_;
   std::unique_ptr<Scorer> base_;
 };
+
+/// lm-evaluation-harness's rolling rule: a last window that is not full keeps as much context as a
+/// full one holds, so its `count` targets are read once more behind the tokens before them.
+double last_rolling_window(WindowScorer& scorer, std::span<const int32_t> tokens, int64_t length,
+                           int64_t count) {
+  const std::vector<double> log_probs = scorer.log_probs(tokens.last(length + 1));
+  return std::accumulate(log_probs.end() - count, log_probs.end(), 0.0);
+}
 
 /// Standard error of Σ value / Σ num_tokens over windows of unequal size (ratio estimator).
 double ratio_stderr(const std::vector<WindowScore>& windows, double WindowScore::* value,
@@ -172,7 +184,9 @@ Result<PerplexityResult> perplexity(Context& ctx, const models::LlamaModel& mode
                           result.num_documents, done);
       }
       result.windows.push_back(window);
-      document_nll -= window.log_prob_sum;
+      document_nll -= done > 0 && count < length && done + count == num_targets
+                          ? last_rolling_window(*scorer, tokens, length, count)
+                          : window.log_prob_sum;
       done += count;
       result.num_tokens += count;
       on_progress(result.num_tokens);
