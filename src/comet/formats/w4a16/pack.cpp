@@ -1,11 +1,11 @@
 // pack and unpack of w4a16: exact inverses. One set of tensors per part, under its own name, in
 // compressed-tensors' layout.
 #include <algorithm>
-#include <cmath>
 
 #include "comet/formats/float_input.h"
 #include "comet/formats/w4a16/stored_part.h"
 #include "comet/formats/w4a16/w4a16.h"
+#include "comet/formats/weight_scales.h"
 
 namespace comet::formats::w4a16 {
 namespace {
@@ -37,14 +37,7 @@ Status check(const QuantizedWeight& weight) {
                   (weight.group_zero.size() == groups &&
                    std::all_of(weight.group_zero.begin(), weight.group_zero.end(), is_code)),
               "{}: {} zero points, all in [-8, 7]", weight.name, weight.group_zero.size());
-  if (!std::all_of(weight.group_scale.begin(), weight.group_scale.end(),
-                   [](float s) { return std::isfinite(s); })) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "'{}': a weight scale is not a finite number of its type; look for NaN or "
-                      "huge weights in the model",
-                      weight.name);
-  }
-  return {};
+  return check_finite_scales(weight);
 }
 
 /// Rows [begin, begin + rows) of the fused weight, channels in the model's order.

@@ -7,6 +7,7 @@
 
 #include "comet/formats/w4ax/layout.h"
 #include "comet/formats/w4ax/w4ax.h"
+#include "comet/formats/weight_scales.h"
 
 namespace comet::formats::w4ax {
 namespace {
@@ -66,16 +67,7 @@ Status check_values(const QuantizedWeight& weight) {
     return make_error(ErrorCode::kUnsupported, "'{}': k = {}; w4ax holds at most {} channels",
                       weight.name, weight.site.k, kMaxChannels);
   }
-  const bool finite = std::all_of(weight.channel_scale.begin(), weight.channel_scale.end(),
-                                  [](float s) { return std::isfinite(s); }) &&
-                      std::all_of(weight.group_scale.begin(), weight.group_scale.end(),
-                                  [](float s) { return std::isfinite(s); });
-  if (!finite) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "'{}': a weight scale is not a finite number of its type; look for NaN or "
-                      "huge weights in the model",
-                      weight.name);
-  }
+  if (const Status finite = check_finite_scales(weight); !finite) return finite;
   const bool progressive = weight.granularity == Granularity::kProgressive;
   const int low = progressive ? 0 : -8;
   const int high = progressive ? 15 : 7;

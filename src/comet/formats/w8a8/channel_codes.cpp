@@ -5,6 +5,7 @@
 
 #include "comet/formats/float_input.h"
 #include "comet/formats/schemes/scheme.h"
+#include "comet/formats/weight_scales.h"
 
 namespace comet::formats::w8a8 {
 namespace {
@@ -155,14 +156,7 @@ Status check(const WeightFormat& format, CodeType type, const QuantizedWeight& w
   COMET_CHECK(!is_head(weight.name) || weight.channel_scale_type == DType::kF32, "{}: scales {}",
               weight.name, dtype_name(weight.channel_scale_type));
   if (k < 1 || k > kMaxChannels) return channels_error(format, weight.name, k);
-  if (!std::all_of(weight.channel_scale.begin(), weight.channel_scale.end(),
-                   [](float s) { return std::isfinite(s); })) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "'{}': a weight scale is not a finite number of its type; look for NaN or "
-                      "huge weights in the model",
-                      weight.name);
-  }
-  return {};
+  return check_finite_scales(weight);
 }
 
 Tensor pack_scales(const QuantizedWeight& weight, int64_t begin, int64_t rows) {

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "comet/formats/cpu/isa_row.h"
+#include "comet/formats/cpu/task_rows.h"
 #include "comet/formats/dense/cpu/gemm_args.h"
 #include "comet/formats/dense/dense.h"
 #include "comet/formats/float_input.h"
@@ -12,10 +13,6 @@ namespace {
 using dense_cpu::GemmArgs;
 using dense_cpu::GemmIsa;
 using dense_cpu::WeightType;
-
-// A decode step's task is a run of neighbouring rows: long, because the first rows of a task are
-// not prefetched, but several per thread, to even out.
-constexpr int64_t kTasksPerThread = 4;
 
 WeightType weight_type(DType dtype) {
   switch (dtype) {
@@ -31,7 +28,7 @@ WeightType weight_type(DType dtype) {
 
 int64_t rows_per_task(const GemmArgs& args, int num_threads) {
   if (args.tokens > dense_cpu::few_tokens_limit(args.type)) return dense_cpu::kStripRows;
-  return std::max<int64_t>(4, args.n / (kTasksPerThread * num_threads) / 4 * 4);
+  return decode_task_rows(args.n, num_threads);
 }
 
 /// Input rows in the order that the kernel reads them; one copy per weight type.

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "comet/formats/cpu/isa_row.h"
+#include "comet/formats/cpu/task_rows.h"
 #include "comet/formats/float_input.h"
 #include "comet/formats/w4a16/cpu/gemm_args.h"
 #include "comet/formats/w4a16/w4a16.h"
@@ -13,13 +14,9 @@ using w4a16_cpu::GemmArgs;
 using w4a16_cpu::GemmIsa;
 using w4a16_cpu::ScaleType;
 
-// A decode step's task is a run of neighbouring rows: long, because the first rows of a task are
-// not prefetched, but several per thread, to even out.
-constexpr int64_t kTasksPerThread = 4;
-
 int64_t rows_per_task(const GemmIsa& isa, const GemmArgs& args, int num_threads) {
   if (args.tokens > isa.few_tokens) return w4a16_cpu::kStripRows;
-  return std::max<int64_t>(4, args.n / (kTasksPerThread * num_threads) / 4 * 4);
+  return decode_task_rows(args.n, num_threads);
 }
 
 /// Input rows in the order in which the kernel decodes weights; all parts share them.

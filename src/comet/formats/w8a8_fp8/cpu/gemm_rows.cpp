@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "comet/formats/cpu/isa_row.h"
+#include "comet/formats/cpu/task_rows.h"
 #include "comet/formats/dense/cpu/gemm_args.h"
 #include "comet/formats/float_input.h"
 #include "comet/formats/w8a8/channel_codes.h"
@@ -14,13 +15,11 @@ namespace {
 using dense_cpu::GemmArgs;
 using dense_cpu::GemmIsa;
 
-// As in dense/cpu/gemm_rows.cpp.
-constexpr int64_t kTasksPerThread = 4;
 constexpr float kUnwiden = 65536.0F;  // both operands carry 2⁻⁸
 
 int64_t rows_per_task(const GemmArgs& args, int num_threads) {
   if (args.tokens > dense_cpu::few_tokens_limit(args.type)) return dense_cpu::kStripRows;
-  return std::max<int64_t>(4, args.n / (kTasksPerThread * num_threads) / 4 * 4);
+  return decode_task_rows(args.n, num_threads);
 }
 
 const float* arrange_inputs(Context& ctx, const GemmIsa& isa, const GemmArgs& args,

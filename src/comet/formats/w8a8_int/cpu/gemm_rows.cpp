@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "comet/formats/cpu/isa_row.h"
+#include "comet/formats/cpu/task_rows.h"
 #include "comet/formats/float_input.h"
 #include "comet/formats/w8a8/channel_codes.h"
 #include "comet/formats/w8a8_int/cpu/gemm_args.h"
@@ -14,13 +15,9 @@ namespace {
 using cpu::GemmArgs;
 using cpu::GemmIsa;
 
-// A task is a run of neighbouring rows: long, because the first rows of a task are not prefetched,
-// but several per thread, to even out.
-constexpr int64_t kTasksPerThread = 4;
-
 int64_t rows_per_task(const GemmArgs& args, int num_threads) {
   if (args.tokens > cpu::kFewTokens) return cpu::kStripRows;
-  return std::max<int64_t>(4, args.n / (kTasksPerThread * num_threads) / 4 * 4);
+  return decode_task_rows(args.n, num_threads);
 }
 
 const int32_t* code_sums(Context& ctx, const Activation& x) {
