@@ -3,8 +3,10 @@
 # Makes the library comet_<room> of src/comet/<room>, and, from the same folder by file suffix:
 #   *_test.cpp   -> the test program comet_<room>_test, each test known to ctest
 #   *_<isa>.cpp  -> compiled with that instruction set's flags (CometFlags.cmake)
-#   *_cuda.cu    -> only with the CUDA backend; without it *_absent.cpp is linked in their place
+#   *.cu, *_cuda.cpp -> only with the CUDA backend; without it *_absent.cpp is linked in their place
+#   *_cuda_test.cpp  -> with the CUDA backend, into the one program comet_gpu_test (tests/)
 set_property(GLOBAL PROPERTY COMET_ROOMS "")
+set_property(GLOBAL PROPERTY COMET_GPU_TESTS "")
 
 function(comet_module room)
   cmake_parse_arguments(ARG "" "" "DEPENDS;EXTERNAL" ${ARGN})
@@ -12,11 +14,17 @@ function(comet_module room)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${dir}/*.cpp)
   set(tests ${sources})
   list(FILTER tests INCLUDE REGEX "_test\\.cpp$")
+  set(gpu_tests ${tests})
+  list(FILTER gpu_tests INCLUDE REGEX "_cuda_test\\.cpp$")
+  list(FILTER tests EXCLUDE REGEX "_cuda_test\\.cpp$")
   list(FILTER sources EXCLUDE REGEX "_(test|bench)\\.cpp$")
   if(COMET_HAVE_CUDA)
     list(FILTER sources EXCLUDE REGEX "_absent\\.cpp$")
     file(GLOB_RECURSE cuda_sources CONFIGURE_DEPENDS ${dir}/*.cu)
     list(APPEND sources ${cuda_sources})
+    set_property(GLOBAL APPEND PROPERTY COMET_GPU_TESTS ${gpu_tests})
+  else()
+    list(FILTER sources EXCLUDE REGEX "_cuda\\.cpp$")
   endif()
   foreach(isa avx2 avx512 avx512vnni)
     set(isa_sources ${sources})

@@ -35,6 +35,12 @@ struct Caps {
   CpuIsa cpu_isa = CpuIsa::kPortable;
   int num_threads = 1;
   std::string cpu_name;
+  // Of the GPU that the context runs on; kCpu: none.
+  DeviceKind kind = DeviceKind::kCpu;
+  std::string gpu_name;
+  int sm = 0;  // 80, 90, …
+  int num_sms = 0;
+  int64_t gpu_memory_bytes = 0;
 };
 
 /// Logical cores that affinity and the cgroup's CPU quota allow.

@@ -1,5 +1,5 @@
-// Which GPUs the machine has. The CUDA kernels join in a later version.
-#include <cuda_runtime.h>
+// Which GPUs the machine has.
+#include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
 #include "comet/device/device.h"
