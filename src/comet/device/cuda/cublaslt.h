@@ -1,0 +1,62 @@
+// Matrix products by cuBLASLt, which is opened with dlopen when the first caller asks: the program
+// starts without it. Callers: formats' CUDA backends (dense, peers) and `comet bench gemm`.
+// plan_matmul() once per MatmulDesc outside of a CUDA graph (it asks the heuristics); run_matmul()
+// then only launches. One thread per CublasLt.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <compare>
+#include <cstdint>
+
+#include "comet/base/result.h"
+#include "comet/device/cuda/cuda_resources.h"
+#include "comet/tensor/dtype.h"
+
+namespace comet {
+
+/// How E4M3 operands are scaled.
+enum class MatmulScale : uint8_t {
+  kNone,
+  kTensor,  // x_scale[0] · w_scale[0]
+  kOuter,   // x_scale[row] · w_scale[column]; sm_90 and later
+};
+
+/// out [rows, n] = x [rows, k] · w [n, k]ᵀ; all row-major, sums in FP32 (I8: I32).
+struct MatmulDesc {
+  DType in = DType::kBF16;   // BF16, F16, F32 (no TF32), F8_E4M3 (k % 16 == 0), I8 (k % 4 == 0)
+  DType out = DType::kBF16;  // BF16, F16, F32; I32 of I8
+  int64_t rows = 0;
+  int64_t n = 0;
+  int64_t k = 0;
+  int64_t x_stride = 0;    // elements from row to row; 0: k
+  int64_t w_stride = 0;    // 0: k
+  int64_t out_stride = 0;  // 0: n
+  MatmulScale scale = MatmulScale::kNone;
+  bool sum_quickly = false;  // E4M3: sums of about 14 bits of mantissa (CUBLASLT's "fast" mode)
+
+  auto operator<=>(const MatmulDesc&) const = default;
+};
+
+/// Device pointers, 16-byte aligned.
+struct MatmulArgs {
+  const void* x = nullptr;
+  const void* w = nullptr;
+  void* out = nullptr;
+  const float* x_scale = nullptr;  // as MatmulDesc::scale says
+  const float* w_scale = nullptr;
+};
+
+/// The library, a handle and 64 MiB of workspace for this device, opened at the first call and kept
+/// in `cuda`; an error that says where it was looked for.
+Result<CublasLt*> cublaslt_of(CudaResources& cuda);
+
+/// Chooses an algorithm for `desc` and keeps it; nothing to do when it is known. An error when
+/// cuBLASLt has none.
+Status plan_matmul(CublasLt& lt, const MatmulDesc& desc);
+
+/// Launches on `stream`; plans first where plan_matmul() has not been called (broken promise when
+/// that fails).
+void run_matmul(CublasLt& lt, const MatmulDesc& desc, const MatmulArgs& args, cudaStream_t stream);
+
+}  // namespace comet
