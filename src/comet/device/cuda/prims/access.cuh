@@ -1,0 +1,34 @@
+// Loads and stores of global memory with a say in caching, and single instructions on registers
+// that C++ has no name for. Callers: kernels of any room.
+#pragma once
+
+#include <cstdint>
+
+namespace comet::prims {
+
+/// 16 bytes that nothing writes while the kernel runs and that are read once. PTX ISA:
+/// ld.global.nc.L1::no_allocate.
+__device__ __forceinline__ uint4 load_streamed_16(const void* global) {
+  uint4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(global));
+  return v;
+}
+
+/// 2^x within 2 ulp, results below 2^−126 as 0. PTX ISA: ex2.approx.ftz.f32.
+__device__ __forceinline__ float exp2_approx(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/// Any function of three bits, bit by bit: kTable is f(0xF0, 0xCC, 0xAA). PTX ISA: lop3.b32.
+template <int kTable>
+__device__ __forceinline__ uint32_t lop3(uint32_t a, uint32_t b, uint32_t c) {
+  uint32_t d;
+  asm("lop3.b32 %0, %1, %2, %3, %4;\n" : "=r"(d) : "r"(a), "r"(b), "r"(c), "n"(kTable));
+  return d;
+}
+
+}  // namespace comet::prims
