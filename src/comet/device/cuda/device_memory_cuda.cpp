@@ -1,0 +1,72 @@
+#include "comet/device/cuda/device_memory.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "comet/device/cuda/cuda_check.h"
+#include "comet/device/device.h"
+
+namespace comet {
+namespace {
+
+constexpr double kMiB = 1 << 20;
+constexpr size_t kLeastBytes = 256;  // an empty tensor has an address too
+
+/// Clears the error that a failed call leaves behind when the process can go on.
+[[noreturn]] void throw_out_of_memory(cudaError_t error, size_t bytes) {
+  cudaGetLastError();
+  const GpuMemory memory = gpu_memory();
+  throw CudaError(error, fmt::format("GPU memory: {:.1f} MiB asked for, {:.1f} of {:.1f} MiB free; "
+                                     "take a smaller model, batch or --kv-memory",
+                                     static_cast<double>(bytes) / kMiB,
+                                     static_cast<double>(memory.free_bytes) / kMiB,
+                                     static_cast<double>(memory.total_bytes) / kMiB));
+}
+
+class GpuAllocator final : public Allocator {
+ public:
+  std::byte* allocate(size_t bytes) override {
+    void* data = nullptr;
+    const cudaError_t error = cudaMalloc(&data, std::max(bytes, kLeastBytes));
+    if (error == cudaErrorMemoryAllocation) throw_out_of_memory(error, bytes);
+    COMET_CUDA(error);
+    return static_cast<std::byte*>(data);
+  }
+  // Called by destructors, also while the process ends: an error here has nowhere to go.
+  void free(std::byte* data, size_t /*bytes*/) override { cudaFree(data); }
+};
+
+class PinnedAllocator final : public Allocator {
+ public:
+  std::byte* allocate(size_t bytes) override {
+    void* data = nullptr;
+    COMET_CUDA(cudaMallocHost(&data, std::max(bytes, kLeastBytes)));
+    return static_cast<std::byte*>(data);
+  }
+  void free(std::byte* data, size_t /*bytes*/) override { cudaFreeHost(data); }
+};
+
+}  // namespace
+
+GpuMemory gpu_memory() {
+  GpuMemory memory;
+  COMET_CUDA(cudaMemGetInfo(&memory.free_bytes, &memory.total_bytes));
+  return memory;
+}
+
+Allocator& gpu_allocator() {
+  static GpuAllocator allocator;
+  return allocator;
+}
+
+Allocator& pinned_allocator() {
+  static PinnedAllocator allocator;
+  return allocator;
+}
+
+Allocator& device_allocator(DeviceKind kind) {
+  return kind == DeviceKind::kCuda ? gpu_allocator() : host_allocator();
+}
+
+}  // namespace comet

@@ -1,0 +1,28 @@
+// Descriptions of tensors for the copy engine (CUtensorMap), made on the host for
+// prims/bulk_copy.cuh: passed to kernels by value as a __grid_constant__. Callers: host halves of
+// sm_90a kernels. Making one reads no device memory and is allowed while a graph is captured.
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+#include "comet/tensor/dtype.h"
+
+namespace comet {
+
+/// A matrix [rows, columns] of BF16 or of bytes (I8, U8, F8_E4M3), cut into boxes whose rows are 128
+/// bytes, written to shared memory with the 128-byte swizzle. Elements beyond the matrix read as 0.
+struct TensorMapDesc {
+  const void* data = nullptr;  // 16-byte aligned
+  DType dtype = DType::kBF16;
+  int64_t rows = 0;
+  int64_t columns = 0;
+  int64_t stride = 0;    // elements; a multiple of 16 bytes
+  int32_t box_rows = 0;  // at most 256
+};
+
+/// Broken promises (alignment, sizes, a driver without the function) are COMET_CHECKs.
+CUtensorMap make_tensor_map(const TensorMapDesc& desc);
+
+}  // namespace comet

@@ -1,0 +1,51 @@
+#include "comet/device/cuda/tensor_map.h"
+
+#include "comet/base/check.h"
+#include "comet/device/cuda/cuda_check.h"
+
+namespace comet {
+namespace {
+
+constexpr int64_t kBoxBytes = 128;
+
+using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
+
+/// From the driver, which is not linked.
+EncodeTiled find_encode_tiled() {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+  COMET_CUDA(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
+                                              cudaEnableDefault, &found));
+  COMET_CHECK(found == cudaDriverEntryPointSuccess && function != nullptr,
+              "the driver has no cuTensorMapEncodeTiled ({})", static_cast<int>(found));
+  return reinterpret_cast<EncodeTiled>(function);
+}
+
+}  // namespace
+
+CUtensorMap make_tensor_map(const TensorMapDesc& desc) {
+  static const EncodeTiled kEncode = find_encode_tiled();
+  const int64_t element_bytes = dtype_bytes(desc.dtype);
+  const int64_t stride_bytes = desc.stride * element_bytes;
+  COMET_CHECK(element_bytes == 1 || desc.dtype == DType::kBF16, "{}", dtype_name(desc.dtype));
+  COMET_CHECK(reinterpret_cast<uintptr_t>(desc.data) % 16 == 0 && stride_bytes % 16 == 0,
+              "rows of {} bytes at {}", stride_bytes, desc.data);
+  const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(desc.columns),
+                               static_cast<cuuint64_t>(desc.rows)};
+  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(stride_bytes)};
+  const cuuint32_t box[2] = {static_cast<cuuint32_t>(kBoxBytes / element_bytes),
+                             static_cast<cuuint32_t>(desc.box_rows)};
+  const cuuint32_t element_strides[2] = {1, 1};
+  CUtensorMap map{};
+  const CUresult made = kEncode(
+      &map,
+      element_bytes == 1 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
+      const_cast<void*>(desc.data), sizes, strides, box, element_strides,
+      CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  COMET_CHECK(made == CUDA_SUCCESS, "cuTensorMapEncodeTiled of [{}, {}] in boxes of {} rows: {}",
+              desc.rows, desc.columns, desc.box_rows, static_cast<int>(made));
+  return map;
+}
+
+}  // namespace comet
