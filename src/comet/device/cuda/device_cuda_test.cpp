@@ -8,7 +8,7 @@
 #include "comet/device/cuda/device_memory.h"
 #include "comet/device/cuda/graph.h"
 #include "comet/device/device.h"
-#include "tests/support/gpu.h"
+#include "support/gpu.h"
 
 namespace comet {
 namespace {
