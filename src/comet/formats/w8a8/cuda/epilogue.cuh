@@ -34,4 +34,19 @@ __device__ __forceinline__ void store_pair(const GemmArgs& args, int64_t element
   }
 }
 
+/// Four neighbours; `element` is a multiple of 4 and out 16-byte aligned.
+__device__ __forceinline__ void store_quad(const GemmArgs& args, int64_t element,
+                                           const float (&y)[4]) {
+  if (args.is_bf16_out) {
+    const __nv_bfloat162 low = __floats2bfloat162_rn(y[0], y[1]);
+    const __nv_bfloat162 high = __floats2bfloat162_rn(y[2], y[3]);
+    const uint2 packed = {reinterpret_cast<const uint32_t&>(low),
+                          reinterpret_cast<const uint32_t&>(high)};
+    *reinterpret_cast<uint2*>(static_cast<__nv_bfloat16*>(args.out) + element) = packed;
+  } else {
+    *reinterpret_cast<float4*>(static_cast<float*>(args.out) + element) =
+        make_float4(y[0], y[1], y[2], y[3]);
+  }
+}
+
 }  // namespace comet::formats::w8a8

@@ -1,0 +1,106 @@
+// Instances of gemm_sm90.cuh, the choice among them, and their launch.
+#include "comet/device/cuda/cuda_check.h"
+#include "comet/formats/w8a8/cuda/gemm_sm90.cuh"
+
+namespace comet::formats::w8a8 {
+namespace {
+
+constexpr int kMaxSplits = 8;         // of a portable cluster
+constexpr int kMinStepsPerSplit = 4;  // of 128 bytes of k
+
+template <typename Traits>
+void launch(const GemmArgs& args, const Sm90Plan& plan, const void* w_map, const void* x_map,
+            CUstream_st* stream) {
+  COMET_CUDA(cudaFuncSetAttribute(gemm_sm90<Traits>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  Traits::kSharedBytes));
+  const int channel_tiles = sm90_channel_tiles(args.n, Traits::kMulticast);
+  const int token_tiles = (args.rows + Traits::kTokens - 1) / Traits::kTokens;
+  const auto splits = static_cast<unsigned>(plan.num_splits);
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {Traits::kMulticast ? 2U : 1U, 1, splits};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(channel_tiles * token_tiles), 1, splits);
+  config.blockDim = dim3(Traits::kThreads);
+  config.dynamicSmemBytes = Traits::kSharedBytes;
+  config.stream = stream;
+  config.attrs = &cluster;
+  config.numAttrs = 1;
+  COMET_CUDA(cudaLaunchKernelEx(&config, gemm_sm90<Traits>, args,
+                                *static_cast<const CUtensorMap*>(w_map),
+                                *static_cast<const CUtensorMap*>(x_map)));
+}
+
+template <bool kE4M3>
+bool launch_type(const GemmArgs& args, const Sm90Plan& plan, const void* w_map, const void* x_map,
+                 CUstream_st* stream) {
+  const int tokens = plan.tile_tokens;
+  if (plan.is_multicast) {
+    if (plan.num_splits != 1) return false;
+    if (tokens == 128) {
+      launch<Sm90Traits<kE4M3, 128, true>>(args, plan, w_map, x_map, stream);
+      return true;
+    }
+    if constexpr (!kE4M3) {
+      if (tokens == 256) {
+        launch<Sm90Traits<false, 256, true>>(args, plan, w_map, x_map, stream);
+        return true;
+      }
+    }
+    return false;
+  }
+  switch (tokens) {
+    case 16:
+      launch<Sm90Traits<kE4M3, 16, false>>(args, plan, w_map, x_map, stream);
+      return true;
+    case 32:
+      launch<Sm90Traits<kE4M3, 32, false>>(args, plan, w_map, x_map, stream);
+      return true;
+    case 64:
+      launch<Sm90Traits<kE4M3, 64, false>>(args, plan, w_map, x_map, stream);
+      return true;
+    case 128:
+      launch<Sm90Traits<kE4M3, 128, false>>(args, plan, w_map, x_map, stream);
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+Sm90Plan plan_gemm_sm90(const GemmArgs& args, int num_sms) {
+  Sm90Plan plan;
+  while (plan.tile_tokens < args.rows && plan.tile_tokens < 128) plan.tile_tokens *= 2;
+  const int steps = (args.k + 127) / 128;
+  const auto num_tiles = [&] {
+    return sm90_channel_tiles(args.n, false) *
+           ((args.rows + plan.tile_tokens - 1) / plan.tile_tokens);
+  };
+  if (num_tiles() >= 2 * num_sms) {
+    // Enough for every SM without splits: then traffic from L2 is what counts.
+    plan.is_multicast = plan.tile_tokens == 128 && args.rows > 128;
+    if (plan.is_multicast && !args.is_e4m3 && args.rows > 512 && num_tiles() >= 8 * num_sms) {
+      plan.tile_tokens = 256;
+    }
+    return plan;
+  }
+  while (num_tiles() * plan.num_splits * 10 < num_sms * 9 && plan.num_splits < kMaxSplits &&
+         steps >= 2 * plan.num_splits * kMinStepsPerSplit) {
+    plan.num_splits *= 2;
+  }
+  return plan;
+}
+
+void launch_gemm_sm90(const GemmArgs& args, const Sm90Plan& plan, const void* w_map,
+                      const void* x_map, CUstream_st* stream) {
+  if (args.rows == 0 || args.n == 0) return;
+  const bool is_launched = args.is_e4m3 ? launch_type<true>(args, plan, w_map, x_map, stream)
+                                        : launch_type<false>(args, plan, w_map, x_map, stream);
+  if (!is_launched) {
+    throw_cuda_error(cudaErrorInvalidValue, "gemm_sm90: no kernel for this plan", __FILE__,
+                     __LINE__);
+  }
+}
+
+}  // namespace comet::formats::w8a8
