@@ -50,6 +50,14 @@ __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], const void* 
                : "memory");
 }
 
+/// An 8×8 matrix in the layout that ldmatrix leaves, transposed between the lanes' registers. PTX
+/// ISA: movmatrix .trans (sm_75).
+__device__ __forceinline__ uint32_t movmatrix_trans(uint32_t r) {
+  uint32_t transposed;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;\n" : "=r"(transposed) : "r"(r));
+  return transposed;
+}
+
 /// Four matrices to shared memory, the reverse of ldmatrix_x4. PTX ISA: stmatrix .x4 (sm_90; traps
 /// below).
 __device__ __forceinline__ void stmatrix_x4(void* row, const uint32_t (&r)[4]) {
