@@ -1,0 +1,50 @@
+// CTAs of a cluster (sm_90): their rank, a barrier of all, and reads of one another's shared memory.
+// Callers: kernels launched with cudaLaunchAttributeClusterDimension; below sm_90 a CTA is alone.
+// Every thread of every CTA takes part in the barrier (those that ended need not). What a CTA wrote
+// before cluster_sync the others may read behind it; a CTA whose memory is read may not end before
+// another cluster_sync.
+#pragma once
+
+#include <cstdint>
+
+#include "comet/device/cuda/prims/shared_address.cuh"
+
+namespace comet::prims {
+
+/// PTX ISA: %cluster_ctarank.
+__device__ __forceinline__ uint32_t cluster_rank() {
+#if __CUDA_ARCH__ >= 900
+  uint32_t rank = 0;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;\n" : "=r"(rank));
+  return rank;
+#else
+  return 0;
+#endif
+}
+
+/// PTX ISA: barrier.cluster.arrive (release), barrier.cluster.wait (acquire).
+__device__ __forceinline__ void cluster_sync() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;\n" ::: "memory");
+#endif
+}
+
+/// Four floats of CTA `rank`, at the place that `shared` has in this CTA (16-byte aligned). PTX
+/// ISA: mapa, ld.shared::cluster.
+__device__ __forceinline__ float4 cluster_load(const float* shared, uint32_t rank) {
+#if __CUDA_ARCH__ >= 900
+  float4 v;
+  asm volatile(
+      "{\n.reg .u32 there;\n"
+      "mapa.shared::cluster.u32 there, %4, %5;\n"
+      "ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [there];\n}\n"
+      : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+      : "r"(shared_address(shared)), "r"(rank)
+      : "memory");
+  return v;
+#else
+  return *reinterpret_cast<const float4*>(shared);
+#endif
+}
+
+}  // namespace comet::prims
