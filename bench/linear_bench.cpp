@@ -161,7 +161,7 @@ double time_input(Context& ctx, const LinearWeight& weight, const Tensor& x) {
   const Stopwatch clock;
   for (int i = 0; i < kCalls; ++i) {
     const ArenaScope scope(ctx.arena);
-    weight.format->input_from_rows(ctx, weight, x.view<const float, 2>());
+    weight.format->cpu.input_from_rows(ctx, weight, x.view<const float, 2>());
   }
   return clock.seconds() * 1e6 / kCalls;
 }
@@ -198,7 +198,7 @@ LinearTiming time_linear(Context& ctx, const std::vector<LinearWeight>& copies,
   for (int pass = 0; pass <= repeats; ++pass) {  // pass 0 warms up
     const ArenaScope pass_scope(ctx.arena);
     const formats::Activation input =
-        weight.format->input_from_rows(ctx, weight, x.view<const float, 2>());
+        weight.format->cpu.input_from_rows(ctx, weight, x.view<const float, 2>());
     const double input_us = time_input(ctx, weight, x);
     int64_t calls = 0;
     const Stopwatch clock;

@@ -128,7 +128,7 @@ void print_row(const Json& row) {
 
 /// Which kernel rows exist for this weight, and why one of them runs.
 void print_verdicts(const formats::LinearWeight& weight, const Caps& caps) {
-  for (const formats::LinearKernel& kernel : weight.format->kernels) {
+  for (const formats::LinearKernel& kernel : weight.backend->kernels) {
     const bool supported = kernel.supports(weight, caps);
     std::fputs(fmt::format("  {:<24} {}\n", kernel.name,
                            !supported                 ? "not on this device"

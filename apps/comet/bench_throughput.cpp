@@ -150,7 +150,7 @@ Status run_throughput(const Globals& globals, const Options& options) {
     if (!made) return made.error();
     model = *std::move(made);
   } else {
-    auto result = open_model(options.model, ctx.caps, options.kv);
+    auto result = open_model(ctx, options.model, options.kv);
     if (!result) return result.error();
     opened = *std::move(result);
     model = std::move(opened->model);

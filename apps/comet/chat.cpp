@@ -264,7 +264,7 @@ Status run_chat(const Globals& globals, const Options& options) {
   auto runtime = make_runtime(globals);
   if (!runtime) return runtime.error();
   Context& ctx = (*runtime)->context();
-  auto opened = open_model(options.model, ctx.caps, options.kv);
+  auto opened = open_model(ctx, options.model, options.kv);
   if (!opened) return opened.error();
   const auto generation = io::read_generation_config(options.model);
   if (!generation) return generation.error();

@@ -78,13 +78,13 @@ Result<text::Tokenizer> open_tokenizer(const std::string& directory) {
   return text::Tokenizer::from_json(*bytes, path);
 }
 
-Result<OpenedModel> open_model(const std::string& directory, const Caps& caps,
+Result<OpenedModel> open_model(Context& ctx, const std::string& directory,
                                const std::string& kv_name) {
   auto checkpoint = io::Checkpoint::open(directory);
   if (!checkpoint) return checkpoint.error();
   auto tokenizer = open_tokenizer(directory);
   if (!tokenizer) return tokenizer.error();
-  auto model = models::load_model(*checkpoint, caps, kv_name);
+  auto model = models::load_model(ctx, *checkpoint, kv_name);
   if (!model) return model.error();
   if (tokenizer->vocab_size() > (*model)->config().vocab_size) {
     return make_error(ErrorCode::kCorrupt,

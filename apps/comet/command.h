@@ -62,7 +62,7 @@ struct OpenedModel {
   text::Tokenizer tokenizer;
 };
 Result<text::Tokenizer> open_tokenizer(const std::string& directory);
-Result<OpenedModel> open_model(const std::string& directory, const Caps& caps,
+Result<OpenedModel> open_model(Context& ctx, const std::string& directory,
                                const std::string& kv_name);
 
 /// The flags of --synthetic models; shared by generate, info and bench.

@@ -102,9 +102,9 @@ Status run_compare(const Globals& globals, const Options& options) {
   auto runtime = make_runtime(globals);
   if (!runtime) return runtime.error();
   Context& ctx = (*runtime)->context();
-  auto base = open_model(options.base, ctx.caps, options.kv);
+  auto base = open_model(ctx, options.base, options.kv);
   if (!base) return base.error();
-  auto candidate = open_model(options.candidate, ctx.caps, options.kv);
+  auto candidate = open_model(ctx, options.candidate, options.kv);
   if (!candidate) return candidate.error();
   std::vector<std::vector<int32_t>> encoded;
   for (const std::string& prompt : *prompts) encoded.push_back(base->tokenizer.encode(prompt));

@@ -221,11 +221,11 @@ Status run_eval(const Globals& globals, const Options& options) {
   auto runtime = make_runtime(globals);
   if (!runtime) return runtime.error();
   Context& ctx = (*runtime)->context();
-  auto opened = open_model(options.model, ctx.caps, options.kv);
+  auto opened = open_model(ctx, options.model, options.kv);
   if (!opened) return opened.error();
   std::optional<OpenedModel> base;
   if (!options.base.empty()) {
-    auto opened_base = open_model(options.base, ctx.caps, "");
+    auto opened_base = open_model(ctx, options.base, "");
     if (!opened_base) return opened_base.error();
     base.emplace(*std::move(opened_base));
   }

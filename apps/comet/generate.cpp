@@ -81,7 +81,7 @@ Result<Subject> open_subject(Context& ctx, const Globals& globals, const Options
     subject.model = *std::move(made);
     return subject;
   }
-  auto opened = open_model(options.model, ctx.caps, options.kv);
+  auto opened = open_model(ctx, options.model, options.kv);
   if (!opened) return opened.error();
   auto generation = io::read_generation_config(options.model);
   if (!generation) return generation.error();

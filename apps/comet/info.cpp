@@ -120,7 +120,7 @@ Status run_info(const Globals& globals, const Options& options) {
   } else {
     auto checkpoint = io::Checkpoint::open(options.model);
     if (!checkpoint) return checkpoint.error();
-    auto loaded = models::load_model(*checkpoint, ctx.caps, options.kv);
+    auto loaded = models::load_model(ctx, *checkpoint, options.kv);
     if (!loaded) return loaded.error();
     model = *std::move(loaded);
   }

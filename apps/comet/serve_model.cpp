@@ -47,7 +47,7 @@ std::string folder_name(const std::string& directory) {
 Status open_checkpoint(const ServeModelOptions& options, RunningModel& running,
                        io::GenerationConfig& generation) {
   Context& ctx = running.runtime->context();
-  auto opened = open_model(options.directory, ctx.caps, options.kv);
+  auto opened = open_model(ctx, options.directory, options.kv);
   if (!opened) return opened.error();
   running.checkpoint = std::move(opened->checkpoint);
   running.model = std::move(opened->model);

@@ -21,6 +21,8 @@ BINARY, SOURCE = sys.argv[1], pathlib.Path(sys.argv[2])
 DEMO = SOURCE / "models/demo"
 MODEL = "demo"
 START_SECONDS = 60  # far beyond what an overloaded machine needs
+THREADS = 2  # tests run side by side: with every core each, a machine of many would only switch between them
+SANITIZED = any(name in pathlib.Path(BINARY).read_bytes() for name in (b"__asan_init", b"__tsan_init"))
 
 
 class Server:
@@ -29,7 +31,7 @@ class Server:
     def __init__(self, *flags, model=(str(DEMO),)):
         self.log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            [BINARY, "serve", *model, "--port", "0", *map(str, flags)],
+            [BINARY, "serve", *model, "--port", "0", "--threads", str(THREADS), *map(str, flags)],
             stdout=subprocess.PIPE, stderr=self.log, text=True)
         self.port = None
         timer = threading.Timer(START_SECONDS, self.process.kill)

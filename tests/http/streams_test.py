@@ -97,7 +97,8 @@ class Streams(serving.Case):
         self.assertEqual(after["comet:kv_cache_free_pages"], before["comet:kv_cache_free_pages"])
         growth = after["process_resident_memory_bytes"] - before["process_resident_memory_bytes"]
         print(f"resident memory grew by {growth / 1e6:.1f} MB", flush=True)
-        self.assertLess(growth, 24e6)
+        if not serving.SANITIZED:  # the address sanitizer keeps 256 MB of what was freed
+            self.assertLess(growth, 24e6)
 
     def settled(self):
         """The metrics once every connection but ours is closed."""

@@ -16,9 +16,9 @@ inline std::vector<float> last_logits(const std::string& folder,
   auto runtime = Runtime::cpu(detect_cpu_isa(), 1);
   Context& ctx = runtime->context();
   const auto checkpoint = io::Checkpoint::open(folder).value();
-  const auto model = models::load_model(checkpoint, ctx.caps, "").value();
+  const auto model = models::load_model(ctx, checkpoint, "").value();
   const auto count = static_cast<int32_t>(tokens.size());
-  auto cache = model->make_cache(2, 1).value();
+  auto cache = model->make_cache(ctx, 2, 1).value();
   std::vector<int32_t> positions(tokens.size());
   std::iota(positions.begin(), positions.end(), 0);
   const std::array<int32_t, 2> cu_seqlens{0, count};

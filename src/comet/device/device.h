@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -49,6 +50,14 @@ std::string cpu_model_name();
 
 /// 64-byte aligned host memory; large blocks ask for huge pages.
 Allocator& host_allocator();
+/// host_allocator(), or the memory of the present GPU: 256-byte aligned; running out of it throws
+/// an error that says what was asked for and what is free.
+Allocator& device_allocator(DeviceKind kind);
+
+struct CudaResources;  // cuda/cuda_resources.h
+/// Opens GPU device_idx: no driver, one that is too old, a card before sm_80 or a build without
+/// CUDA is an error that says so. Fills the GPU's part of `caps`.
+Result<std::shared_ptr<CudaResources>> open_cuda(int device_idx, Caps& caps);
 
 /// GPUs of this machine, one line each ("NVIDIA H100 80GB HBM3, sm_90, 79 GiB"); empty without a
 /// driver. Whether this build has CUDA kernels is another question: cuda_built().

@@ -51,7 +51,7 @@ class DemoEngineTest : public testing::Test {
   void SetUp() override {
     runtime_ = Runtime::cpu(detect_cpu_isa(), 2);
     checkpoint_.emplace(io::Checkpoint::open(COMET_SOURCE_DIR "/models/demo").value());
-    model_ = models::load_model(*checkpoint_, runtime_->context().caps, "").value();
+    model_ = models::load_model(runtime_->context(), *checkpoint_, "").value();
     const std::string file = COMET_SOURCE_DIR "/models/demo/tokenizer.json";
     tokenizer_.emplace(
         text::Tokenizer::from_json(io::read_file(file, 64 << 20).value(), file).value());

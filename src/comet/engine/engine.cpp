@@ -53,7 +53,7 @@ Result<std::unique_ptr<Engine>> Engine::create(Context& ctx, const models::Llama
   fitted.limits.watermark_pages = num_pages / kWatermarkShare;
   fitted.limits.max_prompt_rows = std::max<int64_t>(
       1, kMaxPromptLogitBytes / (config.vocab_size * static_cast<int64_t>(sizeof(float))));
-  auto cache = model.make_cache(num_pages, fitted.limits.max_seqs);
+  auto cache = model.make_cache(ctx, num_pages, fitted.limits.max_seqs);
   if (!cache) return cache.error();
   return std::unique_ptr<Engine>(new Engine(ctx, model, fitted, *std::move(cache)));
 }

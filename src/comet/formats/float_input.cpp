@@ -18,28 +18,32 @@ Activation rows_in_arena(Context& ctx, const LinearWeight& weight, int64_t rows,
 
 }  // namespace
 
-Activation float_input_from_rows(Context& ctx, const LinearWeight& weight, View<const float, 2> x) {
-  COMET_CHECK(x.strides[1] == 1, "{}: channels of a row lie {} apart", weight.spec.name,
-              x.strides[1]);
-  Activation activation = rows_in_arena(ctx, weight, x.size(0), x.size(1));
+Activation float_input_from_rows(Context& ctx, const LinearWeight& weight, ConstRows x) {
+  const View<const float, 2> rows = x.f32();
+  Activation activation = rows_in_arena(ctx, weight, x.num_rows, x.num_columns);
   float* out = activation.parts[0].data<float>();
-  for (int64_t i = 0; i < x.size(0); ++i) {
-    std::copy_n(x.row(i), x.size(1), out + i * x.size(1));
+  for (int64_t i = 0; i < x.num_rows; ++i) {
+    std::copy_n(rows.row(i), x.num_columns, out + i * x.num_columns);
   }
   return activation;
 }
 
 Activation float_input_from_norm(Context& ctx, const LinearWeight& weight, const NormInput& input) {
   Activation activation = rows_in_arena(ctx, weight, input.x.size(0), input.x.size(1));
-  ctx.ops.rms_norm(ctx, activation.parts[0].view<float, 2>(), input.x, input.weight, input.eps);
+  norm_rows(ctx, activation.parts[0].view<float, 2>(), input);
   return activation;
 }
 
 Activation float_input_from_silu_mul(Context& ctx, const LinearWeight& weight,
                                      const SiluMulInput& input) {
-  Activation activation = rows_in_arena(ctx, weight, input.gate.size(0), input.gate.size(1));
-  ctx.ops.silu_mul(ctx, activation.parts[0].view<float, 2>(), input.gate, input.up);
+  Activation activation = rows_in_arena(ctx, weight, input.gate.num_rows, input.gate.num_columns);
+  ctx.ops.silu_mul(ctx, activation.parts[0].view<float, 2>(), input.gate.f32(), input.up.f32());
   return activation;
+}
+
+void norm_rows(Context& ctx, View<float, 2> out, const NormInput& input) {
+  if (!input.delta.empty()) ctx.ops.add(ctx, input.x, input.delta);
+  ctx.ops.rms_norm(ctx, out, input.x, input.weight, input.eps);
 }
 
 float float_element(const Tensor& tensor, int64_t i) {

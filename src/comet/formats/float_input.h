@@ -7,7 +7,7 @@
 
 namespace comet::formats {
 
-Activation float_input_from_rows(Context& ctx, const LinearWeight& weight, View<const float, 2> x);
+Activation float_input_from_rows(Context& ctx, const LinearWeight& weight, ConstRows x);
 Activation float_input_from_norm(Context& ctx, const LinearWeight& weight, const NormInput& input);
 Activation float_input_from_silu_mul(Context& ctx, const LinearWeight& weight,
                                      const SiluMulInput& input);

@@ -16,6 +16,7 @@
 #include "comet/base/result.h"
 #include "comet/formats/quantized_weight.h"
 #include "comet/ops/context.h"
+#include "comet/tensor/rows.h"
 #include "comet/tensor/tensor.h"
 
 namespace comet::formats {
@@ -60,13 +61,17 @@ struct LinearMeta {
   virtual ~LinearMeta() = default;
 };
 
-/// A bound linear: tensors as they lie in the file, plus the kernel that was planned for it.
+struct FormatBackend;
+
+/// A bound linear: tensors as they lie in the file (on CUDA, once prepared, as the backend wants
+/// them), plus the backend and kernel that were planned for it.
 struct LinearWeight {
   const WeightFormat* format = nullptr;
   LinearSpec spec;
   std::vector<Tensor> tensors;  // in an order the format defines
   std::shared_ptr<const LinearMeta> meta;
   const LinearKernel* kernel = nullptr;
+  const FormatBackend* backend = nullptr;
 
   /// Bytes that one pass over the weight reads.
   [[nodiscard]] int64_t bytes() const {
@@ -82,26 +87,28 @@ struct Activation {
   std::array<Tensor, 4> parts;
 };
 
-/// x · rsqrt(mean(x²) + eps) · weight, not yet computed: the format's producer runs it.
+/// x += delta (unless that is empty), then x · rsqrt(mean(x²) + eps) · weight, not yet computed:
+/// the format's producer runs both.
 struct NormInput {
-  View<const float, 2> x;
+  View<float, 2> x;
   View<const float, 1> weight;
   float eps = 0.0F;
+  ConstRows delta = {};
 };
 
 /// silu(gate) · up, not yet computed.
 struct SiluMulInput {
-  View<const float, 2> gate;
-  View<const float, 2> up;
+  ConstRows gate;
+  ConstRows up;
 };
 
-/// A row of the table of competing kernels. `run` writes out [rows, n] in FP32.
+/// A row of the table of competing kernels. `run` writes out [rows, n]: FP32, on CUDA also BF16.
 struct LinearKernel {
   std::string_view name;  // "w4ax_avx512vnni"
   bool (*supports)(const LinearWeight& weight, const Caps& caps);
   /// Estimated time, to choose among the rows that support the weight.
   double (*cost_us)(const LinearWeight& weight, const Caps& caps);
-  void (*run)(Context& ctx, const LinearWeight& weight, const Activation& x, View<float, 2> out);
+  void (*run)(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out);
 };
 
 /// What `pack` makes: tensors to be written, and the rows of quantization_config that describe
@@ -130,6 +137,19 @@ struct ManifestParts {
   Json linears = Json::array();  // PackedLinear::linear likewise
 };
 
+/// What a format does on one kind of device.
+struct FormatBackend {
+  // Producers of the input: where fusion lives.
+  Activation (*input_from_rows)(Context& ctx, const LinearWeight& weight, ConstRows x) = nullptr;
+  Activation (*input_from_norm)(Context& ctx, const LinearWeight& weight,
+                                const NormInput& input) = nullptr;
+  Activation (*input_from_silu_mul)(Context& ctx, const LinearWeight& weight,
+                                    const SiluMulInput& input) = nullptr;
+  std::span<const LinearKernel> kernels = {};
+  /// Moves a planned weight to the device and lays it as the kernels read it; nullptr: as it is.
+  Status (*prepare)(Context& ctx, LinearWeight& weight) = nullptr;
+};
+
 struct WeightFormat {
   std::string_view name;  // as --format and the checkpoint say it
   int version;
@@ -141,14 +161,10 @@ struct WeightFormat {
                                const TensorSource& tensors);
   Result<PackedLinear> (*pack)(const QuantizedWeight& weight);    // null for dense
   Result<QuantizedWeight> (*unpack)(const LinearWeight& weight);  // exact inverse of pack
-  // Producers of the input: where fusion lives.
-  Activation (*input_from_rows)(Context& ctx, const LinearWeight& weight, View<const float, 2> x);
-  Activation (*input_from_norm)(Context& ctx, const LinearWeight& weight, const NormInput& input);
-  Activation (*input_from_silu_mul)(Context& ctx, const LinearWeight& weight,
-                                    const SiluMulInput& input);
   /// Scalar, from the definition; out [rows, n].
   void (*reference_linear)(const LinearWeight& weight, const Activation& x, View<float, 2> out);
-  std::span<const LinearKernel> kernels;
+  FormatBackend cpu;
+  FormatBackend cuda;  // without kernels where the format or the build has none
   /// nullptr where there is nothing to say.
   LinearTraits (*traits)(const LinearWeight& weight) = nullptr;
   /// quantization_config as parse_config reads it; nullptr where no whole model has the format.
@@ -165,8 +181,11 @@ Result<const WeightFormat*> find_weight_format(std::string_view name);
 Result<const WeightFormat*> find_disk_format(std::string_view quant_method,
                                              std::string_view disk_format);
 
-/// Sets weight.kernel to the cheapest row that supports it on this device; an error that lists what
-/// exists when there is none.
+/// Sets weight.backend to the device's, and weight.kernel to its cheapest row that supports the
+/// weight; an error that lists what exists when there is none.
 Status plan_linear(LinearWeight& weight, const Caps& caps);
+
+/// x += delta (unless it is empty), then out = norm(x): what CPU producers begin with.
+void norm_rows(Context& ctx, View<float, 2> out, const NormInput& input);
 
 }  // namespace comet::formats

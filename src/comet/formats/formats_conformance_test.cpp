@@ -55,8 +55,8 @@ struct PoisonedOutput {
 
 Activation make_input(Context& ctx, const LinearWeight& weight, const std::vector<float>& x,
                       int64_t rows) {
-  return weight.format->input_from_rows(ctx, weight,
-                                        View<const float, 2>(x.data(), {rows, weight.spec.k}));
+  return weight.format->cpu.input_from_rows(ctx, weight,
+                                            View<const float, 2>(x.data(), {rows, weight.spec.k}));
 }
 
 /// Σ|x|·|w| of an output: the yardstick of a float product's rounding.
@@ -92,7 +92,7 @@ TEST(FormatsConformance, EveryFormatHasSamples) {
   for (const WeightFormat* format : weight_formats()) {
     EXPECT_TRUE(sampled.contains(format->name)) << format->name;
     EXPECT_EQ(*find_weight_format(format->name), format);
-    EXPECT_FALSE(format->kernels.empty());
+    EXPECT_FALSE(format->cpu.kernels.empty());
   }
   EXPECT_FALSE(find_weight_format("w4a15").ok());
 }
@@ -133,7 +133,7 @@ TEST(FormatsConformance, EveryKernelEqualsTheReference) {
           const Activation input = make_input(ctx, sample.weight, x, rows);
           PoisonedOutput want(rows, sample.weight.spec.n());
           sample.weight.format->reference_linear(sample.weight, input, want.view());
-          for (const LinearKernel& kernel : sample.weight.format->kernels) {
+          for (const LinearKernel& kernel : sample.weight.format->cpu.kernels) {
             if (!kernel.supports(sample.weight, ctx.caps)) continue;
             PoisonedOutput got(rows, sample.weight.spec.n());
             kernel.run(ctx, sample.weight, input, got.view());
@@ -159,7 +159,7 @@ TEST(FormatsConformance, OutputsDoNotDependOnTheBatch) {
       const int64_t k = sample.weight.spec.k;
       const std::vector<float> x = random_rows(kRows, k, 5);
       const Activation input = make_input(ctx, sample.weight, x, kRows);
-      for (const LinearKernel& kernel : sample.weight.format->kernels) {
+      for (const LinearKernel& kernel : sample.weight.format->cpu.kernels) {
         if (!kernel.supports(sample.weight, ctx.caps)) continue;
         PoisonedOutput batch(kRows, sample.weight.spec.n());
         kernel.run(ctx, sample.weight, input, batch.view());
@@ -190,14 +190,14 @@ TEST(FormatsConformance, OutputsDoNotDependOnTheNumberOfRows) {
       const int64_t k = sample.weight.spec.k;
       const int64_t n = sample.weight.spec.n();
       const std::vector<float> x = random_rows(kRows, k, 23);
-      for (const LinearKernel& kernel : sample.weight.format->kernels) {
+      for (const LinearKernel& kernel : sample.weight.format->cpu.kernels) {
         if (!kernel.supports(sample.weight, ctx.caps)) continue;
         std::vector<float> all;
         for (int64_t rows = kRows; rows > 0; --rows) {
           const ArenaScope scope(ctx.arena);
           std::vector<float> out(static_cast<size_t>(rows * n), std::nanf(""));
           kernel.run(ctx, sample.weight, make_input(ctx, sample.weight, x, rows),
-                     {out.data(), {rows, n}});
+                     View<float, 2>{out.data(), {rows, n}});
           if (rows == kRows) all = out;
           for (size_t i = 0; i < out.size(); ++i) {
             ASSERT_EQ(std::bit_cast<uint32_t>(out[i]), std::bit_cast<uint32_t>(all[i]))
@@ -306,10 +306,11 @@ TEST(FormatsConformance, NonFiniteRowsGiveNaNAndNoOtherRowDoes) {
         std::vector<float> x = random_rows(3, sample.weight.spec.k, 9);
         x[static_cast<size_t>(sample.weight.spec.k * 2 - 1)] = poison;
         const Activation input = make_input(ctx, sample.weight, x, 3);
-        for (const LinearKernel& kernel : sample.weight.format->kernels) {
+        for (const LinearKernel& kernel : sample.weight.format->cpu.kernels) {
           if (!kernel.supports(sample.weight, ctx.caps)) continue;
           std::vector<float> out(static_cast<size_t>(3 * sample.weight.spec.n()), 1.0F);
-          kernel.run(ctx, sample.weight, input, {out.data(), {3, sample.weight.spec.n()}});
+          kernel.run(ctx, sample.weight, input,
+                     View<float, 2>{out.data(), {3, sample.weight.spec.n()}});
           for (size_t i = 0; i < out.size(); ++i) {
             const bool poisoned = static_cast<int64_t>(i) / sample.weight.spec.n() == 1;
             ASSERT_EQ(std::isnan(out[i]), poisoned) << sample.label << " " << kernel.name;
@@ -320,12 +321,18 @@ TEST(FormatsConformance, NonFiniteRowsGiveNaNAndNoOtherRowDoes) {
   }
 }
 
+Caps caps_of(CpuIsa isa) {
+  Caps caps;
+  caps.cpu_isa = isa;
+  return caps;
+}
+
 TEST(FormatsConformance, PlanTakesTheBestRowAndNamesWhatExists) {
   for (const LinearSample& sample : samples()) {
     LinearWeight weight = sample.weight;
-    ASSERT_TRUE(plan_linear(weight, Caps{CpuIsa::kPortable, 1, ""}).ok());
+    ASSERT_TRUE(plan_linear(weight, caps_of(CpuIsa::kPortable)).ok());
     EXPECT_TRUE(weight.kernel->name.ends_with("portable")) << weight.kernel->name;
-    ASSERT_TRUE(plan_linear(weight, Caps{CpuIsa::kAvx512Vnni, 1, ""}).ok());
+    ASSERT_TRUE(plan_linear(weight, caps_of(CpuIsa::kAvx512Vnni)).ok());
     EXPECT_NE(weight.kernel->name.find("avx512"), std::string_view::npos) << weight.kernel->name;
   }
 }

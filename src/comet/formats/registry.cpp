@@ -54,10 +54,12 @@ Result<const WeightFormat*> find_disk_format(std::string_view quant_method,
 
 Status plan_linear(LinearWeight& weight, const Caps& caps) {
   COMET_CHECK(weight.format != nullptr, "linear '{}' is not bound", weight.spec.name);
+  const FormatBackend& backend =
+      caps.kind == DeviceKind::kCuda ? weight.format->cuda : weight.format->cpu;
   const LinearKernel* best = nullptr;
   double best_us = 0;
   std::string known;
-  for (const LinearKernel& kernel : weight.format->kernels) {
+  for (const LinearKernel& kernel : backend.kernels) {
     known += (known.empty() ? "" : ", ") + std::string(kernel.name);
     if (!kernel.supports(weight, caps)) continue;
     const double us = kernel.cost_us(weight, caps);
@@ -68,9 +70,15 @@ Status plan_linear(LinearWeight& weight, const Caps& caps) {
   }
   if (best == nullptr) {
     return make_error(ErrorCode::kUnsupported,
-                      "'{}': no {} kernel runs on this device ({}); existing ones: {}",
-                      weight.spec.name, weight.format->name, cpu_isa_name(caps.cpu_isa), known);
+                      "'{}': no {} kernel runs this linear [{}, {}] on this device ({}); existing "
+                      "ones: {}",
+                      weight.spec.name, weight.format->name, weight.spec.n(), weight.spec.k,
+                      caps.kind == DeviceKind::kCuda
+                          ? fmt::format("{}, sm_{}", caps.gpu_name, caps.sm)
+                          : cpu_isa_name(caps.cpu_isa),
+                      known.empty() ? "none" : known);
   }
+  weight.backend = &backend;
   weight.kernel = best;
   return {};
 }

@@ -1,5 +1,6 @@
-// Batch: one ragged step as flat arrays in host memory. Prefill, decode and mixed steps are the
-// same. The engine fills it, models and the KV cache read it.
+// Batch: one ragged step as flat arrays in host memory, and once staged the same where the device
+// reads them. Prefill, decode and mixed steps are the same. The engine fills it, models and the KV
+// cache read it.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +9,26 @@
 #include "comet/tensor/view.h"
 
 namespace comet {
+
+/// A batch's arrays in the device's memory (on a CPU: the host's), and what the host knows of them:
+/// grids of kernels depend on nothing else.
+struct DeviceBatch {
+  const int32_t* tokens = nullptr;
+  const int32_t* positions = nullptr;
+  const int32_t* cu_seqlens = nullptr;
+  const int32_t* kv_lens = nullptr;
+  const int32_t* block_tables = nullptr;  // [num_seqs] rows, block_table_stride apart
+  const int32_t* sample_rows = nullptr;
+  const int32_t* slots =
+      nullptr;  // [num_tokens] page · kPageTokens + offset of the token's K and V
+  int64_t block_table_stride = 0;
+  int64_t num_tokens = 0;
+  int64_t num_seqs = 0;
+  int64_t num_sample_rows = 0;
+  int64_t num_decode_seqs = 0;  // leading sequences of one query token
+  int64_t max_query_len = 0;    // of the sequences behind those
+  int64_t max_kv_len = 0;       // an upper bound of kv_lens
+};
 
 struct Batch {
   std::span<const int32_t> tokens;      // [num_tokens]
@@ -23,6 +44,8 @@ struct Batch {
   /// adds up in an order that depends on nothing else: neither chunks of a prompt nor computing a
   /// sequence again change a bit. Empty: in the order that suits the number of tokens.
   std::span<const uint8_t> is_generated = {};
+
+  DeviceBatch device = {};  // set by stage_batch()
 
   [[nodiscard]] int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
   [[nodiscard]] int64_t num_seqs() const { return static_cast<int64_t>(kv_lens.size()); }

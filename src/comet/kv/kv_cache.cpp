@@ -4,7 +4,11 @@
 #include <bit>
 #include <new>
 
+#include "comet/kv/cuda/kv_backend.h"
 #include "comet/ops/hadamard/hadamard.h"
+#include "comet/ops/op_table.h"
+#include "comet/ops/rms_norm/rms_norm.h"
+#include "comet/ops/rope/rope.h"
 
 namespace comet::kv {
 namespace {
@@ -34,6 +38,11 @@ View<const float, 3> divided_copy(Context& ctx, View<const float, 3> x, float di
   return copy.view<const float, 3>();
 }
 
+View<float, 3> heads_of(const Rows& x, int64_t head_dim) {
+  const View<float, 2> rows = x.f32();
+  return {rows.data, {x.num_rows, x.num_columns / head_dim, head_dim}, {x.stride, head_dim, 1}};
+}
+
 /// The batch's promises that memory safety rests on.
 void check_batch(const Batch& batch, int64_t num_pages) {
   const int64_t num_seqs = batch.num_seqs();
@@ -61,6 +70,16 @@ void check_batch(const Batch& batch, int64_t num_pages) {
 
 }  // namespace
 
+void norm_and_rotate_heads(Context& ctx, const HeadsInput& heads, int64_t head_dim,
+                           std::span<const int32_t> positions) {
+  const View<float, 3> q = heads_of(heads.q, head_dim);
+  const View<float, 3> k = heads_of(heads.k, head_dim);
+  if (heads.q_norm.size(0) > 0) rms_norm(ctx, q, heads.q_norm, heads.norm_eps);
+  if (heads.k_norm.size(0) > 0) rms_norm(ctx, k, heads.k_norm, heads.norm_eps);
+  rope(ctx, q, positions, heads.inv_freq);
+  rope(ctx, k, positions, heads.inv_freq);
+}
+
 Status check_kv_options(const KvOptions& options, int64_t head_dim, int64_t max_tokens) {
   const int64_t first = options.window_first;
   const int64_t recent = options.window_recent;
@@ -80,7 +99,8 @@ Status check_kv_options(const KvOptions& options, int64_t head_dim, int64_t max_
 }
 
 Result<KvCache> KvCache::create(const KvFormat& format, const KvShape& shape, int64_t num_layers,
-                                int64_t num_pages, const KvOptions& options, int64_t num_slots) {
+                                int64_t num_pages, const KvOptions& options, int64_t num_slots,
+                                Context* ctx) {
   if (shape.num_kv_heads < 1 || shape.num_kv_heads > kMaxKvHeads || shape.head_dim < 2 ||
       shape.head_dim > kMaxHeadDim || shape.head_dim % 2 != 0) {
     return make_error(ErrorCode::kUnsupported,
@@ -106,8 +126,13 @@ Result<KvCache> KvCache::create(const KvFormat& format, const KvShape& shape, in
     return make_error(ErrorCode::kInvalidArgument, "KV cache {}: {} layers of {} pages overflow",
                       format.name, num_layers, num_pages);
   }
+  if (ctx != nullptr && ctx->cuda != nullptr) {
+    const Status supported = check_cuda_cache(format, shape, options);
+    if (!supported) return supported.error();
+  }
   try {
-    cache.storage_ = std::make_shared<Storage>(host_allocator(), static_cast<size_t>(total_bytes));
+    Allocator& memory = ctx == nullptr ? host_allocator() : ctx->memory;
+    cache.storage_ = std::make_shared<Storage>(memory, static_cast<size_t>(total_bytes));
   } catch (const std::bad_alloc&) {
     return make_error(ErrorCode::kResourceExhausted,
                       "KV cache {}: no memory for {} MiB; use a shorter context or fewer sequences",
@@ -134,6 +159,23 @@ int64_t KvCache::bytes_per_token() const {
 std::byte* KvCache::layer_pages(int64_t layer_idx) const {
   COMET_CHECK(layer_idx >= 0 && layer_idx < num_layers_, "layer {} of {}", layer_idx, num_layers_);
   return storage_->data() + layer_idx * layer_bytes_;
+}
+
+Tensor KvCache::attend(Context& ctx, int64_t layer_idx, const HeadsInput& heads,
+                       const Batch& batch) {
+  if (ctx.cuda != nullptr) {
+    const Tensor out =
+        ctx.arena.alloc(ctx.ops.product_dtype, {heads.q.num_rows, heads.q.num_columns});
+    attend_cuda(ctx, {format_, shape_, layer_pages(layer_idx), heads, options_.rotate,
+                      scales_.empty() ? KvScales() : scales_[layer_idx], batch.device, out});
+    return out;
+  }
+  const int64_t head_dim = shape_.head_dim;
+  norm_and_rotate_heads(ctx, heads, head_dim, batch.positions);
+  const View<const float, 2> v = heads.v.f32();
+  return attend(ctx, layer_idx, heads_of(heads.q, head_dim), heads_of(heads.k, head_dim),
+                {v.data, {v.size(0), v.size(1) / head_dim, head_dim}, {v.strides[0], head_dim, 1}},
+                batch);
 }
 
 Tensor KvCache::attend(Context& ctx, int64_t layer_idx, View<float, 3> q, View<float, 3> k,

@@ -3,20 +3,39 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "comet/kv/kv_format.h"
 #include "comet/kv/window/window_store.h"
+#include "comet/tensor/rows.h"
 
 namespace comet::kv {
+
+/// q, k and v as the product left them, and what happens to them before attention. On a GPU all
+/// pointers are of its memory.
+struct HeadsInput {
+  Rows q;  // [tokens, heads · head_dim]
+  Rows k;  // [tokens, kv_heads · head_dim]
+  ConstRows v;
+  View<const float, 1> q_norm;  // [head_dim] weights of an RMSNorm of every head, or empty
+  View<const float, 1> k_norm;
+  float norm_eps = 0.0F;
+  std::span<const float> inv_freq;  // [head_dim/2] of RoPE
+};
+
+/// On a CPU, in place: RMSNorm of the heads of q and k where it is given, then RoPE.
+void norm_and_rotate_heads(Context& ctx, const HeadsInput& heads, int64_t head_dim,
+                           std::span<const int32_t> positions);
 
 class KvCache {
  public:
   /// Memory for num_pages pages in each of num_layers layers; head_dim even and ≤ kMaxHeadDim.
-  /// With a window (options), also for the windows of num_slots sequences: Batch::seq_slots.
+  /// With a window (options), also for the windows of num_slots sequences: Batch::seq_slots. The
+  /// memory is that of ctx's device, of the host without a context.
   static Result<KvCache> create(const KvFormat& format, const KvShape& shape, int64_t num_layers,
                                 int64_t num_pages, const KvOptions& options = {},
-                                int64_t num_slots = 1);
+                                int64_t num_slots = 1, Context* ctx = nullptr);
 
   /// One row per layer, all > 0; without them a format that has scales divides by 1. Others ignore
   /// them.
@@ -30,7 +49,12 @@ class KvCache {
   [[nodiscard]] const KvFormat& format() const { return *format_; }
   [[nodiscard]] const KvShape& shape() const { return shape_; }
 
-  /// Appends this step's k and v [tokens, kv_heads, head_dim] (k after RoPE), then causal attention
+  /// Norms and RoPE of this step's heads, then attend() of them as below; out
+  /// [tokens, heads · head_dim] of the type that products have. `batch` is staged (stage_batch).
+  Tensor attend(Context& ctx, int64_t layer_idx, const HeadsInput& heads, const Batch& batch);
+
+  /// On a CPU:
+  /// appends this step's k and v [tokens, kv_heads, head_dim] (k after RoPE), then causal attention
   /// of q [tokens, heads, head_dim] over all that the sequences have appended; the result
   /// [tokens, heads · head_dim] is in ctx.arena. Once per layer and step; a sequence's tokens pass
   /// in order from position 0. A rotated cache rotates q and k in place, one with scales divides k

@@ -3,23 +3,19 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <utility>
 
 #include "comet/base/json.h"
+#include "comet/kv/stage_batch.h"
 #include "comet/ops/add/add.h"
 #include "comet/ops/embedding/embedding.h"
-#include "comet/ops/rms_norm/rms_norm.h"
-#include "comet/ops/rope/rope.h"
+#include "comet/ops/gather_rows/gather_rows.h"
+#include "comet/ops/op_table.h"
 
 namespace comet::models {
 namespace {
 
 constexpr std::array kFloatDtypes{DType::kBF16, DType::kF16, DType::kF32};
-
-/// [tokens, heads · head_dim] seen as [tokens, heads, head_dim]; rows may be strided.
-View<float, 3> as_heads(const Tensor& x, int64_t head_dim) {
-  const View<float, 2> v = x.view<float, 2>();
-  return {v.data, {v.size(0), v.size(1) / head_dim, head_dim}, {v.strides[0], head_dim, 1}};
-}
 
 }  // namespace
 
@@ -111,27 +107,46 @@ Result<LlamaLayer> LlamaLayer::load(const io::ModelConfig& config, int64_t layer
   return layer;
 }
 
-LlamaLayer::Heads LlamaLayer::project(Context& ctx, View<const float, 2> x, int64_t head_dim,
-                                      std::span<const int32_t> positions,
-                                      std::span<const float> inv_freq) const {
-  const auto [q, k, v] = nn::split_parts<3>(qkv, qkv(ctx, attn_norm(x)));
-  const Heads heads{as_heads(q, head_dim), as_heads(k, head_dim), as_heads(v, head_dim)};
-  if (!q_norm.weight().empty()) rms_norm(ctx, heads.q, q_norm.view(), q_norm.eps());
-  if (!k_norm.weight().empty()) rms_norm(ctx, heads.k, k_norm.view(), k_norm.eps());
-  rope(ctx, heads.q, positions, inv_freq);
-  rope(ctx, heads.k, positions, inv_freq);
-  return heads;
+Residual Residual::allocate(Context& ctx, int64_t num_tokens, int64_t hidden_size) {
+  const Shape shape{num_tokens, hidden_size};
+  return {ctx.arena.alloc(DType::kF32, shape).view<float, 2>(),
+          ctx.arena.alloc(ctx.ops.product_dtype, shape)};
+}
+
+formats::NormInput Residual::normed_by(const nn::RmsNorm& norm) {
+  const bool adds = std::exchange(pending, false);
+  return norm(x, adds ? ConstRows(delta) : ConstRows());
+}
+
+void Residual::settle(Context& ctx) {
+  if (std::exchange(pending, false)) add(ctx, x, delta);
+}
+
+Status LlamaLayer::move_to_device(Context& ctx) {
+  for (nn::RmsNorm* norm : {&attn_norm, &q_norm, &k_norm, &mlp_norm}) {
+    if (!norm->weight().empty()) norm->move_to_device(ctx);
+  }
+  for (nn::Linear* linear : {&qkv, &out_proj, &gate_up, &down_proj}) {
+    if (Status moved = linear->move_to_device(ctx); !moved) return moved;
+  }
+  return {};
+}
+
+kv::HeadsInput LlamaLayer::project(Context& ctx, Residual& stream,
+                                   std::span<const float> inv_freq) const {
+  const auto [q, k, v] = nn::split_parts<3>(qkv, qkv(ctx, stream.normed_by(attn_norm)));
+  return {q, k, v, q_norm.view(), k_norm.view(), attn_norm.eps(), inv_freq};
 }
 
 void LlamaLayer::forward(Context& ctx, const Batch& batch, kv::KvCache& cache, int64_t layer_idx,
-                         std::span<const float> inv_freq, View<float, 2> x) const {
+                         std::span<const float> inv_freq, Residual& stream) const {
   const ArenaScope scope(ctx.arena);
-  const auto [q, k, v] = project(ctx, x, cache.shape().head_dim, batch.positions, inv_freq);
-  const Tensor attended = cache.attend(ctx, layer_idx, q, k, v, batch);
-  add(ctx, x, out_proj(ctx, attended.view<const float, 2>()).view<const float, 2>());
-  const auto [gate, up] = nn::split_parts<2>(gate_up, gate_up(ctx, mlp_norm(x)));
-  const formats::SiluMulInput hidden{gate.view<const float, 2>(), up.view<const float, 2>()};
-  add(ctx, x, down_proj(ctx, hidden).view<const float, 2>());
+  const Tensor attended = cache.attend(ctx, layer_idx, project(ctx, stream, inv_freq), batch);
+  out_proj(ctx, attended, stream.delta);
+  stream.pending = true;
+  const auto [gate, up] = nn::split_parts<2>(gate_up, gate_up(ctx, stream.normed_by(mlp_norm)));
+  down_proj(ctx, formats::SiluMulInput{gate, up}, stream.delta);
+  stream.pending = true;
 }
 
 Result<LlamaModel> LlamaModel::load(const io::ModelConfig& config, const ModelFormat& format,
@@ -175,27 +190,46 @@ void LlamaModel::embed(Context& ctx, View<float, 2> x, std::span<const int32_t> 
 }
 
 Tensor LlamaModel::logits(Context& ctx, View<const float, 2> x) const {
-  return lm_head_(ctx, final_norm_(x));
+  return lm_head_(ctx, final_norm_(x), DType::kF32);
 }
 
-Tensor LlamaModel::forward(Context& ctx, const Batch& batch, kv::KvCache& cache) const {
-  const Tensor hidden = ctx.arena.alloc(DType::kF32, {batch.num_tokens(), config_.hidden_size});
-  const View<float, 2> x = hidden.view<float, 2>();
-  embed(ctx, x, batch.tokens);
+Tensor LlamaModel::forward(Context& ctx, const Batch& host_batch, kv::KvCache& cache) const {
+  const Batch batch = kv::stage_batch(ctx, host_batch);
+  const DeviceBatch& device = batch.device;
+  Residual stream = Residual::allocate(ctx, batch.num_tokens(), config_.hidden_size);
+  embed(ctx, stream.x, {device.tokens, static_cast<size_t>(device.num_tokens)});
+  const std::span inv_freq(
+      inv_freq_on_device_.defined() ? inv_freq_on_device_.data<float>() : inv_freq_.data(),
+      inv_freq_.size());
   for (size_t i = 0; i < layers_.size(); ++i) {
-    layers_[i].forward(ctx, batch, cache, static_cast<int64_t>(i), inv_freq_, x);
+    layers_[i].forward(ctx, batch, cache, static_cast<int64_t>(i), inv_freq, stream);
   }
-  const auto num_rows = static_cast<int64_t>(batch.sample_rows.size());
-  const Tensor sampled = ctx.arena.alloc(DType::kF32, {num_rows, config_.hidden_size});
-  for (int64_t i = 0; i < num_rows; ++i) {
-    std::copy_n(x.row(batch.sample_rows[i]), config_.hidden_size, sampled.view<float, 2>().row(i));
-  }
-  return logits(ctx, sampled.view<const float, 2>());
+  const Tensor sampled =
+      ctx.arena.alloc(DType::kF32, {device.num_sample_rows, config_.hidden_size});
+  gather_rows(ctx, sampled.view<float, 2>(), stream.x,
+              stream.pending ? ConstRows(stream.delta) : ConstRows(),
+              {device.sample_rows, static_cast<size_t>(device.num_sample_rows)});
+  return logits(ctx, sampled.view<float, 2>());
 }
 
-Result<kv::KvCache> LlamaModel::make_cache(int64_t num_pages, int64_t num_slots) const {
+Status LlamaModel::move_to_device(Context& ctx) {
+  if (ctx.cuda == nullptr) return {};
+  embedding_ = copy_to_device(ctx, embedding_);
+  const Tensor inv_freq(std::make_shared<Storage>(reinterpret_cast<std::byte*>(inv_freq_.data()),
+                                                  inv_freq_.size() * sizeof(float), nullptr),
+                        0, DType::kF32, {static_cast<int64_t>(inv_freq_.size())});
+  inv_freq_on_device_ = copy_to_device(ctx, inv_freq);
+  for (LlamaLayer& layer : layers_) {
+    if (Status moved = layer.move_to_device(ctx); !moved) return moved;
+  }
+  final_norm_.move_to_device(ctx);
+  return lm_head_.move_to_device(ctx);
+}
+
+Result<kv::KvCache> LlamaModel::make_cache(Context& ctx, int64_t num_pages,
+                                           int64_t num_slots) const {
   auto cache = kv::KvCache::create(*format_.kv, kv_shape(), config_.num_layers, num_pages,
-                                   format_.kv_options, num_slots);
+                                   format_.kv_options, num_slots, &ctx);
   if (cache && !kv_scales_.empty()) cache->set_scales(kv_scales_);
   return cache;
 }

@@ -28,6 +28,21 @@ struct ModelFormat {
 /// Reads quantization_config and comet_kv_cache; dense with kv16 when both are absent.
 Result<ModelFormat> parse_model_format(const io::ModelConfig& config, const std::string& source);
 
+/// The residual stream [tokens, hidden]: x, and what the last block has still to add to it. The
+/// norm behind it adds it in passing.
+struct Residual {
+  View<float, 2> x;
+  Rows delta;
+  bool pending = false;
+
+  /// In ctx.arena.
+  static Residual allocate(Context& ctx, int64_t num_tokens, int64_t hidden_size);
+  /// What a norm takes: x and the pending sum, which is then no longer pending.
+  [[nodiscard]] formats::NormInput normed_by(const nn::RmsNorm& norm);
+  /// x has everything.
+  void settle(Context& ctx);
+};
+
 struct LlamaLayer {
   nn::RmsNorm attn_norm;
   nn::Linear qkv;
@@ -42,17 +57,14 @@ struct LlamaLayer {
                                  const ModelFormat& format, const formats::TensorSource& tensors,
                                  const Caps& caps);
 
-  /// q, k and v of x [tokens, hidden] as [tokens, heads, head_dim] in ctx.arena, q and k behind
-  /// their norms and RoPE.
-  struct Heads {
-    View<float, 3> q, k, v;
-  };
-  Heads project(Context& ctx, View<const float, 2> x, int64_t head_dim,
-                std::span<const int32_t> positions, std::span<const float> inv_freq) const;
+  Status move_to_device(Context& ctx);
 
-  /// x [tokens, hidden] += attention(x), then += mlp(x).
+  /// q, k and v of the stream in ctx.arena, before their norms and RoPE.
+  kv::HeadsInput project(Context& ctx, Residual& stream, std::span<const float> inv_freq) const;
+
+  /// stream += attention(stream), then += mlp(stream). `batch` is staged.
   void forward(Context& ctx, const Batch& batch, kv::KvCache& cache, int64_t layer_idx,
-               std::span<const float> inv_freq, View<float, 2> x) const;
+               std::span<const float> inv_freq, Residual& stream) const;
 };
 
 /// The linears of layer `layer_idx`: qkv_proj, o_proj, gate_up_proj, down_proj.
@@ -72,9 +84,13 @@ class LlamaModel {
   static Result<LlamaModel> load(const io::ModelConfig& config, const ModelFormat& format,
                                  const formats::TensorSource& tensors, const Caps& caps);
 
+  /// Moves all that kernels read to the device of ctx; nothing on a CPU.
+  Status move_to_device(Context& ctx);
+
   /// A cache in the model's KV format and options: pages for all layers, and where the options name
   /// a window, room for that of num_slots sequences (Batch::seq_slots).
-  [[nodiscard]] Result<kv::KvCache> make_cache(int64_t num_pages, int64_t num_slots) const;
+  [[nodiscard]] Result<kv::KvCache> make_cache(Context& ctx, int64_t num_pages,
+                                               int64_t num_slots) const;
   /// Bytes that each slot of such a cache takes; 0 without a window.
   [[nodiscard]] int64_t window_bytes_per_slot() const;
 
@@ -83,7 +99,7 @@ class LlamaModel {
 
   // The three parts of forward(), for those who walk layer by layer.
   void embed(Context& ctx, View<float, 2> x, std::span<const int32_t> tokens) const;
-  /// Logits of all rows of x [rows, hidden].
+  /// Logits (FP32) of all rows of x [rows, hidden].
   [[nodiscard]] Tensor logits(Context& ctx, View<const float, 2> x) const;
 
   [[nodiscard]] const io::ModelConfig& config() const { return config_; }
@@ -104,6 +120,7 @@ class LlamaModel {
   nn::RmsNorm final_norm_;
   nn::Linear lm_head_;
   std::vector<float> inv_freq_;
+  Tensor inv_freq_on_device_;            // a copy; undefined on a CPU
   std::vector<kv::KvScales> kv_scales_;  // [layers], or empty
 };
 

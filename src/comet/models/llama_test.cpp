@@ -110,7 +110,7 @@ TEST_P(LlamaGolden, LogitsAndGreedyTokensEqualTransformers) {
   for (const CpuIsa isa : available_cpu_isas()) {
     auto runtime = Runtime::cpu(isa, 2);
     Context& ctx = runtime->context();
-    const auto model = load_model(checkpoint, ctx.caps, "").value();
+    const auto model = load_model(ctx, checkpoint, "").value();
     const auto capacity = static_cast<int64_t>(golden.prompt.size() + golden.greedy.size());
     Session exact(ctx, *model, kv::kv32_format(), capacity);
     const std::vector<float> logits = exact.step(golden.prompt);
@@ -132,7 +132,7 @@ TEST(LlamaForward, ChunksAndSharedBatchesGiveTheLogitsOfOnePass) {
   const auto checkpoint = io::Checkpoint::open(kGoldens + "llama3").value();
   auto runtime = Runtime::cpu(detect_cpu_isa(), 2);
   Context& ctx = runtime->context();
-  const auto model = load_model(checkpoint, ctx.caps, "").value();
+  const auto model = load_model(ctx, checkpoint, "").value();
   const Golden golden = read_golden("llama3");
   const auto length = static_cast<int64_t>(golden.prompt.size());
   Session whole(ctx, *model, kv::kv32_format(), length);
@@ -152,7 +152,7 @@ TEST(LlamaForward, SteadyDecodeTakesNoMemory) {
   auto runtime = Runtime::cpu(detect_cpu_isa(), 2);
   Context& ctx = runtime->context();
   const auto checkpoint = io::Checkpoint::open(COMET_SOURCE_DIR "/models/demo").value();
-  const auto model = load_model(checkpoint, ctx.caps, "kv4").value();
+  const auto model = load_model(ctx, checkpoint, "kv4").value();
   Session session(ctx, *model, *model->format().kv, 256);
   const std::array<int32_t, 1> token{17};
   session.step(token);

@@ -127,7 +127,7 @@ Result<ModelFormat> parse_model_format(const io::ModelConfig& config, const std:
   return format;
 }
 
-Result<std::unique_ptr<LlamaModel>> load_model(const io::Checkpoint& checkpoint, const Caps& caps,
+Result<std::unique_ptr<LlamaModel>> load_model(Context& ctx, const io::Checkpoint& checkpoint,
                                                const std::string& kv_name) {
   auto config = io::parse_model_config(checkpoint.config(), checkpoint.config_path());
   if (!config) return config.error();
@@ -138,8 +138,9 @@ Result<std::unique_ptr<LlamaModel>> load_model(const io::Checkpoint& checkpoint,
     if (!kv_format) return kv_format.error();
     format->kv = *kv_format;
   }
-  auto model = LlamaModel::load(*config, *format, CheckpointSource(checkpoint), caps);
+  auto model = LlamaModel::load(*config, *format, CheckpointSource(checkpoint), ctx.caps);
   if (!model) return model.error();
+  if (const Status moved = model->move_to_device(ctx); !moved) return moved.error();
   return std::make_unique<LlamaModel>(*std::move(model));
 }
 

@@ -42,7 +42,7 @@ class MemorySource final : public formats::TensorSource {
 
 /// Loads the model of an opened checkpoint; `kv_name` overrides the checkpoint's KV format ("" =
 /// keep).
-Result<std::unique_ptr<LlamaModel>> load_model(const io::Checkpoint& checkpoint, const Caps& caps,
+Result<std::unique_ptr<LlamaModel>> load_model(Context& ctx, const io::Checkpoint& checkpoint,
                                                const std::string& kv_name);
 
 }  // namespace comet::models

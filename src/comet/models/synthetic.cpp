@@ -290,6 +290,7 @@ Result<std::unique_ptr<LlamaModel>> make_synthetic_model(Context& ctx, std::stri
   if (options.int8_lm_head) format->lm_head = *formats::find_weight_format("w8a8-int");
   auto model = LlamaModel::load(*config, *format, source, ctx.caps);
   if (!model) return model.error();
+  if (const Status moved = model->move_to_device(ctx); !moved) return moved.error();
   return std::make_unique<LlamaModel>(*std::move(model));
 }
 

@@ -1,7 +1,7 @@
 #include "comet/nn/linear.h"
 
 #include "comet/formats/schemes/bind_linear.h"
-#include "comet/ops/rms_norm/rms_norm.h"
+#include "comet/ops/op_table.h"
 #include "comet/ops/silu_mul/silu_mul.h"
 
 namespace comet::nn {
@@ -19,32 +19,53 @@ Result<Linear> Linear::load(const formats::LinearSpec& spec, const formats::Weig
   return linear;
 }
 
-Tensor Linear::operator()(Context& ctx, View<const float, 2> x) const {
-  if (observer_ != nullptr) observer_->on_input(*this, x);
-  return multiply(ctx, weight_.format->input_from_rows(ctx, weight_, x));
+Status Linear::move_to_device(Context& ctx) {
+  if (weight_.backend->prepare == nullptr) return {};
+  return weight_.backend->prepare(ctx, weight_);
+}
+
+formats::Activation Linear::input(Context& ctx, ConstRows x) const {
+  if (observer_ != nullptr) observer_->on_input(*this, x.f32());
+  return weight_.backend->input_from_rows(ctx, weight_, x);
+}
+
+formats::Activation Linear::input(Context& ctx, const formats::NormInput& x) const {
+  if (observer_ == nullptr) return weight_.backend->input_from_norm(ctx, weight_, x);
+  const Tensor rows = ctx.arena.alloc(DType::kF32, {x.x.size(0), x.x.size(1)});
+  formats::norm_rows(ctx, rows.view<float, 2>(), x);
+  return input(ctx, rows);
+}
+
+formats::Activation Linear::input(Context& ctx, const formats::SiluMulInput& x) const {
+  if (observer_ == nullptr) return weight_.backend->input_from_silu_mul(ctx, weight_, x);
+  const Tensor rows = ctx.arena.alloc(DType::kF32, {x.gate.num_rows, x.gate.num_columns});
+  silu_mul(ctx, rows.view<float, 2>(), x.gate.f32(), x.up.f32());
+  return input(ctx, rows);
+}
+
+Tensor Linear::operator()(Context& ctx, ConstRows x) const {
+  return multiply(ctx, input(ctx, x), ctx.ops.product_dtype);
 }
 
 Tensor Linear::operator()(Context& ctx, const formats::NormInput& x) const {
-  if (observer_ == nullptr) {
-    return multiply(ctx, weight_.format->input_from_norm(ctx, weight_, x));
-  }
-  const Tensor rows = ctx.arena.alloc(DType::kF32, {x.x.size(0), x.x.size(1)});
-  rms_norm(ctx, rows.view<float, 2>(), x.x, x.weight, x.eps);
-  return (*this)(ctx, rows.view<const float, 2>());
+  return multiply(ctx, input(ctx, x), ctx.ops.product_dtype);
 }
 
-Tensor Linear::operator()(Context& ctx, const formats::SiluMulInput& x) const {
-  if (observer_ == nullptr) {
-    return multiply(ctx, weight_.format->input_from_silu_mul(ctx, weight_, x));
-  }
-  const Tensor rows = ctx.arena.alloc(DType::kF32, {x.gate.size(0), x.gate.size(1)});
-  silu_mul(ctx, rows.view<float, 2>(), x.gate, x.up);
-  return (*this)(ctx, rows.view<const float, 2>());
+Tensor Linear::operator()(Context& ctx, const formats::NormInput& x, DType dtype) const {
+  return multiply(ctx, input(ctx, x), dtype);
 }
 
-Tensor Linear::multiply(Context& ctx, const formats::Activation& x) const {
-  Tensor out = ctx.arena.alloc(DType::kF32, {x.rows, weight_.spec.n()});
-  weight_.kernel->run(ctx, weight_, x, out.view<float, 2>());
+void Linear::operator()(Context& ctx, ConstRows x, Rows out) const {
+  weight_.kernel->run(ctx, weight_, input(ctx, x), out);
+}
+
+void Linear::operator()(Context& ctx, const formats::SiluMulInput& x, Rows out) const {
+  weight_.kernel->run(ctx, weight_, input(ctx, x), out);
+}
+
+Tensor Linear::multiply(Context& ctx, const formats::Activation& x, DType dtype) const {
+  Tensor out = ctx.arena.alloc(dtype, {x.rows, weight_.spec.n()});
+  weight_.kernel->run(ctx, weight_, x, out);
   return out;
 }
 

@@ -27,10 +27,16 @@ class Linear {
                              const formats::FormatConfig* config,
                              const formats::TensorSource& tensors, const Caps& caps);
 
-  // [rows, n] in ctx.arena.
-  Tensor operator()(Context& ctx, View<const float, 2> x) const;
+  /// Lays the weights where and as the device's kernels read them; needed once on a GPU.
+  Status move_to_device(Context& ctx);
+
+  // [rows, n] in ctx.arena, of the type that products have on the device, or of `dtype`.
+  Tensor operator()(Context& ctx, ConstRows x) const;
   Tensor operator()(Context& ctx, const formats::NormInput& x) const;
-  Tensor operator()(Context& ctx, const formats::SiluMulInput& x) const;
+  Tensor operator()(Context& ctx, const formats::NormInput& x, DType dtype) const;
+  // The same written to out [rows, n].
+  void operator()(Context& ctx, ConstRows x, Rows out) const;
+  void operator()(Context& ctx, const formats::SiluMulInput& x, Rows out) const;
 
   [[nodiscard]] const formats::LinearSpec& spec() const { return weight_.spec; }
   [[nodiscard]] const formats::LinearWeight& weight() const { return weight_; }
@@ -38,7 +44,10 @@ class Linear {
   void set_observer(InputObserver* observer) { observer_ = observer; }
 
  private:
-  [[nodiscard]] Tensor multiply(Context& ctx, const formats::Activation& x) const;
+  [[nodiscard]] formats::Activation input(Context& ctx, ConstRows x) const;
+  [[nodiscard]] formats::Activation input(Context& ctx, const formats::NormInput& x) const;
+  [[nodiscard]] formats::Activation input(Context& ctx, const formats::SiluMulInput& x) const;
+  [[nodiscard]] Tensor multiply(Context& ctx, const formats::Activation& x, DType dtype) const;
 
   formats::LinearWeight weight_;
   InputObserver* observer_ = nullptr;

@@ -33,4 +33,11 @@ Result<RmsNorm> RmsNorm::load(const std::string& name, int64_t size, float eps,
   return RmsNorm(to_float_vector(*tensor), eps);
 }
 
+void RmsNorm::move_to_device(Context& ctx) {
+  const Tensor host(std::make_shared<Storage>(reinterpret_cast<std::byte*>(weight_.data()),
+                                              weight_.size() * sizeof(float), nullptr),
+                    0, DType::kF32, {static_cast<int64_t>(weight_.size())});
+  if (ctx.cuda != nullptr) on_device_ = copy_to_device(ctx, host);
+}
+
 }  // namespace comet::nn

@@ -7,36 +7,44 @@ namespace {
 
 constexpr int kMaxThreads = 1024;
 
-/// "cuda" or "cuda:<digits>".
-bool is_cuda_name(std::string_view device) {
-  if (!device.starts_with("cuda")) return false;
+/// The index in "cuda" or "cuda:<up to three digits>", or −1.
+int cuda_device_idx(std::string_view device) {
+  if (!device.starts_with("cuda")) return -1;
   const std::string_view rest = device.substr(4);
-  if (rest.empty()) return true;
-  return rest.size() > 1 && rest[0] == ':' &&
-         rest.find_first_not_of("0123456789", 1) == std::string_view::npos;
+  if (rest.empty()) return 0;
+  if (rest.size() < 2 || rest.size() > 4 || rest[0] != ':') return -1;
+  int idx = 0;
+  for (const char digit : rest.substr(1)) {
+    if (digit < '0' || digit > '9') return -1;
+    idx = idx * 10 + (digit - '0');
+  }
+  return idx;
 }
 
-Error no_cuda_error(std::string_view device) {
-  std::string gpus;
-  for (const std::string& line : cuda_device_lines()) gpus += (gpus.empty() ? "" : "; ") + line;
-  return make_error(ErrorCode::kUnsupported,
-                    "--device {}: this version has no CUDA kernels yet; use --device cpu (GPUs of "
-                    "this machine: {})",
-                    device, gpus.empty() ? "none found" : gpus);
+Caps cpu_caps(CpuIsa isa, int num_threads) {
+  Caps caps;
+  caps.cpu_isa = isa;
+  caps.num_threads = num_threads;
+  caps.cpu_name = cpu_model_name();
+  return caps;
 }
 
 }  // namespace
 
-Runtime::Runtime(CpuIsa isa, int num_threads)
-    : caps_{isa, num_threads, cpu_model_name()},
-      pool_(num_threads),
-      arena_(host_allocator()),
-      context_{Device{}, caps_, cpu_op_table(isa), arena_, pool_} {}
+Runtime::Runtime(const Caps& caps, std::shared_ptr<CudaResources> cuda)
+    : caps_(caps),
+      cuda_(std::move(cuda)),
+      pool_(caps.num_threads),
+      arena_(device_allocator(caps.kind)),
+      context_{
+          {caps.kind, 0}, caps_, cuda_ == nullptr ? cpu_op_table(caps.cpu_isa) : cuda_op_table(),
+          arena_,         pool_, device_allocator(caps.kind),
+          cuda_.get()} {}
 
 Result<std::unique_ptr<Runtime>> Runtime::create(std::string_view device, int num_threads,
                                                  std::string_view forced_isa) {
-  if (is_cuda_name(device)) return no_cuda_error(device);
-  if (device != "auto" && device != "cpu") {
+  const int cuda_idx = cuda_device_idx(device);
+  if (device != "auto" && device != "cpu" && cuda_idx < 0) {
     return make_error(ErrorCode::kInvalidArgument, "--device '{}': expected auto, cpu or cuda[:i]",
                       device);
   }
@@ -45,13 +53,22 @@ Result<std::unique_ptr<Runtime>> Runtime::create(std::string_view device, int nu
                       "--threads {}: expected 1 to {}, or 0 for all cores", num_threads,
                       kMaxThreads);
   }
+  if (num_threads == 0) num_threads = default_num_threads();
+  if (cuda_idx >= 0) return cuda(cuda_idx, num_threads);
   const Result<CpuIsa> isa = select_cpu_isa(forced_isa);
   if (!isa) return isa.error();
-  return cpu(*isa, num_threads == 0 ? default_num_threads() : num_threads);
+  return cpu(*isa, num_threads);
+}
+
+Result<std::unique_ptr<Runtime>> Runtime::cuda(int device_idx, int num_threads) {
+  Caps caps = cpu_caps(detect_cpu_isa(), num_threads);
+  auto resources = open_cuda(device_idx, caps);
+  if (!resources) return resources.error();
+  return std::unique_ptr<Runtime>(new Runtime(caps, *std::move(resources)));
 }
 
 std::unique_ptr<Runtime> Runtime::cpu(CpuIsa isa, int num_threads) {
-  return std::unique_ptr<Runtime>(new Runtime(isa, num_threads));
+  return std::unique_ptr<Runtime>(new Runtime(cpu_caps(isa, num_threads), nullptr));
 }
 
 }  // namespace comet

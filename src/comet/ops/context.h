@@ -12,14 +12,21 @@
 namespace comet {
 
 struct OpTable;
+struct CudaResources;  // device/cuda/cuda_resources.h
 
 struct Context {
   Device device;
   const Caps& caps;
   const OpTable& ops;
-  Arena& arena;      // scratch of the present step: see ArenaScope
-  ThreadPool& pool;  // the one compute pool
+  Arena& arena;         // scratch of the present step, in the device's memory: see ArenaScope
+  ThreadPool& pool;     // the one compute pool
+  Allocator& memory;    // of the device, for what outlives a step: weights, caches
+  CudaResources* cuda;  // nullptr on a CPU
 };
+
+/// `host` where the device reads it: on a CPU itself, on a GPU a contiguous copy, there when this
+/// returns. For weights and tables at load.
+Tensor copy_to_device(Context& ctx, const Tensor& host);
 
 /// Owns what a Context points to. One per process and device; not shared between threads.
 class Runtime {
@@ -28,14 +35,17 @@ class Runtime {
   /// the value of COMET_CPU ("" = best of the machine).
   static Result<std::unique_ptr<Runtime>> create(std::string_view device, int num_threads,
                                                  std::string_view forced_isa);
+  /// The same for GPU device_idx; an error that says what is missing.
+  static Result<std::unique_ptr<Runtime>> cuda(int device_idx, int num_threads);
   /// A CPU runtime for tests.
   static std::unique_ptr<Runtime> cpu(CpuIsa isa, int num_threads);
 
   Context& context() { return context_; }
 
  private:
-  Runtime(CpuIsa isa, int num_threads);
+  Runtime(const Caps& caps, std::shared_ptr<CudaResources> cuda);
   Caps caps_;
+  std::shared_ptr<CudaResources> cuda_;  // before what lies in its memory
   ThreadPool pool_;
   Arena arena_;
   Context context_;

@@ -4,6 +4,7 @@
 
 #include "comet/ops/add/add.h"
 #include "comet/ops/embedding/embedding.h"
+#include "comet/ops/gather_rows/gather_rows.h"
 #include "comet/ops/rms_norm/rms_norm.h"
 #include "comet/ops/rope/rope.h"
 #include "comet/ops/silu_mul/silu_mul.h"
@@ -15,6 +16,7 @@ OpTable cpu_table(const RowOps& rows) {
   OpTable table{};
   static_cast<RowOps&>(table) = rows;
   table.embedding = embedding_cpu;
+  table.gather_rows = gather_rows_cpu;
   table.rms_norm = rms_norm_cpu;
   table.rope = rope_cpu;
   table.add = add_cpu;

@@ -8,16 +8,22 @@
 
 #include "comet/device/device.h"
 #include "comet/ops/row_ops.h"
-#include "comet/tensor/view.h"
+#include "comet/tensor/rows.h"
 
 namespace comet {
 
 struct Context;
 
+/// On a CUDA table pointers and spans are of device memory, and RowOps' slots are empty.
 struct OpTable : RowOps {
+  /// What linears, attention and their heads write.
+  DType product_dtype = DType::kF32;
   /// out[t] = table[token[t]]; table rows BF16, F16 or F32 → FP32.
   void (*embedding)(Context& ctx, View<float, 2> out, const Tensor& table,
                     std::span<const int32_t> tokens);
+  /// out[i] = x[row_idxs[i]] + delta[row_idxs[i]]; an empty delta adds nothing.
+  void (*gather_rows)(Context& ctx, View<float, 2> out, View<const float, 2> x, ConstRows delta,
+                      std::span<const int32_t> row_idxs);
   /// out[t] = x[t] · rsqrt(mean(x[t]²) + eps) · weight (Zhang, Sennrich 2019).
   void (*rms_norm)(Context& ctx, View<float, 2> out, View<const float, 2> x,
                    View<const float, 1> weight, float eps);
@@ -26,7 +32,7 @@ struct OpTable : RowOps {
   void (*rope)(Context& ctx, View<float, 3> x, std::span<const int32_t> positions,
                std::span<const float> inv_freq);
   /// x += y.
-  void (*add)(Context& ctx, View<float, 2> x, View<const float, 2> y);
+  void (*add)(Context& ctx, View<float, 2> x, ConstRows y);
   /// out = gate · sigmoid(gate) · up.
   void (*silu_mul)(Context& ctx, View<float, 2> out, View<const float, 2> gate,
                    View<const float, 2> up);
@@ -34,5 +40,7 @@ struct OpTable : RowOps {
 
 /// The table of one instruction set; sets without a table of their own use the next lower one.
 const OpTable& cpu_op_table(CpuIsa isa);
+/// The table of a GPU; a build without CUDA has none.
+const OpTable& cuda_op_table();
 
 }  // namespace comet

@@ -27,7 +27,7 @@ class DemoModel : public testing::Test {
   void SetUp() override {
     runtime_ = Runtime::cpu(detect_cpu_isa(), 2);
     checkpoint_.emplace(io::Checkpoint::open(COMET_SOURCE_DIR "/models/demo").value());
-    model_ = models::load_model(*checkpoint_, runtime_->context().caps, "").value();
+    model_ = models::load_model(runtime_->context(), *checkpoint_, "").value();
     tokenizer_.emplace(
         text::Tokenizer::from_json(read_text(COMET_SOURCE_DIR "/models/demo/tokenizer.json"),
                                    "tokenizer.json")
@@ -128,7 +128,7 @@ TEST_F(DemoModel, WindowsAddUpToTheMean) {
 
 TEST_F(DemoModel, DivergenceFromABaseIsWhatTheRowsSay) {
   const auto documents = split_documents(read_text(COMET_SOURCE_DIR "/models/demo/heldout.txt"));
-  const auto coarse = models::load_model(*checkpoint_, runtime_->context().caps, "kv4").value();
+  const auto coarse = models::load_model(runtime_->context(), *checkpoint_, "kv4").value();
   PerplexityOptions options{.max_length = 300, .num_tokens = 300, .limit = 1};
   options.base = model_.get();
   const PerplexityResult same = run(documents, options);

@@ -29,7 +29,7 @@ std::span<const float> row_of(const View<float, 2>& logits, int64_t i) {
 Result<std::unique_ptr<Scorer>> Scorer::create(Context& ctx, const models::LlamaModel& model,
                                                int64_t max_length) {
   const int64_t num_pages = (max_length + kv::kPageTokens - 1) / kv::kPageTokens;
-  auto cache = model.make_cache(num_pages, 1);
+  auto cache = model.make_cache(ctx, num_pages, 1);
   if (!cache) return cache.error();
   return std::unique_ptr<Scorer>(new Scorer(ctx, model, max_length, *std::move(cache)));
 }

@@ -33,8 +33,8 @@ TEST(CompareModels, AModelIsLikeItselfAndACoarserCacheIsLessSo) {
   auto runtime = Runtime::cpu(detect_cpu_isa(), 2);
   Context& ctx = runtime->context();
   const auto checkpoint = io::Checkpoint::open(COMET_SOURCE_DIR "/models/demo").value();
-  const auto base = models::load_model(checkpoint, ctx.caps, "kv16").value();
-  const auto coarse = models::load_model(checkpoint, ctx.caps, "kv4").value();
+  const auto base = models::load_model(ctx, checkpoint, "kv16").value();
+  const auto coarse = models::load_model(ctx, checkpoint, "kv4").value();
   const std::vector<std::vector<int32_t>> prompts{{8176, 290, 310, 400},
                                                   {8176, 5, 6, 7, 1000, 2000}};
   const SimilarityOptions options{

@@ -71,6 +71,8 @@ class Tensor {
   [[nodiscard]] DType dtype() const { return dtype_; }
   [[nodiscard]] const Shape& shape() const { return shape_; }
   [[nodiscard]] int64_t size(int axis) const { return shape_[axis]; }
+  /// Elements from one index of the axis to the next.
+  [[nodiscard]] int64_t stride(int axis) const { return strides_[axis]; }
   [[nodiscard]] int64_t num_elements() const { return shape_.num_elements(); }
   /// Bytes of a contiguous tensor of this shape.
   [[nodiscard]] int64_t num_bytes() const { return num_elements() * dtype_bytes(dtype_); }

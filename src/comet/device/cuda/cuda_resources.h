@@ -16,6 +16,24 @@ namespace comet {
 
 struct CublasLt;  // device/cuda/cublaslt.h
 
+/// Page-locked host memory through which a step's small arrays travel in one asynchronous copy.
+class Staging {
+ public:
+  Staging() = default;
+  Staging(const Staging&) = delete;
+  Staging& operator=(const Staging&) = delete;
+  ~Staging();
+  /// Memory for num_bytes, free to be written: waits for the copy before.
+  void* begin(size_t num_bytes);
+  /// Copies what was written to device memory, in the order of the stream.
+  void send(void* device, size_t num_bytes, cudaStream_t stream);
+
+ private:
+  void* data_ = nullptr;
+  size_t capacity_ = 0;
+  cudaEvent_t sent_ = nullptr;
+};
+
 struct CudaResources {
   CudaResources() = default;
   CudaResources(const CudaResources&) = delete;
@@ -26,11 +44,8 @@ struct CudaResources {
   int sm = 0;  // 80, 86, 89, 90
   int num_sms = 0;
   cudaStream_t stream = nullptr;
+  Staging staging;
   std::shared_ptr<CublasLt> cublaslt;  // opened by the first who asks: cublaslt_of()
 };
-
-/// Opens GPU device_idx: no driver, one that is too old, or a card before sm_80 is an error that
-/// says so. Fills the GPU's part of `caps`.
-Result<std::shared_ptr<CudaResources>> open_cuda(int device_idx, Caps& caps);
 
 }  // namespace comet

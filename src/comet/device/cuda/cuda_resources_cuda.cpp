@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "comet/device/cuda/cuda_check.h"
 
 namespace comet {
@@ -21,6 +23,28 @@ Error device_error(int device_idx, const std::string& problem) {
 void throw_cuda_error(cudaError_t error, const char* call, const char* file, int line) {
   throw CudaError(error, fmt::format("{} at {}:{}: {} ({})", call, file, line,
                                      cudaGetErrorString(error), cudaGetErrorName(error)));
+}
+
+Staging::~Staging() {
+  if (sent_ != nullptr) cudaEventDestroy(sent_);
+  if (data_ != nullptr) cudaFreeHost(data_);
+}
+
+void* Staging::begin(size_t num_bytes) {
+  if (sent_ == nullptr) COMET_CUDA(cudaEventCreateWithFlags(&sent_, cudaEventDisableTiming));
+  COMET_CUDA(cudaEventSynchronize(sent_));
+  if (num_bytes > capacity_) {
+    if (data_ != nullptr) COMET_CUDA(cudaFreeHost(data_));
+    data_ = nullptr;
+    capacity_ = std::max(num_bytes, 2 * capacity_);
+    COMET_CUDA(cudaHostAlloc(&data_, capacity_, cudaHostAllocDefault));
+  }
+  return data_;
+}
+
+void Staging::send(void* device, size_t num_bytes, cudaStream_t stream) {
+  COMET_CUDA(cudaMemcpyAsync(device, data_, num_bytes, cudaMemcpyHostToDevice, stream));
+  COMET_CUDA(cudaEventRecord(sent_, stream));
 }
 
 CudaResources::~CudaResources() {

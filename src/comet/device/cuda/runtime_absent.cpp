@@ -6,4 +6,17 @@ namespace comet {
 std::vector<std::string> cuda_device_lines() { return {}; }
 bool cuda_built() { return false; }
 
+Result<std::shared_ptr<CudaResources>> open_cuda(int device_idx, Caps& /*caps*/) {
+  return make_error(
+      ErrorCode::kUnsupported,
+      "--device cuda:{}: this Comet was built without CUDA; build it where nvcc is, or "
+      "use --device cpu",
+      device_idx);
+}
+
+Allocator& device_allocator(DeviceKind kind) {
+  COMET_CHECK(kind == DeviceKind::kCpu, "a build without CUDA has no device memory");
+  return host_allocator();
+}
+
 }  // namespace comet

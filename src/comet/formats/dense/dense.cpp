@@ -71,11 +71,12 @@ const WeightFormat& dense_format() {
       .bind = bind,
       .pack = nullptr,
       .unpack = unpack,
-      .input_from_rows = float_input_from_rows,
-      .input_from_norm = float_input_from_norm,
-      .input_from_silu_mul = float_input_from_silu_mul,
       .reference_linear = reference_linear,
-      .kernels = dense_kernels(),
+      .cpu = {.input_from_rows = float_input_from_rows,
+              .input_from_norm = float_input_from_norm,
+              .input_from_silu_mul = float_input_from_silu_mul,
+              .kernels = dense_kernels()},
+      .cuda = dense_cuda_backend(),
   };
   return format;
 }

@@ -8,6 +8,8 @@
 namespace comet::formats {
 
 const WeightFormat& dense_format();
+/// Without kernels in a build without CUDA.
+const FormatBackend& dense_cuda_backend();
 
 /// The kernel rows, best last (cpu/gemm_rows.cpp).
 std::span<const LinearKernel> dense_kernels();

@@ -159,7 +159,8 @@ TEST(SchemeTable, StaticScalesAreReadAndChecked) {
   const auto runtime = Runtime::cpu(detect_cpu_isa(), 1);
   Context& ctx = runtime->context();
   const std::vector<float> x{1.25F, 2.5F, -1e9F, 0, std::nanf(""), 0};
-  const Activation input = bound->format->input_from_rows(ctx, *bound, {x.data(), {2, 3}});
+  const Activation input =
+      bound->format->cpu.input_from_rows(ctx, *bound, View<const float, 2>{x.data(), {2, 3}});
   EXPECT_EQ(input.parts[0].data<Float8E4M3>()[0].bits, 0x38);  // 1
   EXPECT_EQ(input.parts[0].data<Float8E4M3>()[1].bits, 0x40);  // 2
   EXPECT_EQ(input.parts[0].data<Float8E4M3>()[2].bits, 0xFE);  // −448

@@ -12,6 +12,8 @@
 namespace comet::formats {
 
 const WeightFormat& w4a16_format();
+/// Without kernels in a build without CUDA.
+const FormatBackend& w4a16_cuda_backend();
 
 namespace w4a16 {
 

@@ -34,11 +34,12 @@ void expect_product(const QuantizedWeight& weight, float x, double want) {
     for (const int64_t rows : {1, 4, 20}) {
       const ArenaScope scope(ctx.arena);
       const std::vector<float> input(static_cast<size_t>(rows * bound.spec.k), x);
-      const Activation a = input_from_rows(ctx, bound, {input.data(), {rows, bound.spec.k}});
+      const Activation a =
+          input_from_rows(ctx, bound, View<const float, 2>{input.data(), {rows, bound.spec.k}});
       std::vector<float> out(static_cast<size_t>(rows * 2));
       for (const LinearKernel& kernel : kernels()) {
         if (!kernel.supports(bound, ctx.caps)) continue;
-        kernel.run(ctx, bound, a, {out.data(), {rows, 2}});
+        kernel.run(ctx, bound, a, View<float, 2>{out.data(), {rows, 2}});
         for (const float y : out) ASSERT_NEAR(y, want, std::abs(want) * 1e-5) << kernel.name;
       }
     }

@@ -48,11 +48,11 @@ void quantize_rows(Context& ctx, const SiteLayout& site, View<const float, 2> x,
 
 }  // namespace
 
-Activation input_from_rows(Context& ctx, const LinearWeight& weight, View<const float, 2> x) {
+Activation input_from_rows(Context& ctx, const LinearWeight& weight, ConstRows x) {
   const SiteLayout& site = meta_of(weight).site;
-  Activation activation = allocate(ctx, site, x.size(0));
+  Activation activation = allocate(ctx, site, x.num_rows);
   const ArenaScope scope(ctx.arena);
-  quantize_rows(ctx, site, x, activation);
+  quantize_rows(ctx, site, x.f32(), activation);
   return activation;
 }
 
@@ -61,7 +61,7 @@ Activation input_from_norm(Context& ctx, const LinearWeight& weight, const NormI
   Activation activation = allocate(ctx, site, input.x.size(0));
   const ArenaScope scope(ctx.arena);
   const Tensor rows = ctx.arena.alloc(DType::kF32, {input.x.size(0), input.x.size(1)});
-  ctx.ops.rms_norm(ctx, rows.view<float, 2>(), input.x, input.weight, input.eps);
+  norm_rows(ctx, rows.view<float, 2>(), input);
   quantize_rows(ctx, site, rows.view<const float, 2>(), activation);
   return activation;
 }
@@ -69,10 +69,10 @@ Activation input_from_norm(Context& ctx, const LinearWeight& weight, const NormI
 Activation input_from_silu_mul(Context& ctx, const LinearWeight& weight,
                                const SiluMulInput& input) {
   const SiteLayout& site = meta_of(weight).site;
-  Activation activation = allocate(ctx, site, input.gate.size(0));
+  Activation activation = allocate(ctx, site, input.gate.num_rows);
   const ArenaScope scope(ctx.arena);
-  const Tensor rows = ctx.arena.alloc(DType::kF32, {input.gate.size(0), input.gate.size(1)});
-  ctx.ops.silu_mul(ctx, rows.view<float, 2>(), input.gate, input.up);
+  const Tensor rows = ctx.arena.alloc(DType::kF32, {input.gate.num_rows, input.gate.num_columns});
+  ctx.ops.silu_mul(ctx, rows.view<float, 2>(), input.gate.f32(), input.up.f32());
   quantize_rows(ctx, site, rows.view<const float, 2>(), activation);
   return activation;
 }

@@ -140,8 +140,9 @@ TEST(Producer, CodesEqualTheDefinitionOnEveryInstructionSet) {
         for (const CpuIsa isa : available_cpu_isas()) {
           const auto runtime = Runtime::cpu(isa, 2);
           Context& ctx = runtime->context();
-          const Activation input =
-              input_from_rows(ctx, bound, {x.data(), {static_cast<int64_t>(x.size()) / 301, 301}});
+          const Activation input = input_from_rows(
+              ctx, bound,
+              View<const float, 2>{x.data(), {static_cast<int64_t>(x.size()) / 301, 301}});
           expect_codes(input, weight.site, x,
                        fmt::format("{} {} int8={} clip={}", cpu_isa_name(isa),
                                    act_scale_name(scale), int8_blocks, clip));
@@ -165,8 +166,8 @@ TEST(Producer, RowsMayHaveAStride) {
     x.push_back(rng.next_normal());
     spread[static_cast<size_t>(i / 130 * 200 + i % 130)] = x.back();
   }
-  const Activation input =
-      input_from_rows(runtime->context(), bound, {spread.data(), {3, 130}, {200, 1}});
+  const Activation input = input_from_rows(runtime->context(), bound,
+                                           View<const float, 2>{spread.data(), {3, 130}, {200, 1}});
   expect_codes(input, weight.site, x, "strided");
 }
 
@@ -213,11 +214,14 @@ TEST(Producer, NormAndSiluMulEqualTheirDefinitions) {
   for (const CpuIsa isa : available_cpu_isas()) {
     const auto runtime = Runtime::cpu(isa, 2);
     Context& ctx = runtime->context();
-    const View<const float, 2> rows(x.data(), {kRows, kChannels});
-    expect_close(input_from_norm(ctx, bound, {rows, {gamma.data(), {kChannels}}, 1e-5F}),
-                 input_from_rows(ctx, bound, {normed.data(), {kRows, kChannels}}));
-    expect_close(input_from_silu_mul(ctx, bound, {rows, {up.data(), {kRows, kChannels}}}),
-                 input_from_rows(ctx, bound, {gated.data(), {kRows, kChannels}}));
+    const View<float, 2> rows(x.data(), {kRows, kChannels});
+    expect_close(
+        input_from_norm(ctx, bound, {rows, {gamma.data(), {kChannels}}, 1e-5F, {}}),
+        input_from_rows(ctx, bound, View<const float, 2>{normed.data(), {kRows, kChannels}}));
+    expect_close(
+        input_from_silu_mul(ctx, bound,
+                            {rows, View<const float, 2>{up.data(), {kRows, kChannels}}}),
+        input_from_rows(ctx, bound, View<const float, 2>{gated.data(), {kRows, kChannels}}));
   }
 }
 

@@ -14,6 +14,8 @@
 namespace comet::formats {
 
 const WeightFormat& w4ax_format();
+/// Without kernels in a build without CUDA.
+const FormatBackend& w4ax_cuda_backend();
 
 namespace w4ax {
 
@@ -76,7 +78,7 @@ Result<PackedLinear> pack(const QuantizedWeight& weight);
 Result<QuantizedWeight> unpack(const LinearWeight& weight);
 /// Bytes of the packed nibbles of these parts.
 int64_t packed_size(std::span<const int64_t> part_rows, int64_t k_padded);
-Activation input_from_rows(Context& ctx, const LinearWeight& weight, View<const float, 2> x);
+Activation input_from_rows(Context& ctx, const LinearWeight& weight, ConstRows x);
 Activation input_from_norm(Context& ctx, const LinearWeight& weight, const NormInput& input);
 Activation input_from_silu_mul(Context& ctx, const LinearWeight& weight, const SiluMulInput& input);
 void reference_linear(const LinearWeight& weight, const Activation& x, View<float, 2> out);

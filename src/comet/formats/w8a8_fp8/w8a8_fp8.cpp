@@ -81,9 +81,9 @@ void quantize_rows(Context& ctx, const LinearWeight& weight, View<const float, 2
   });
 }
 
-Activation input_from_rows(Context& ctx, const LinearWeight& weight, View<const float, 2> x) {
-  const Activation activation = allocate_activation(ctx, weight, x.size(0), x.size(1));
-  quantize_rows(ctx, weight, x, activation);
+Activation input_from_rows(Context& ctx, const LinearWeight& weight, ConstRows x) {
+  const Activation activation = allocate_activation(ctx, weight, x.num_rows, x.num_columns);
+  quantize_rows(ctx, weight, x.f32(), activation);
   return activation;
 }
 
@@ -92,18 +92,18 @@ Activation input_from_norm(Context& ctx, const LinearWeight& weight, const NormI
   const Activation activation = allocate_activation(ctx, weight, shape[0], shape[1]);
   const ArenaScope scope(ctx.arena);
   const Tensor rows = ctx.arena.alloc(DType::kF32, shape);
-  ctx.ops.rms_norm(ctx, rows.view<float, 2>(), input.x, input.weight, input.eps);
+  norm_rows(ctx, rows.view<float, 2>(), input);
   quantize_rows(ctx, weight, rows.view<const float, 2>(), activation);
   return activation;
 }
 
 Activation input_from_silu_mul(Context& ctx, const LinearWeight& weight,
                                const SiluMulInput& input) {
-  const Shape shape{input.gate.size(0), input.gate.size(1)};
+  const Shape shape{input.gate.num_rows, input.gate.num_columns};
   const Activation activation = allocate_activation(ctx, weight, shape[0], shape[1]);
   const ArenaScope scope(ctx.arena);
   const Tensor rows = ctx.arena.alloc(DType::kF32, shape);
-  ctx.ops.silu_mul(ctx, rows.view<float, 2>(), input.gate, input.up);
+  ctx.ops.silu_mul(ctx, rows.view<float, 2>(), input.gate.f32(), input.up.f32());
   quantize_rows(ctx, weight, rows.view<const float, 2>(), activation);
   return activation;
 }
@@ -142,11 +142,12 @@ const WeightFormat& w8a8_fp8_format() {
       .bind = w8a8_fp8::bind,
       .pack = w8a8_fp8::pack,
       .unpack = w8a8_fp8::unpack,
-      .input_from_rows = w8a8_fp8::input_from_rows,
-      .input_from_norm = w8a8_fp8::input_from_norm,
-      .input_from_silu_mul = w8a8_fp8::input_from_silu_mul,
       .reference_linear = w8a8_fp8::reference_linear,
-      .kernels = w8a8_fp8::kernels(),
+      .cpu = {.input_from_rows = w8a8_fp8::input_from_rows,
+              .input_from_norm = w8a8_fp8::input_from_norm,
+              .input_from_silu_mul = w8a8_fp8::input_from_silu_mul,
+              .kernels = w8a8_fp8::kernels()},
+      .cuda = w8a8_fp8_cuda_backend(),
       .manifest = w8a8_fp8::manifest,
       .quant_method = "compressed-tensors",
       .disk_format = "float-quantized",

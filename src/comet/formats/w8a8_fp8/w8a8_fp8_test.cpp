@@ -55,10 +55,10 @@ TEST(W8A8Fp8, EveryProductOfTwoCodesIsExact) {
       make_tensor<float>({count}, std::vector<float>(codes.size(), 0.25F));
   for (const CpuIsa isa : available_cpu_isas()) {
     const auto runtime = Runtime::cpu(isa, 1);
-    for (const LinearKernel& kernel : w8a8_fp8_format().kernels) {
+    for (const LinearKernel& kernel : w8a8_fp8_format().cpu.kernels) {
       if (!kernel.supports(weight, runtime->context().caps)) continue;
       std::vector<float> out(codes.size() * codes.size(), std::nanf(""));
-      kernel.run(runtime->context(), weight, input, {out.data(), {count, count}});
+      kernel.run(runtime->context(), weight, input, View<float, 2>{out.data(), {count, count}});
       for (size_t x = 0; x < codes.size(); ++x) {
         for (size_t w = 0; w < codes.size(); ++w) {
           const double want = 0.125 * double{to_float(codes[x])} * double{to_float(codes[w])};
@@ -82,8 +82,8 @@ TEST(W8A8Fp8, InputCodesAreThoseOfTheDefinition) {
   for (const float value : x) absmax = std::max(absmax, std::fabs(value));
   for (const CpuIsa isa : available_cpu_isas()) {
     const auto runtime = Runtime::cpu(isa, 1);
-    const Activation input =
-        w8a8_fp8_format().input_from_rows(runtime->context(), weight, {x.data(), {1, kChannels}});
+    const Activation input = w8a8_fp8_format().cpu.input_from_rows(
+        runtime->context(), weight, View<const float, 2>{x.data(), {1, kChannels}});
     EXPECT_EQ(input.parts[w8a8_fp8::kScales].data<float>()[0], absmax / 448.0F);
     const float r = 448.0F / absmax;
     for (size_t i = 0; i < x.size(); ++i) {
@@ -100,7 +100,8 @@ TEST(W8A8Fp8, TinyRowsAreZeroAndNonFiniteRowsNaN) {
     const auto runtime = Runtime::cpu(isa, 1);
     Context& ctx = runtime->context();
     const std::vector<float> x{1e-38F, 0, -1e-38F, 1, HUGE_VALF, 1, 1, 2, 3};
-    const Activation input = weight.format->input_from_rows(ctx, weight, {x.data(), {3, 3}});
+    const Activation input =
+        weight.format->cpu.input_from_rows(ctx, weight, View<const float, 2>{x.data(), {3, 3}});
     const auto* scales = input.parts[w8a8_fp8::kScales].data<float>();
     EXPECT_EQ(scales[0], 0.0F);
     EXPECT_TRUE(std::isnan(scales[1]));
@@ -118,22 +119,22 @@ TEST(W8A8Fp8, LargestSumsStayFinite) {
   for (const CpuIsa isa : available_cpu_isas()) {
     const auto runtime = Runtime::cpu(isa, 1);
     Context& ctx = runtime->context();
-    const Activation input =
-        weight.format->input_from_rows(ctx, weight, {x.data(), {1, kChannels}});
-    for (const LinearKernel& kernel : weight.format->kernels) {
+    const Activation input = weight.format->cpu.input_from_rows(
+        ctx, weight, View<const float, 2>{x.data(), {1, kChannels}});
+    for (const LinearKernel& kernel : weight.format->cpu.kernels) {
       if (!kernel.supports(weight, ctx.caps)) continue;
       std::vector<float> out(1);
-      kernel.run(ctx, weight, input, {out.data(), {1, 1}});
+      kernel.run(ctx, weight, input, View<float, 2>{out.data(), {1, 1}});
       // −0.5 · 448 · 131072 · 3e38 overflows FP32.
       EXPECT_EQ(out[0], -HUGE_VALF) << kernel.name;
     }
     const std::vector<float> small(kChannels, 3e28F);
-    const Activation fits =
-        weight.format->input_from_rows(ctx, weight, {small.data(), {1, kChannels}});
-    for (const LinearKernel& kernel : weight.format->kernels) {
+    const Activation fits = weight.format->cpu.input_from_rows(
+        ctx, weight, View<const float, 2>{small.data(), {1, kChannels}});
+    for (const LinearKernel& kernel : weight.format->cpu.kernels) {
       if (!kernel.supports(weight, ctx.caps)) continue;
       std::vector<float> out(1);
-      kernel.run(ctx, weight, fits, {out.data(), {1, 1}});
+      kernel.run(ctx, weight, fits, View<float, 2>{out.data(), {1, 1}});
       const double want = -0.5 * 448 * 131072 * 3e28;
       EXPECT_NEAR(out[0], want, 1e-5 * std::abs(want)) << kernel.name;
     }

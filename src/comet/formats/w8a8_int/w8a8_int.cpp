@@ -90,10 +90,10 @@ void quantize_rows(Context& ctx, const LinearWeight& weight, View<const float, 2
   });
 }
 
-Activation input_from_rows(Context& ctx, const LinearWeight& weight, View<const float, 2> x) {
-  Activation activation = allocate_activation(ctx, weight, x.size(0));
+Activation input_from_rows(Context& ctx, const LinearWeight& weight, ConstRows x) {
+  Activation activation = allocate_activation(ctx, weight, x.num_rows);
   const ArenaScope scope(ctx.arena);
-  quantize_rows(ctx, weight, x, activation);
+  quantize_rows(ctx, weight, x.f32(), activation);
   return activation;
 }
 
@@ -101,17 +101,17 @@ Activation input_from_norm(Context& ctx, const LinearWeight& weight, const NormI
   Activation activation = allocate_activation(ctx, weight, input.x.size(0));
   const ArenaScope scope(ctx.arena);
   const Tensor rows = ctx.arena.alloc(DType::kF32, {input.x.size(0), input.x.size(1)});
-  ctx.ops.rms_norm(ctx, rows.view<float, 2>(), input.x, input.weight, input.eps);
+  norm_rows(ctx, rows.view<float, 2>(), input);
   quantize_rows(ctx, weight, rows.view<const float, 2>(), activation);
   return activation;
 }
 
 Activation input_from_silu_mul(Context& ctx, const LinearWeight& weight,
                                const SiluMulInput& input) {
-  Activation activation = allocate_activation(ctx, weight, input.gate.size(0));
+  Activation activation = allocate_activation(ctx, weight, input.gate.num_rows);
   const ArenaScope scope(ctx.arena);
-  const Tensor rows = ctx.arena.alloc(DType::kF32, {input.gate.size(0), input.gate.size(1)});
-  ctx.ops.silu_mul(ctx, rows.view<float, 2>(), input.gate, input.up);
+  const Tensor rows = ctx.arena.alloc(DType::kF32, {input.gate.num_rows, input.gate.num_columns});
+  ctx.ops.silu_mul(ctx, rows.view<float, 2>(), input.gate.f32(), input.up.f32());
   quantize_rows(ctx, weight, rows.view<const float, 2>(), activation);
   return activation;
 }
@@ -148,11 +148,12 @@ const WeightFormat& w8a8_int_format() {
       .bind = w8a8_int::bind,
       .pack = w8a8_int::pack,
       .unpack = w8a8_int::unpack,
-      .input_from_rows = w8a8_int::input_from_rows,
-      .input_from_norm = w8a8_int::input_from_norm,
-      .input_from_silu_mul = w8a8_int::input_from_silu_mul,
       .reference_linear = w8a8_int::reference_linear,
-      .kernels = w8a8_int::kernels(),
+      .cpu = {.input_from_rows = w8a8_int::input_from_rows,
+              .input_from_norm = w8a8_int::input_from_norm,
+              .input_from_silu_mul = w8a8_int::input_from_silu_mul,
+              .kernels = w8a8_int::kernels()},
+      .cuda = w8a8_int_cuda_backend(),
       .manifest = w8a8_int::manifest,
       .quant_method = "compressed-tensors",
       .disk_format = "int-quantized",

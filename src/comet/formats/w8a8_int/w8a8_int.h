@@ -8,6 +8,8 @@
 namespace comet::formats {
 
 const WeightFormat& w8a8_int_format();
+/// Without kernels in a build without CUDA.
+const FormatBackend& w8a8_int_cuda_backend();
 
 namespace w8a8_int {
 

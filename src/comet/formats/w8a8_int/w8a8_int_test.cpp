@@ -31,11 +31,12 @@ void expect_products(const LinearWeight& weight, CpuIsa isa, float x, double wan
   const auto runtime = Runtime::cpu(isa, 2);
   Context& ctx = runtime->context();
   const std::vector<float> rows(static_cast<size_t>(2 * k), x);
-  const Activation input = weight.format->input_from_rows(ctx, weight, {rows.data(), {2, k}});
-  for (const LinearKernel& kernel : weight.format->kernels) {
+  const Activation input =
+      weight.format->cpu.input_from_rows(ctx, weight, View<const float, 2>{rows.data(), {2, k}});
+  for (const LinearKernel& kernel : weight.format->cpu.kernels) {
     if (!kernel.supports(weight, ctx.caps)) continue;
     std::vector<float> out(10, std::nanf(""));
-    kernel.run(ctx, weight, input, {out.data(), {2, 5}});
+    kernel.run(ctx, weight, input, View<float, 2>{out.data(), {2, 5}});
     for (const float y : out) {
       ASSERT_NEAR(y, want, std::abs(want) * 1e-6) << kernel.name << " k=" << k;
     }

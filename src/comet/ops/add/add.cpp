@@ -5,16 +5,17 @@
 
 namespace comet {
 
-void add(Context& ctx, View<float, 2> x, View<const float, 2> y) {
-  COMET_CHECK(x.sizes == y.sizes, "x [{}, {}], y [{}, {}]", x.size(0), x.size(1), y.size(0),
-              y.size(1));
-  COMET_CHECK(x.strides[1] == 1 && y.strides[1] == 1);
+void add(Context& ctx, View<float, 2> x, ConstRows y) {
+  COMET_CHECK(x.size(0) == y.num_rows && x.size(1) == y.num_columns, "x [{}, {}], y [{}, {}]",
+              x.size(0), x.size(1), y.num_rows, y.num_columns);
+  COMET_CHECK(x.strides[1] == 1);
   ctx.ops.add(ctx, x, y);
 }
 
-void add_cpu(Context& ctx, View<float, 2> x, View<const float, 2> y) {
+void add_cpu(Context& ctx, View<float, 2> x, ConstRows y) {
   const int64_t n = x.size(1);
-  parallel_rows(ctx, x.size(0), n, [&](int64_t i) { ctx.ops.add_row(x.row(i), y.row(i), n); });
+  const View<const float, 2> rows = y.f32();
+  parallel_rows(ctx, x.size(0), n, [&](int64_t i) { ctx.ops.add_row(x.row(i), rows.row(i), n); });
 }
 
 }  // namespace comet

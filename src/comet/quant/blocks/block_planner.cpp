@@ -58,7 +58,7 @@ std::vector<int64_t> counts_of(const std::vector<SiteCandidate>& candidates) {
 class KlMeter {
  public:
   static Result<KlMeter> create(Walk& walk, const io::Checkpoint& checkpoint) {
-    auto model = models::load_model(checkpoint, walk.ctx.caps, "");
+    auto model = models::load_model(walk.ctx, checkpoint, "");
     if (!model) return model.error();
     KlMeter meter;
     meter.set_ = planning_samples(walk.set, kMaxKlTokens);

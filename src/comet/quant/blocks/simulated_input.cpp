@@ -36,17 +36,17 @@ Activation simulated(Context& ctx, const LinearWeight& weight, const Activation&
   return plain;
 }
 
-Activation from_rows(Context& ctx, const LinearWeight& weight, View<const float, 2> x) {
-  return simulated(ctx, weight, dense().input_from_rows(ctx, weight, x));
+Activation from_rows(Context& ctx, const LinearWeight& weight, ConstRows x) {
+  return simulated(ctx, weight, dense().cpu.input_from_rows(ctx, weight, x));
 }
 
 Activation from_norm(Context& ctx, const LinearWeight& weight, const formats::NormInput& input) {
-  return simulated(ctx, weight, dense().input_from_norm(ctx, weight, input));
+  return simulated(ctx, weight, dense().cpu.input_from_norm(ctx, weight, input));
 }
 
 Activation from_silu_mul(Context& ctx, const LinearWeight& weight,
                          const formats::SiluMulInput& input) {
-  return simulated(ctx, weight, dense().input_from_silu_mul(ctx, weight, input));
+  return simulated(ctx, weight, dense().cpu.input_from_silu_mul(ctx, weight, input));
 }
 
 Result<LinearWeight> bind(const formats::LinearSpec& spec, const formats::FormatConfig* config,
@@ -57,9 +57,9 @@ const formats::WeightFormat& simulated_format() {
     formats::WeightFormat made = dense();
     made.name = "dense with simulated inputs";
     made.bind = bind;
-    made.input_from_rows = from_rows;
-    made.input_from_norm = from_norm;
-    made.input_from_silu_mul = from_silu_mul;
+    made.cpu.input_from_rows = from_rows;
+    made.cpu.input_from_norm = from_norm;
+    made.cpu.input_from_silu_mul = from_silu_mul;
     return made;
   }();
   return format;

@@ -43,7 +43,7 @@ uint32_t crc32(const float* values, int64_t count) {
 std::vector<float> logits_of(Context& ctx, const models::LlamaModel& model,
                              const std::vector<int32_t>& prompt, const kv::KvFormat* kv = nullptr) {
   auto cache = kv == nullptr
-                   ? model.make_cache(1, 1)
+                   ? model.make_cache(ctx, 1, 1)
                    : kv::KvCache::create(*kv, model.kv_shape(), model.config().num_layers, 1);
   const auto count = static_cast<int32_t>(prompt.size());
   std::vector<int32_t> positions(prompt.size());
@@ -115,7 +115,7 @@ TEST_P(Interchange, WeightsAndLogitsAreTheWritersOwn) {
     auto runtime = Runtime::cpu(isa, 2);
     Context& ctx = runtime->context();
     expect_weights(ctx, checkpoint, golden);
-    const auto model = models::load_model(checkpoint, ctx.caps, "");
+    const auto model = models::load_model(ctx, checkpoint, "");
     ASSERT_TRUE(model.ok()) << model.error().message;
     const bool own_cache = (*model)->format().has_kv_scales;
     const std::vector<float> logits =
@@ -145,7 +145,7 @@ class InterchangeOut : public ::testing::Test {
   Context& ctx_ = runtime_->context();
 
   std::vector<float> logits(const io::Checkpoint& checkpoint, const Json& golden) {
-    const auto model = models::load_model(checkpoint, ctx_.caps, "").value();
+    const auto model = models::load_model(ctx_, checkpoint, "").value();
     return logits_of(ctx_, *model, golden["prompt"].get<std::vector<int32_t>>(),
                      &kv::kv32_format());
   }
@@ -194,7 +194,7 @@ class InterchangeBad : public InterchangeOut {
     change(config["quantization_config"]);
     io::write_file_atomic(copy + "/config.json", config.dump()).value();
     const auto checkpoint = io::Checkpoint::open(copy).value();
-    const auto model = models::load_model(checkpoint, ctx_.caps, "");
+    const auto model = models::load_model(ctx_, checkpoint, "");
     ASSERT_FALSE(model.ok()) << name << " " << parts[0];
     for (const std::string& part : parts) {
       EXPECT_NE(model.error().message.find(part), std::string::npos)

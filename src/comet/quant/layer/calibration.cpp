@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "comet/kv/stage_batch.h"
 #include "comet/ops/embedding/embedding.h"
 
 namespace comet::quant {
@@ -151,10 +152,11 @@ Status run_layer(Context& ctx, const models::LlamaLayer& layer, const LayerRun& 
     batch.kv_lens = kv_lens;
     batch.block_tables = {pages.data(), {1, num_pages}};
     batch.seq_slots = slots;
-    const Tensor rows = ctx.arena.alloc(DType::kF32, {count, hidden.cols});
-    std::copy_n(hidden.row(begin), count * hidden.cols, rows.data<float>());
-    layer.forward(ctx, batch, *cache, 0, inv_freq, rows.view<float, 2>());
-    if (update) std::copy_n(rows.data<float>(), count * hidden.cols, hidden.row(begin));
+    models::Residual stream = models::Residual::allocate(ctx, count, hidden.cols);
+    std::copy_n(hidden.row(begin), count * hidden.cols, stream.x.data);
+    layer.forward(ctx, kv::stage_batch(ctx, batch), *cache, 0, inv_freq, stream);
+    stream.settle(ctx);
+    if (update) std::copy_n(stream.x.data, count * hidden.cols, hidden.row(begin));
     begin += count;
   }
   return {};

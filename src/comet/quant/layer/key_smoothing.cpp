@@ -7,15 +7,14 @@
 namespace comet::quant {
 namespace {
 
-/// absmax[head / heads_per_group · half + pair] over x [tokens, heads, head_dim].
-void update_absmax(View<const float, 3> x, int64_t heads_per_group, std::vector<float>& absmax) {
-  const int64_t half = x.size(2) / 2;
+/// absmax[head / heads_per_group · half + pair] over x [tokens, heads · head_dim].
+void update_absmax(View<const float, 2> x, int64_t head_dim, int64_t heads_per_group,
+                   std::vector<float>& absmax) {
+  const int64_t half = head_dim / 2;
   for (int64_t t = 0; t < x.size(0); ++t) {
-    for (int64_t head = 0; head < x.size(1); ++head) {
-      float* group = absmax.data() + head / heads_per_group * half;
-      for (int64_t i = 0; i < x.size(2); ++i) {
-        group[i % half] = std::max(group[i % half], std::fabs(x(t, head, i)));
-      }
+    for (int64_t i = 0; i < x.size(1); ++i) {
+      float* group = absmax.data() + i / head_dim / heads_per_group * half;
+      group[i % half] = std::max(group[i % half], std::fabs(x(t, i)));
     }
   }
 }
@@ -38,10 +37,12 @@ std::vector<float> key_scales(Context& ctx, const models::LlamaLayer& layer,
     const auto count = static_cast<int64_t>(sample.size());
     positions.resize(count);
     std::iota(positions.begin(), positions.end(), 0);
-    const View<const float, 2> x{hidden.row(begin), {count, hidden.cols}};
-    const auto [q, k, v] = layer.project(ctx, x, config.head_dim, positions, inv_freq);
-    update_absmax(q, q.size(1) / num_groups, q_absmax);
-    update_absmax(k, k.size(1) / num_groups, k_absmax);
+    models::Residual stream = models::Residual::allocate(ctx, count, hidden.cols);
+    std::copy_n(hidden.row(begin), count * hidden.cols, stream.x.data);
+    const kv::HeadsInput heads = layer.project(ctx, stream, inv_freq);
+    kv::norm_and_rotate_heads(ctx, heads, config.head_dim, positions);
+    update_absmax(heads.q.f32(), config.head_dim, config.num_heads / num_groups, q_absmax);
+    update_absmax(heads.k.f32(), config.head_dim, config.num_kv_heads / num_groups, k_absmax);
     begin += count;
   }
   std::vector<float> lambda(size, 1.0F);

@@ -100,9 +100,9 @@ Status QualityGate::advance(Context& ctx, int64_t layer_idx, const models::Llama
 }
 
 Result<GateResult> QualityGate::score(Context& ctx, const io::Checkpoint& quantized) const {
-  const auto before = models::load_model(*checkpoint_, ctx.caps, "");
+  const auto before = models::load_model(ctx, *checkpoint_, "");
   if (!before) return before.error();
-  const auto after = models::load_model(quantized, ctx.caps, "");
+  const auto after = models::load_model(ctx, quantized, "");
   if (!after) return after.error();
   std::vector<int32_t> targets;
   for (const auto& sample : set_->targets) {

@@ -21,7 +21,7 @@ constexpr const char* kModel = COMET_SOURCE_DIR "/models/demo";
 struct Demo {
   explicit Demo(int num_threads = 2)
       : runtime(Runtime::cpu(detect_cpu_isa(), num_threads)),
-        model(models::load_model(io::Checkpoint::open(kModel).value(), runtime->context().caps, "")
+        model(models::load_model(runtime->context(), io::Checkpoint::open(kModel).value(), "")
                   .value()),
         tokenizer(text::Tokenizer::from_json(
                       io::read_file(std::string(kModel) + "/tokenizer.json", 1 << 24).value(), "t")

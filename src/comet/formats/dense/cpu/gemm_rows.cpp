@@ -78,8 +78,8 @@ void run(Context& ctx, const GemmIsa& isa, const LinearWeight& weight, const Act
 }
 
 template <const GemmIsa& Isa>
-void run_isa(Context& ctx, const LinearWeight& weight, const Activation& x, View<float, 2> out) {
-  run(ctx, Isa, weight, x, out);
+void run_isa(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out) {
+  run(ctx, Isa, weight, x, out.f32());
 }
 
 }  // namespace

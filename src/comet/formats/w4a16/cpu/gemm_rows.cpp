@@ -90,9 +90,9 @@ void run(Context& ctx, const GemmIsa& isa, const LinearWeight& weight, const Act
 
 /// ShortGroups takes over where several groups share a vector of words.
 template <const GemmIsa& Isa, const GemmIsa& ShortGroups>
-void run_isa(Context& ctx, const LinearWeight& weight, const Activation& x, View<float, 2> out) {
+void run_isa(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out) {
   const bool is_short = layout_of(weight).group < Isa.vector_channels;
-  run(ctx, is_short ? ShortGroups : Isa, weight, x, out);
+  run(ctx, is_short ? ShortGroups : Isa, weight, x, out.f32());
 }
 
 }  // namespace

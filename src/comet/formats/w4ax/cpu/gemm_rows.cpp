@@ -122,7 +122,8 @@ void run_many_tokens(Context& ctx, const GemmIsa& isa, const GemmArgs& args,
 }
 
 template <const GemmIsa& Isa>
-void run(Context& ctx, const LinearWeight& weight, const Activation& x, View<float, 2> out) {
+void run(Context& ctx, const LinearWeight& weight, const Activation& x, Rows rows) {
+  const View<float, 2> out = rows.f32();
   const Meta& meta = meta_of(weight);
   COMET_CHECK(out.size(0) == x.rows && out.size(1) == weight.spec.n() && out.strides[1] == 1,
               "{}: output is [{}, {}]", weight.spec.name, out.size(0), out.size(1));

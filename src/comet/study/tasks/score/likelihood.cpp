@@ -65,7 +65,7 @@ Result<std::unique_ptr<LikelihoodScorer>> LikelihoodScorer::create(Context& ctx,
                                                                    int64_t max_length) {
   // Every sequence of a step may end in a page that is not full.
   const int64_t num_pages = pages_for(max_length + kStepTokens) + kMaxSeqs;
-  auto cache = model.make_cache(num_pages, kMaxSeqs);
+  auto cache = model.make_cache(ctx, num_pages, kMaxSeqs);
   if (!cache) return cache.error();
   return std::unique_ptr<LikelihoodScorer>(
       new LikelihoodScorer(ctx, model, max_length, *std::move(cache)));

@@ -59,7 +59,7 @@ class DemoScores : public ::testing::Test {
   void load(int num_threads, const char* kv) {
     runtime_ = Runtime::cpu(detect_cpu_isa(), num_threads);
     const auto checkpoint = io::Checkpoint::open(COMET_SOURCE_DIR "/models/demo").value();
-    model_ = models::load_model(checkpoint, runtime_->context().caps, kv).value();
+    model_ = models::load_model(runtime_->context(), checkpoint, kv).value();
   }
   std::vector<std::vector<Likelihood>> score(std::span<const LikelihoodScorer::Group> groups,
                                              int64_t max_length = 128) {

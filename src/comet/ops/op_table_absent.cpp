@@ -1,0 +1,16 @@
+// Linked in place of the CUDA operators when they are not built.
+#include "comet/ops/context.h"
+#include "comet/ops/op_table.h"
+
+namespace comet {
+
+const OpTable& cuda_op_table() {
+  COMET_CHECK(false, "a build without CUDA has no operators for a GPU");
+}
+
+Tensor copy_to_device(Context& ctx, const Tensor& host) {
+  COMET_CHECK(ctx.cuda == nullptr, "a build without CUDA has no GPU");
+  return host;
+}
+
+}  // namespace comet
