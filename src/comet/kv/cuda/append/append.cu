@@ -4,10 +4,10 @@
 // page_map.h.
 // Grid: a CTA per token, 8 warps; a warp takes every eighth head of q | k | v. The token's cosines
 // and sines are computed once into shared memory.
-// Numerics: FP32; the angle is the FP32 product position · inv_freq, reduced in FP64, sine and cosine
-// by polynomials within 2 ulp; Hadamard and codes in the order of docs/formats.md.
-// Bytes of LLaMA-3-8B and kv16: 12 KB read, 12 KB written a token: 64 tokens 0.4 µs (latency rules),
-// 32,768 tokens 190 µs at 4.3 TB/s.
+// Numerics: FP32; the angle is the FP32 product position · inv_freq, reduced in FP64, sine and
+// cosine by polynomials within 2 ulp; Hadamard and codes in the order of docs/formats.md. Bytes of
+// LLaMA-3-8B and kv16: 12 KB read, 12 KB written a token: 64 tokens 0.4 µs (latency rules), 32,768
+// tokens 190 µs at 4.3 TB/s.
 #include <cuda_bf16.h>
 
 #include "comet/kv/cuda/append/append.h"
@@ -27,12 +27,11 @@ struct SineCosine {
 /// below 2^−30, then the minimax polynomials of Cephes' sinf and cosf.
 __device__ __forceinline__ SineCosine sine_cosine(float angle) {
   const double turns = rint(static_cast<double>(angle) * 0.63661977236758134308);
-  const auto r = static_cast<float>(
-      __fma_rn(-turns, 1.57079632679489661923, static_cast<double>(angle)));
+  const auto r =
+      static_cast<float>(__fma_rn(-turns, 1.57079632679489661923, static_cast<double>(angle)));
   const int quarter = static_cast<int>(turns) & 3;
   const float z = r * r;
-  const float sine_tail =
-      fmaf(fmaf(-1.9515295891E-4F, z, 8.3321608736E-3F), z, -1.6666654611E-1F);
+  const float sine_tail = fmaf(fmaf(-1.9515295891E-4F, z, 8.3321608736E-3F), z, -1.6666654611E-1F);
   const float s = fmaf(sine_tail * z, r, r);
   const float cosine_tail =
       fmaf(fmaf(2.443315711809948E-5F, z, -1.388731625493765E-3F), z, 4.166664568298827E-2F);
@@ -65,7 +64,8 @@ __device__ __forceinline__ void load_run(float* x, const uint16_t* row) {
 template <int kRun>
 __device__ __forceinline__ void store_run(uint16_t* row, const float* x) {
   if constexpr (kRun == 2) {
-    *reinterpret_cast<uint32_t*>(row) = bf16_bits(x[0]) | static_cast<uint32_t>(bf16_bits(x[1])) << 16;
+    *reinterpret_cast<uint32_t*>(row) = bf16_bits(x[0]) | static_cast<uint32_t>(bf16_bits(x[1]))
+                                                              << 16;
   } else {
     row[0] = bf16_bits(x[0]);
   }

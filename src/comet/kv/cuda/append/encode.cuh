@@ -1,5 +1,5 @@
-// Codes of one row of K or V by one warp: kv16, kv8 and kv4 of docs/formats.md §3, bit for bit those
-// of the CPU (kv4_simd.h, kv8_simd.h). Callers: append.cu's kernels.
+// Codes of one row of K or V by one warp: kv16, kv8 and kv4 of docs/formats.md §3, bit for bit
+// those of the CPU (kv4_simd.h, kv8_simd.h). Callers: append.cu's kernels.
 //
 // A lane holds the row's dims in two runs of kRun = head_dim/64: x[j] is dim kRun·lane + j and
 // x[kRun + j] is dim head_dim/2 + kRun·lane + j, so that a RoPE pair lies in one lane.

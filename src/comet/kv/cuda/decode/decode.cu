@@ -2,14 +2,14 @@
 // Operands: q BF16 [seqs, heads, d]; pages of page_map.h; out BF16 [seqs, heads · d].
 // Grid: (splits, kv_heads · ⌈group / 8⌉, seqs); a CTA takes up to pages_per_split pages of one KV
 // head for up to eight of its query heads. Its warps take the pages in turn, each with an online
-// softmax and a ring of pages of its own (no barrier but at the end): one bulk copy fetches a page's
-// K and V of the head (sm_90), or all lanes' cp.async do. The warps are merged through shared
-// memory, splits by a second kernel, both in a fixed order.
-// Numerics: FP32 scores and softmax (base 2); P in BF16 (kv16) or FP16. With codes, P·s is rounded,
-// not P: its reference is the running maximum of score + log2 s, so that P·s ≤ 1 fits FP16.
-// Bytes of LLaMA-3-8B, batch 64 × 2,048: kv16 537 MB (125 µs at 4.3 TB/s), kv4 143 MB (33 µs).
-// A page takes about 430 instructions of a warp (kv4: 4,352 bytes, 40 % of the issue slots at that
-// rate); 64 to 190 KB are in flight on an SM. More in docs/kernels/attention_cuda.md.
+// softmax and a ring of pages of its own (no barrier but at the end): one bulk copy fetches a
+// page's K and V of the head (sm_90), or all lanes' cp.async do. The warps are merged through
+// shared memory, splits by a second kernel, both in a fixed order. Numerics: FP32 scores and
+// softmax (base 2); P in BF16 (kv16) or FP16. With codes, P·s is rounded, not P: its reference is
+// the running maximum of score + log2 s, so that P·s ≤ 1 fits FP16. Bytes of LLaMA-3-8B, batch 64 ×
+// 2,048: kv16 537 MB (125 µs at 4.3 TB/s), kv4 143 MB (33 µs). A page takes about 430 instructions
+// of a warp (kv4: 4,352 bytes, 40 % of the issue slots at that rate); 64 to 190 KB are in flight on
+// an SM. More in docs/kernels/attention_cuda.md.
 #include "comet/device/cuda/prims/access.cuh"
 #include "comet/device/cuda/prims/bulk_copy.cuh"
 #include "comet/device/cuda/prims/cp_async.cuh"
@@ -21,7 +21,7 @@ namespace comet::kv {
 namespace {
 
 constexpr uint32_t kAllLanes = 0xFFFFFFFF;
-constexpr int kHeadsPerPass = 8;       // the N side of the products
+constexpr int kHeadsPerPass = 8;        // the N side of the products
 constexpr int kMaxPagesPerSplit = 128;  // so that one long sequence does not wait for one CTA
 
 template <PageFormat kFormat, int kDim>
@@ -301,13 +301,16 @@ __global__ void __launch_bounds__(S::kThreads, S::kCtasPerSm)
   const int end_page = min(first_page + kp.pages_per_split, num_seq_pages);
   if (first_page >= end_page && blockIdx.x > 0) return;
 
-  PageRing<S> ring{kp, p.block_tables + seq * p.block_table_stride + first_page + warp,
-                   shared + warp * S::kRingBytes, barriers[warp], kv_head,
+  PageRing<S> ring{kp,
+                   p.block_tables + seq * p.block_table_stride + first_page + warp,
+                   shared + warp * S::kRingBytes,
+                   barriers[warp],
+                   kv_head,
                    (end_page - first_page - warp + S::kWarps - 1) / S::kWarps};
   ring.init();
   typename S::Tile::Query query;
-  const uint16_t* q_row = p.q + (static_cast<int64_t>(seq) * p.num_heads + first_head + lane / 4) *
-                                    int64_t{kDim};
+  const uint16_t* q_row =
+      p.q + (static_cast<int64_t>(seq) * p.num_heads + first_head + lane / 4) * int64_t{kDim};
   query.load(lane / 4 < num_heads ? q_row : nullptr, lane % 4);
 
   Running<S> run;
@@ -329,8 +332,8 @@ __global__ void __launch_bounds__(S::kThreads, S::kCtasPerSm)
     const int dim = i % (kDim / 2) * 2;
     const auto merged = area.get(head, dim);
     if (is_split) {
-      const int64_t row = (static_cast<int64_t>(seq) * p.num_heads + first_head + head) *
-                              gridDim.x + blockIdx.x;
+      const int64_t row =
+          (static_cast<int64_t>(seq) * p.num_heads + first_head + head) * gridDim.x + blockIdx.x;
       float* partial = p.workspace + row * (kDim + 2);
       *reinterpret_cast<float2*>(partial + 2 + dim) = make_float2(merged.x, merged.y);
       if (dim == 0) *reinterpret_cast<float2*>(partial) = make_float2(merged.max, merged.sum);
@@ -352,8 +355,7 @@ __global__ void __launch_bounds__(kCombineWarps * 32)
   const int row = blockIdx.x * kCombineWarps + threadIdx.x / 32;  // sequence · heads + head
   if (row >= p.num_seqs * p.num_heads) return;
   const int seq = row / p.num_heads;
-  const int num_active =
-      (pages_of(p.kv_lens[seq]) + kp.pages_per_split - 1) / kp.pages_per_split;
+  const int num_active = (pages_of(p.kv_lens[seq]) + kp.pages_per_split - 1) / kp.pages_per_split;
   if (num_active <= 1) return;
   const float* partial = p.workspace + static_cast<int64_t>(row) * num_splits * (kDim + 2);
   float max = -INFINITY;
@@ -404,8 +406,9 @@ cudaError_t launch(const DecodeParams& params, const DecodePlan& plan, cudaStrea
   decode_kernel<S><<<grid, S::kThreads, S::kSharedBytes, stream>>>(kp);
   if (plan.num_splits > 1) {
     const int num_rows = params.num_seqs * params.num_heads;
-    combine_kernel<kDim><<<(num_rows + kCombineWarps - 1) / kCombineWarps, kCombineWarps * 32, 0,
-                           stream>>>(kp, plan.num_splits);
+    combine_kernel<kDim>
+        <<<(num_rows + kCombineWarps - 1) / kCombineWarps, kCombineWarps * 32, 0, stream>>>(
+            kp, plan.num_splits);
   }
   return cudaGetLastError();
 }
@@ -438,8 +441,7 @@ cudaError_t launch_of(const DecodeParams& params, const DecodePlan& plan, PageFo
 
 DecodePlan decode_plan(const DecodeParams& params, PageFormat format, int head_dim,
                        int64_t max_kv_len, int num_sms) {
-  const Occupancy occupancy =
-      head_dim == 64 ? occupancy_of<64>(format) : occupancy_of<128>(format);
+  const Occupancy occupancy = head_dim == 64 ? occupancy_of<64>(format) : occupancy_of<128>(format);
   const int num_units = params.num_seqs * params.num_kv_heads * passes_of(params);
   const int num_slots = num_sms * occupancy.ctas_per_sm;
   const int max_pages = static_cast<int>((max_kv_len + kPageRows - 1) / kPageRows);

@@ -207,10 +207,9 @@ struct DecodeTile<PageFormat::kKv8, kDim> {
         load_words(second, rows + 8 * 64);  // row g + 8
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          const uint32_t a[4] = {__byte_perm(first[i], kHalf1024, 0x5150),
-                                 __byte_perm(second[i], kHalf1024, 0x5150),
-                                 __byte_perm(first[i], kHalf1024, 0x5352),
-                                 __byte_perm(second[i], kHalf1024, 0x5352)};
+          const uint32_t a[4] = {
+              __byte_perm(first[i], kHalf1024, 0x5150), __byte_perm(second[i], kHalf1024, 0x5150),
+              __byte_perm(first[i], kHalf1024, 0x5352), __byte_perm(second[i], kHalf1024, 0x5352)};
           prims::mma_m16n8k16_f16(s[b], a, query.b[4 * c + i]);
         }
       }
@@ -268,11 +267,10 @@ struct DecodeTile<PageFormat::kKv4, kDim> {
         uint4 v = {0, 0, 0, 0};
         if (row != nullptr) v = *reinterpret_cast<const uint4*>(row + t * (kDim / 4) + 8 * i);
         constexpr float kHigh = 1.0F / 16.0F;
-        this->b[2 * i][0] = pack_half(bf16_low(v.x), bf16_low(v.z));                   // 0, 4
-        this->b[2 * i][1] = pack_half(bf16_high(v.x) * kHigh, bf16_high(v.z) * kHigh);  // 1, 5
-        this->b[2 * i + 1][0] = pack_half(bf16_low(v.y), bf16_low(v.w));               // 2, 6
-        this->b[2 * i + 1][1] =
-            pack_half(bf16_high(v.y) * kHigh, bf16_high(v.w) * kHigh);  // 3, 7
+        this->b[2 * i][0] = pack_half(bf16_low(v.x), bf16_low(v.z));                        // 0, 4
+        this->b[2 * i][1] = pack_half(bf16_high(v.x) * kHigh, bf16_high(v.z) * kHigh);      // 1, 5
+        this->b[2 * i + 1][0] = pack_half(bf16_low(v.y), bf16_low(v.w));                    // 2, 6
+        this->b[2 * i + 1][1] = pack_half(bf16_high(v.y) * kHigh, bf16_high(v.w) * kHigh);  // 3, 7
       }
       this->sum_up(1024.0F, 16.0F);
     }
