@@ -10,7 +10,7 @@ import sys
 import source_tree
 
 BANNED_WORDS = {"fast", "new", "v2", "util", "utils", "helper", "helpers", "manager", "misc"}
-FOREIGN_NAMES = re.compile(r"u?int_fast\d+_t|new")  # the standard's own; `new` is a keyword
+FOREIGN_NAMES = re.compile(r"u?int_fast\d+_t|new|CUBLASLT_\w+")  # others' own; `new` is a keyword
 MAX_LINES = {".cpp": 500, ".h": 300, ".cu": 500, ".cuh": 450}
 MACROS = {"COMET_CHECK", "COMET_DCHECK", "COMET_CUDA"}
 # A file compiled for a newer instruction set may instantiate no inline function that baseline code
