@@ -98,4 +98,15 @@ Tensor copy_to_device(Context& ctx, const Tensor& host) {
   return {std::move(storage), 0, host.dtype(), host.shape()};
 }
 
+Tensor copy_to_host(Context& ctx, const Tensor& device) {
+  if (ctx.cuda == nullptr) return device;
+  COMET_CHECK(device.contiguous(), "a strided tensor {} to the host", device.shape().to_string());
+  const auto bytes = static_cast<size_t>(device.num_bytes());
+  auto storage = std::make_shared<Storage>(host_allocator(), bytes);
+  COMET_CUDA(cudaMemcpyAsync(storage->data(), device.raw(), bytes, cudaMemcpyDeviceToHost,
+                             ctx.cuda->stream));
+  COMET_CUDA(cudaStreamSynchronize(ctx.cuda->stream));
+  return {std::move(storage), 0, device.dtype(), device.shape()};
+}
+
 }  // namespace comet

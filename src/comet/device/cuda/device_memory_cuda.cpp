@@ -65,6 +65,8 @@ Allocator& pinned_allocator() {
   return allocator;
 }
 
+int64_t free_gpu_bytes() { return static_cast<int64_t>(gpu_memory().free_bytes); }
+
 Allocator& device_allocator(DeviceKind kind) {
   return kind == DeviceKind::kCuda ? gpu_allocator() : host_allocator();
 }
