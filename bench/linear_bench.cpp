@@ -1,158 +1,28 @@
 #include "bench/linear_bench.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 
 #include "comet/base/clock.h"
 #include "comet/base/rng.h"
+#include "comet/ops/op_table.h"
 
 namespace comet::bench {
 namespace {
 
-using formats::Granularity;
-using formats::kBlock;
-using formats::LinearSpec;
 using formats::LinearWeight;
-using formats::QuantizedWeight;
-using formats::WeightFormat;
 
 constexpr double kPassSeconds = 0.25;  // a pass stops after this long
 
-class PackedTensors final : public formats::TensorSource {
- public:
-  explicit PackedTensors(formats::PackedLinear packed) : packed_(std::move(packed)) {}
-  [[nodiscard]] bool contains(std::string_view name) const override {
-    return find(name) != nullptr;
-  }
-  [[nodiscard]] Result<Tensor> get(std::string_view name, std::span<const DType> /*dtypes*/,
-                                   const Shape& shape) const override {
-    const Tensor* tensor = find(name);
-    COMET_CHECK(tensor != nullptr && tensor->shape() == shape, "{}", name);
-    return *tensor;
-  }
-  [[nodiscard]] const formats::PackedLinear& packed() const { return packed_; }
-
- private:
-  [[nodiscard]] const Tensor* find(std::string_view name) const {
-    for (const auto& [key, tensor] : packed_.tensors) {
-      if (key == name) return &tensor;
-    }
-    return nullptr;
-  }
-  formats::PackedLinear packed_;
-};
-
-Tensor allocate(DType dtype, const Shape& shape) {
-  const auto bytes = static_cast<size_t>(shape.num_elements() * dtype_bytes(dtype));
-  return {std::make_shared<Storage>(host_allocator(), bytes), 0, dtype, shape};
-}
-
-LinearSpec spec_of(const LinearShape& shape) {
-  LinearSpec spec;
-  spec.name = "bench.proj";
-  spec.prefix = "bench.";
-  for (size_t i = 0; i < shape.part_rows.size(); ++i) {
-    spec.parts.push_back(fmt::format("p{}", i));
-  }
-  spec.part_rows = shape.part_rows;
-  spec.k = shape.k;
-  return spec;
-}
-
-/// Gaussian BF16 weights, from a table of quantiles.
-formats::PackedLinear dense_tensors(const LinearSpec& spec, uint64_t seed) {
-  Rng rng(seed);
-  std::vector<uint16_t> table(4096);
-  for (uint16_t& value : table) value = to_bfloat16(0.02F * rng.next_normal()).bits;
-  formats::PackedLinear packed;
-  for (size_t i = 0; i < spec.parts.size(); ++i) {
-    Tensor weight = allocate(DType::kBF16, {spec.part_rows[i], spec.k});
-    auto* out = reinterpret_cast<uint16_t*>(weight.raw());
-    for (int64_t j = 0; j < weight.num_elements(); ++j) out[j] = table[rng.next_bits() % 4096];
-    packed.tensors.emplace_back(spec.prefix + spec.parts[i] + ".weight", std::move(weight));
-  }
-  return packed;
-}
-
-QuantizedWeight random_codes(const LinearSpec& spec, const LinearBenchOptions& options) {
-  Rng rng(options.seed);
-  const bool w4ax = options.format == "w4ax";
-  const bool w4a16 = options.format == "w4a16";
-  QuantizedWeight weight;
-  weight.name = spec.name;
-  weight.parts = spec.parts;
-  weight.part_rows = spec.part_rows;
-  weight.site.name = "bench.in";
-  weight.site.k = spec.k;
-  weight.site.k_padded = w4ax ? (spec.k + kBlock - 1) / kBlock * kBlock : spec.k;
-  weight.site.scale = options.act_scale;
-  weight.granularity = w4a16  ? Granularity::kGroup
-                       : w4ax ? options.granularity
-                              : Granularity::kChannel;
-  const int64_t blocks = weight.site.num_blocks();
-  weight.site.int8_blocks =
-      static_cast<int64_t>(std::ceil(options.int8_share * static_cast<double>(blocks)));
-  if (w4a16) {
-    weight.site.scale = formats::ActScale::kA16;
-    weight.site.int8_blocks = 0;
-  }
-  const int64_t rows = weight.num_rows();
-  weight.codes.resize(static_cast<size_t>(rows * weight.site.k_padded));
-  const int low = weight.granularity == Granularity::kProgressive ? 0 : -8;
-  if (options.format == "w8a8-fp8") weight.code_type = formats::CodeType::kE4M3;
-  for (int8_t& code : weight.codes) {
-    code = static_cast<int8_t>(w4ax || w4a16 ? static_cast<int>(rng.next_bits() & 15) + low
-                                             : static_cast<int>(rng.next_bits() % 255) - 127);
-    if (weight.code_type == formats::CodeType::kE4M3 && (code & 0x7F) == 0x7F) code = 0;
-  }
-  const auto groups = static_cast<size_t>(blocks * rows);
-  if (weight.granularity == Granularity::kGroup) {
-    weight.group_scale.assign(groups, to_float(to_float16(0.004F)));
-  } else {
-    weight.channel_scale.assign(static_cast<size_t>(rows), 0.004F);
-  }
-  if (weight.granularity == Granularity::kProgressive) {
-    weight.group_multiplier.assign(groups, 8);
-    weight.group_offset.assign(groups, -60);
-  }
-  return weight;
-}
-
-Json manifest_of(const WeightFormat& format, const formats::PackedLinear& packed,
-                 const LinearBenchOptions& options) {
-  if (format.manifest == nullptr) return {};
-  formats::ManifestParts parts;
-  parts.granularity = options.granularity;
-  parts.act_scale = options.act_scale;
-  parts.kv_cache = {{"format", "kv16"}, {"rotate", false}, {"window", {0, 0}}};
-  parts.sites.push_back(packed.site);
-  parts.linears.push_back(packed.linear);
-  return format.manifest(parts);
-}
-
-Result<LinearWeight> make_linear(const WeightFormat& format, const LinearShape& shape,
-                                 const LinearBenchOptions& options) {
-  const LinearSpec spec = spec_of(shape);
-  if (format.pack == nullptr) {
-    return format.bind(spec, nullptr, PackedTensors(dense_tensors(spec, options.seed)));
-  }
-  auto packed = format.pack(random_codes(spec, options));
-  if (!packed) return packed.error();
-  auto config = format.parse_config(manifest_of(format, *packed, options), "bench");
-  if (!config) return config.error();
-  return format.bind(spec, config->get(), PackedTensors(*std::move(packed)));
-}
-
-LinearWeight copy_of(const LinearWeight& weight) {
-  LinearWeight copy = weight;
-  for (Tensor& tensor : copy.tensors) {
-    if (!tensor.defined()) continue;
-    const Tensor original = tensor;
-    tensor = allocate(original.dtype(), original.shape());
-    std::memcpy(tensor.raw(), original.raw(), static_cast<size_t>(original.num_bytes()));
-  }
-  return copy;
+/// Rows of a Gaussian in FP32; they repeat after 64.
+Tensor gaussian_rows(int64_t rows, int64_t k) {
+  constexpr int64_t kOwnRows = 64;
+  const auto bytes = static_cast<size_t>(rows * k) * sizeof(float);
+  Tensor x(std::make_shared<Storage>(host_allocator(), bytes), 0, DType::kF32, {rows, k});
+  Rng rng(7);
+  const int64_t own = std::min(rows, kOwnRows) * k;
+  for (int64_t i = 0; i < own; ++i) x.data<float>()[i] = rng.next_normal();
+  for (int64_t i = own; i < rows * k; ++i) x.data<float>()[i] = x.data<float>()[i - own];
+  return x;
 }
 
 /// Mean time of making the input again, with rows and scratch in the cache as after a norm.
@@ -161,49 +31,27 @@ double time_input(Context& ctx, const LinearWeight& weight, const Tensor& x) {
   const Stopwatch clock;
   for (int i = 0; i < kCalls; ++i) {
     const ArenaScope scope(ctx.arena);
-    weight.format->cpu.input_from_rows(ctx, weight, x.view<const float, 2>());
+    weight.backend->input_from_rows(ctx, weight, x);
   }
   return clock.seconds() * 1e6 / kCalls;
 }
 
-}  // namespace
-
-Result<std::vector<LinearWeight>> make_copies(Context& ctx, const LinearShape& shape,
-                                              const LinearBenchOptions& options) {
-  auto format = formats::find_weight_format(options.format);
-  if (!format) return format.error();
-  auto weight = make_linear(**format, shape, options);
-  if (!weight) return weight.error();
-  if (const Status planned = formats::plan_linear(*weight, ctx.caps); !planned) {
-    return planned.error();
-  }
-  std::vector<LinearWeight> copies{*std::move(weight)};
-  const int64_t bytes = std::max<int64_t>(copies[0].bytes(), 1);
-  while (static_cast<int64_t>(copies.size()) * bytes < options.rotate_bytes) {
-    copies.push_back(copy_of(copies[0]));
-  }
-  return copies;
-}
-
-LinearTiming time_linear(Context& ctx, const std::vector<LinearWeight>& copies,
+LinearTiming time_on_cpu(Context& ctx, const std::vector<LinearWeight>& copies,
                          const formats::LinearKernel& kernel, int64_t rows, int repeats) {
   const LinearWeight& weight = copies[0];
   const ArenaScope scope(ctx.arena);
-  const Tensor x = ctx.arena.alloc(DType::kF32, {rows, weight.spec.k});
-  Rng rng(7);
-  for (int64_t i = 0; i < x.num_elements(); ++i) x.data<float>()[i] = rng.next_normal();
+  const Tensor x = gaussian_rows(rows, weight.spec.k);
   const Tensor out = ctx.arena.alloc(DType::kF32, {rows, weight.spec.n()});
-  LinearTiming best{1e30, 1e30};
+  LinearTiming best{1e30, 1e30, {}};
   size_t next = 0;
   for (int pass = 0; pass <= repeats; ++pass) {  // pass 0 warms up
     const ArenaScope pass_scope(ctx.arena);
-    const formats::Activation input =
-        weight.format->cpu.input_from_rows(ctx, weight, x.view<const float, 2>());
+    const formats::Activation input = weight.backend->input_from_rows(ctx, weight, x);
     const double input_us = time_input(ctx, weight, x);
     int64_t calls = 0;
     const Stopwatch clock;
     do {
-      kernel.run(ctx, copies[next], input, out.view<float, 2>());
+      kernel.run(ctx, copies[next], input, out);
       next = (next + 1) % copies.size();
       ++calls;
     } while (calls < static_cast<int64_t>(copies.size()) && clock.seconds() < kPassSeconds);
@@ -213,6 +61,46 @@ LinearTiming time_linear(Context& ctx, const std::vector<LinearWeight>& copies,
     best.input_us = std::min(best.input_us, input_us);
   }
   return best;
+}
+
+LinearTiming time_with_graphs(Context& ctx, const std::vector<LinearWeight>& copies,
+                              const formats::LinearKernel& kernel, int64_t rows, int repeats) {
+  const LinearWeight& weight = copies[0];
+  const ArenaScope scope(ctx.arena);
+  const Tensor x = copy_to_device(ctx, gaussian_rows(rows, weight.spec.k));
+  const Tensor out = ctx.arena.alloc(ctx.ops.product_dtype, {rows, weight.spec.n()});
+  const formats::Activation input = weight.backend->input_from_rows(ctx, weight, x);
+  const auto num_copies = static_cast<int64_t>(copies.size());
+  GpuTimerOptions options;
+  options.min_replays = std::max(options.min_replays, repeats);
+  LinearTiming timing;
+  timing.input_us = time_on_gpu(
+                        ctx,
+                        [&](int64_t) {
+                          const ArenaScope call_scope(ctx.arena);
+                          weight.backend->input_from_rows(ctx, weight, x);
+                        },
+                        options)
+                        .us;
+  options.num_buffers = num_copies;
+  const GpuTiming product = time_on_gpu(
+      ctx,
+      [&](int64_t i) {
+        const ArenaScope call_scope(ctx.arena);
+        kernel.run(ctx, copies[static_cast<size_t>(i % num_copies)], input, out);
+      },
+      options);
+  timing.us = product.us;
+  timing.state = product.state;
+  return timing;
+}
+
+}  // namespace
+
+LinearTiming time_linear(Context& ctx, const std::vector<LinearWeight>& copies,
+                         const formats::LinearKernel& kernel, int64_t rows, int repeats) {
+  const auto time = ctx.cuda == nullptr ? time_on_cpu : time_with_graphs;
+  return time(ctx, copies, kernel, rows, repeats);
 }
 
 }  // namespace comet::bench
