@@ -22,6 +22,12 @@ class TokenCounts {
   /// (OpenAI: minus frequency · count and minus presence).
   void penalize(std::span<float> logits, const SamplingParams& params) const;
 
+  /// Calls visit(token, times in the output) for every token seen, in no order.
+  template <typename Visit>
+  void for_each(const Visit& visit) const {
+    for (const auto& [token, num_output] : num_output_) visit(token, num_output);
+  }
+
  private:
   std::unordered_map<int32_t, int64_t> num_output_;  // of every token seen; 0: only in the prompt
 };
