@@ -18,8 +18,8 @@ constexpr float kInf = std::numeric_limits<float>::infinity();
 struct Case {
   std::vector<float> logits;
   SamplingParams params;
-  TokenCounts counts;
-  std::vector<int32_t> forbidden;
+  TokenCounts counts = {};
+  std::vector<int32_t> forbidden = {};
   uint64_t position = 0;
 
   [[nodiscard]] SamplePoint point() const { return {counts, forbidden, position}; }
@@ -228,8 +228,8 @@ TEST_F(DeviceSamplerTest, ExtremesAreSafe) {
     EXPECT_EQ(drawn[i].token, -1);
     EXPECT_TRUE(std::isnan(drawn[i].logprob));
   }
-  EXPECT_TRUE(
-      sample({Case{.logits = {1.0F}, .params = {.temperature = 1, .top_p = 0.0}}})[0].token == 0);
+  const Case alone{.logits = {1.0F}, .params = {.temperature = 1, .top_p = 0.0}};
+  EXPECT_EQ(sample({alone})[0].token, 0);
 }
 
 }  // namespace
