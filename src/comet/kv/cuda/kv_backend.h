@@ -15,7 +15,8 @@ struct KvAttendArgs {
   bool rotate = false;
   KvScales scales;
   const DeviceBatch& batch;
-  Rows out;  // [tokens, heads · head_dim] BF16
+  Rows out;                           // [tokens, heads · head_dim] BF16
+  uint64_t* num_saturated = nullptr;  // rows whose FP16 scale overflowed are added, or none
 };
 
 /// An error that names what the GPU's kernels lack of this cache: a format, a head_dim, a window.
