@@ -8,7 +8,7 @@
 
 namespace comet::formats {
 
-Activation cuda_float_input_from_rows(Context& ctx, const LinearWeight& weight, const Tensor& x);
+Activation cuda_float_input_from_rows(Context& ctx, const LinearWeight& weight, ConstRows x);
 Activation cuda_float_input_from_norm(Context& ctx, const LinearWeight& weight,
                                       const NormInput& input);
 Activation cuda_float_input_from_silu_mul(Context& ctx, const LinearWeight& weight,
@@ -17,7 +17,7 @@ Activation cuda_float_input_from_silu_mul(Context& ctx, const LinearWeight& weig
 namespace cuda {
 
 // The source of a producer; shapes and types are checked against the linear's k.
-RowSource rows_source(const LinearWeight& weight, const Tensor& x);
+RowSource rows_source(const LinearWeight& weight, ConstRows x);
 RowSource norm_source(const LinearWeight& weight, const NormInput& input);
 RowSource silu_mul_source(const LinearWeight& weight, const SiluMulInput& input);
 
