@@ -15,6 +15,7 @@ __global__ void __launch_bounds__(T::kThreads, 1)
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) uint8_t raw_shared[];
   const Shared shared = shared_storage(raw_shared, p);
+  prims::allow_next_kernel();
   if (threadIdx.x == 0) *shared.work = work_of(p, static_cast<int>(blockIdx.x));
   if (static_cast<int>(threadIdx.x) < p.num_stages) {
     prims::mbarrier_init(shared.full + threadIdx.x, 1);
@@ -26,7 +27,7 @@ __global__ void __launch_bounds__(T::kThreads, 1)
   if (threadIdx.x >= T::kConsumers) {
     take_registers<T>(false);
     if (threadIdx.x == T::kConsumers) {
-      load_stages<T>(p, &x_map, shared, *shared.work);
+      Loader<T>{p, &x_map, shared, *shared.work}.run();
     }
     __syncwarp();
     if (p.num_splits > 1) {
@@ -69,18 +70,20 @@ void launch(const GemmArgs& args, const GemmPlan& plan, const CUtensorMap& x_map
       std::min(kMaxStages, (kSharedBytes - kTileAlignment - kControlBytes) / p.stage_bytes);
   COMET_CUDA(cudaFuncSetAttribute(gemm_wgmma<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   kSharedBytes));
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim.x = static_cast<unsigned>(plan.num_splits);
-  cluster.val.clusterDim.y = 1;
-  cluster.val.clusterDim.z = 1;
+  cudaLaunchAttribute attributes[2]{};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim.x = static_cast<unsigned>(plan.num_splits);
+  attributes[1].val.clusterDim.y = 1;
+  attributes[1].val.clusterDim.z = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(p.num_splits * p.num_row_tiles * p.num_token_tiles));
   config.blockDim = dim3(T::kThreads);
   config.dynamicSmemBytes = kSharedBytes;
   config.stream = stream;
-  config.attrs = &cluster;
-  config.numAttrs = plan.num_splits > 1 ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = plan.num_splits > 1 ? 2 : 1;
   COMET_CUDA(cudaLaunchKernelEx(&config, gemm_wgmma<T>, x_map, p));
 }
 
@@ -111,7 +114,7 @@ GemmPlan plan_gemm_wgmma(const GemmArgs& args, int num_sms) {
   const int64_t tiles = int64_t{(args.blocks.n + tile_rows - 1) / tile_rows} *
                         ((args.rows + plan.tile_tokens - 1) / plan.tile_tokens);
   int64_t best = 0;
-  for (int splits = 1; splits <= std::min(kMaxSplits, args.blocks.num_k_blocks); ++splits) {
+  for (int splits = 1; splits <= std::min(kMaxSplits, args.blocks.num_k_blocks); splits *= 2) {
     const int in_clusters = kNumClusterGroups * (kGroupSms / splits * splits);
     const int64_t waves_of = splits == 1 ? num_sms : std::min(num_sms, in_clusters);
     const int64_t waves = (tiles * splits + waves_of - 1) / waves_of;

@@ -12,6 +12,8 @@
 // A stage in a consumer: wait, nibbles → 8 fragments of exact integers, 8 products into zeroed
 // sums, release, then total += scale · sums (FP32, one fma per group): products of an integer and
 // a BF16 value are exact, so the result is that of FP32 sums.
+// Start: the launch overlaps the end of the kernel before (programmatic dependent launch); weights
+// are read at once, inputs when that kernel has ended; nothing is written before all inputs came.
 // End: sums through shared memory, those of the cluster added in the order of their ranks, so that
 // results do not depend on timing; bias; stores of whole rows of tokens.
 //
@@ -123,35 +125,55 @@ struct StageIndex {
   }
 };
 
+/// The one thread that issues copies.
 template <class T>
-__device__ __forceinline__ void load_stages(const Params& p, const CUtensorMap* x_map,
-                                            const Shared& shared, const Work& work) {
-  const Blocks& blocks = p.args.blocks;
-  const int block_bytes = blocks.block_bytes();
-  const uint64_t weight_policy = p.num_token_tiles == 1 ? prims::kEvictFirst : prims::kEvictNormal;
-  const uint8_t* rows =
-      blocks.data + int64_t{work.tile.row_tile} * T::kRowBlocks * blocks.num_k_blocks * block_bytes;
-  StageIndex at;
-  for (int kb = work.k_begin; kb < work.k_end; ++kb) {
-    uint8_t* stage = shared.stages + at.stage * p.stage_bytes;
+struct Loader {
+  const Params& p;
+  const CUtensorMap* x_map;
+  const Shared& shared;
+  const Work& work;
+
+  __device__ __forceinline__ void load_weights(const StageIndex& at, int k_block) const {
+    const Blocks& blocks = p.args.blocks;
+    const int block_bytes = blocks.block_bytes();
+    const uint64_t policy = p.num_token_tiles == 1 ? prims::kEvictFirst : prims::kEvictNormal;
+    uint8_t* stage = shared.stages + at.stage * p.stage_bytes + T::kInputBytes;
     uint64_t* full = shared.full + at.stage;
-    prims::mbarrier_wait(shared.empty + at.stage, at.parity ^ 1);
     prims::mbarrier_arrive_expect_tx(full, T::kInputBytes + T::kRowBlocks * block_bytes);
 #pragma unroll
     for (int b = 0; b < T::kRowBlocks; ++b) {
-      const int64_t block = int64_t{b} * blocks.num_k_blocks + kb;
-      prims::bulk_load_hint(stage + T::kInputBytes + b * block_bytes, rows + block * block_bytes,
-                            block_bytes, full, weight_policy);
+      const int64_t block =
+          (int64_t{work.tile.row_tile} * T::kRowBlocks + b) * blocks.num_k_blocks + k_block;
+      prims::bulk_load_hint(stage + b * block_bytes, blocks.data + block * block_bytes, block_bytes,
+                            full, policy);
     }
+  }
+
+  __device__ __forceinline__ void load_inputs(const StageIndex& at, int k_block) const {
 #pragma unroll
     for (int box = 0; box < 2; ++box) {
-      prims::tensor_load_2d_hint(stage + box * T::kBoxBytes, x_map,
-                                 kb * kBlockChannels + box * kBoxChannels,
-                                 work.tile.token_tile * T::kTokens, full, prims::kEvictLast);
+      prims::tensor_load_2d_hint(shared.stages + at.stage * p.stage_bytes + box * T::kBoxBytes,
+                                 x_map, k_block * kBlockChannels + box * kBoxChannels,
+                                 work.tile.token_tile * T::kTokens, shared.full + at.stage,
+                                 prims::kEvictLast);
     }
-    at.advance(p.num_stages);
   }
-}
+
+  /// Weights of the first stages are read while the kernel before this one still runs.
+  __device__ __forceinline__ void run() const {
+    const int k_ahead = min(work.k_begin + p.num_stages, work.k_end);
+    StageIndex at;
+    for (int kb = work.k_begin; kb < k_ahead; ++kb, at.advance(p.num_stages)) load_weights(at, kb);
+    prims::wait_for_previous_kernel();
+    at = {};
+    for (int kb = work.k_begin; kb < k_ahead; ++kb, at.advance(p.num_stages)) load_inputs(at, kb);
+    for (int kb = k_ahead; kb < work.k_end; ++kb, at.advance(p.num_stages)) {
+      prims::mbarrier_wait(shared.empty + at.stage, at.parity ^ 1);
+      load_weights(at, kb);
+      load_inputs(at, kb);
+    }
+  }
+};
 
 /// sums (+)= fragments of channels 64·half + 16·j … · inputs of the stage.
 template <class T>
