@@ -112,7 +112,7 @@ Status check_cuda_cache(const KvFormat& format, const KvShape& shape, const KvOp
     return make_error(
         ErrorCode::kUnsupported,
         "KV cache {}: no attention kernel on a GPU; expected kv16, kv8 or kv4: choose "
-        "one with --kv-cache, or --device cpu",
+        "one with --kv, or --device cpu",
         format.name);
   }
   if (shape.head_dim != 64 && shape.head_dim != 128) {
