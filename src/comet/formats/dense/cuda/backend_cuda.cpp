@@ -119,6 +119,7 @@ void run_gemv(Context& ctx, const LinearWeight& weight, const Tensor& x, const R
   args.k = static_cast<int32_t>(w.size(1));
   args.is_f16 = w.dtype() == DType::kF16;
   args.is_bf16_out = out.dtype == DType::kBF16;
+  args.may_start_early = ctx.cuda->sm == 90;
   launch_gemv(args, ctx.cuda->stream);
 }
 

@@ -13,6 +13,7 @@
 
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/device/cuda/prims/access.cuh"
+#include "comet/device/cuda/prims/control.cuh"
 #include "comet/device/cuda/prims/mma.cuh"
 #include "comet/formats/dense/cuda/gemv.h"
 
@@ -28,47 +29,40 @@ constexpr int kSteps = 2;  // whose loads are issued together
 constexpr int kWarpStride = kSpan * kSpans;
 constexpr int kCtaStride = kWarpStride * kWarps;
 
-template <int kTokenTiles>
-struct Loaded {
-  uint4 w[kSteps][kSpans][2];  // of channels group and group + 8
-  uint4 x[kSteps][kSpans][kTokenTiles];
+struct LoadedWeights {
+  uint4 v[kSteps][kSpans][2];  // of channels group and group + 8
 };
 
+/// Channels group, group + 8 and tokens group, group + 8; a step is eight rows.
 struct LaneRows {
-  const uint8_t* w[2];  // null: behind n
-  const uint8_t* x[2];  // null: behind rows
+  const uint8_t* w;
+  const uint8_t* x;
+  int w_step_bytes;
+  int x_step_bytes;
+  int num_w;  // rows that exist, 0 to 2
+  int num_x;
 };
 
-__device__ __forceinline__ uint4 load_or_zero(const uint8_t* row, int k, int k_end) {
-  if (row == nullptr || k >= k_end) return make_uint4(0, 0, 0, 0);
-  return prims::load_streamed_16(row + int64_t{k} * 2);
+__device__ __forceinline__ uint4 load_or_zero(const uint8_t* row, bool exists) {
+  return exists ? prims::load_streamed_16(row) : make_uint4(0, 0, 0, 0);
 }
 
-__device__ __forceinline__ uint4 load_cached_or_zero(const uint8_t* row, int k, int k_end) {
-  if (row == nullptr || k >= k_end) return make_uint4(0, 0, 0, 0);
-  return __ldg(reinterpret_cast<const uint4*>(row + int64_t{k} * 2));
+/// A plain load: tokens may be written while this kernel starts, so not as read-only data.
+__device__ __forceinline__ uint4 load_plain_or_zero(const uint8_t* row, bool exists) {
+  return exists ? *reinterpret_cast<const uint4*>(row) : make_uint4(0, 0, 0, 0);
 }
 
-template <int kTokenTiles>
-__device__ __forceinline__ void load(const LaneRows& rows, int k, int k_end,
-                                     Loaded<kTokenTiles>& loaded) {
-#pragma unroll
-  for (int step = 0; step < kSteps; ++step) {
-#pragma unroll
-    for (int span = 0; span < kSpans; ++span) {
-      const int at = k + step * kCtaStride + span * kSpan;
-      loaded.w[step][span][0] = load_or_zero(rows.w[0], at, k_end);
-      loaded.w[step][span][1] = load_or_zero(rows.w[1], at, k_end);
-    }
-  }
+__device__ __forceinline__ void load_weights(const LaneRows& rows, int k, int k_end,
+                                             LoadedWeights& w) {
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
 #pragma unroll
     for (int span = 0; span < kSpans; ++span) {
       const int at = k + step * kCtaStride + span * kSpan;
 #pragma unroll
-      for (int tile = 0; tile < kTokenTiles; ++tile) {
-        loaded.x[step][span][tile] = load_cached_or_zero(rows.x[tile], at, k_end);
+      for (int i = 0; i < 2; ++i) {
+        w.v[step][span][i] = load_or_zero(rows.w + i * rows.w_step_bytes + int64_t{at} * 2,
+                                          i < rows.num_w && at < k_end);
       }
     }
   }
@@ -89,6 +83,25 @@ __device__ __forceinline__ void multiply(float (&sums)[4], uint4 w0, uint4 w1, u
   }
 }
 
+template <bool kF16, int kTokenTiles>
+__device__ __forceinline__ void multiply_tokens(const LaneRows& rows, int k, int k_end,
+                                                const LoadedWeights& w,
+                                                float (&sums)[kTokenTiles][4]) {
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+    for (int span = 0; span < kSpans; ++span) {
+      const int at = k + step * kCtaStride + span * kSpan;
+#pragma unroll
+      for (int tile = 0; tile < kTokenTiles; ++tile) {
+        const uint4 x = load_plain_or_zero(rows.x + tile * rows.x_step_bytes + int64_t{at} * 2,
+                                           tile < rows.num_x && at < k_end);
+        multiply<kF16>(sums[tile], w.v[step][span][0], w.v[step][span][1], x);
+      }
+    }
+  }
+}
+
 __device__ __forceinline__ void store(void* out, bool is_bf16, int64_t element, float y) {
   if (is_bf16) {
     static_cast<__nv_bfloat16*>(out)[element] = __float2bfloat16_rn(y);
@@ -97,44 +110,33 @@ __device__ __forceinline__ void store(void* out, bool is_bf16, int64_t element, 
   }
 }
 
-/// The lane's rows: channels group, group + 8; tokens group, group + 8; each from its quad's k on.
 template <int kTokenTiles>
 __device__ __forceinline__ LaneRows lane_rows(const GemvArgs& args) {
-  const int group = static_cast<int>(threadIdx.x) % 32 / 4;
-  const int first_channel = static_cast<int>(blockIdx.x) * kChannels;
+  const int token = static_cast<int>(threadIdx.x) % 32 / 4;
+  const int channel = static_cast<int>(blockIdx.x) * kChannels + token;
   LaneRows rows{};
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const int channel = first_channel + group + i * 8;
-    const int token = group + i * 8;
-    if (channel < args.n) {
-      rows.w[i] = static_cast<const uint8_t*>(args.w) + int64_t{channel} * args.k * 2;
-    }
-    if (i < kTokenTiles && token < args.rows) {
-      rows.x[i] = static_cast<const uint8_t*>(args.x) + token * args.x_stride * 2;
-    }
-  }
+  rows.w = static_cast<const uint8_t*>(args.w) + int64_t{channel} * args.k * 2;
+  rows.x = static_cast<const uint8_t*>(args.x) + token * args.x_stride * 2;
+  rows.w_step_bytes = 8 * args.k * 2;
+  rows.x_step_bytes = static_cast<int>(8 * args.x_stride * 2);
+  rows.num_w = (channel < args.n ? 1 : 0) + (channel + 8 < args.n ? 1 : 0);
+  rows.num_x = (token < args.rows ? 1 : 0) + (token + 8 < args.rows ? 1 : 0);
   return rows;
 }
 
 template <bool kF16, int kTokenTiles>
-__global__ void __launch_bounds__(kThreads, kTokenTiles == 1 ? 4 : 3) gemv(const GemvArgs args) {
+__global__ void __launch_bounds__(kThreads, kTokenTiles == 1 ? 3 : 2) gemv(const GemvArgs args) {
   __shared__ float partial[kWarps][kTokenTiles * 8][kChannels];
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const LaneRows rows = lane_rows<kTokenTiles>(args);
   float sums[kTokenTiles][4] = {};
   for (int k = warp * kWarpStride; k < args.k; k += kSteps * kCtaStride) {
-    Loaded<kTokenTiles> loaded;
-    load<kTokenTiles>(rows, k + lane % 4 * 8, args.k, loaded);
-#pragma unroll
-    for (int i = 0; i < kSteps * kSpans; ++i) {
-      const auto& w = loaded.w[i / kSpans][i % kSpans];
-#pragma unroll
-      for (int tile = 0; tile < kTokenTiles; ++tile) {
-        multiply<kF16>(sums[tile], w[0], w[1], loaded.x[i / kSpans][i % kSpans][tile]);
-      }
-    }
+    LoadedWeights w;
+    load_weights(rows, k + lane % 4 * 8, args.k, w);
+    // The kernel before makes x; weights are on their way while it ends.
+    if (k == warp * kWarpStride) prims::wait_for_previous_kernel();
+    multiply_tokens<kF16, kTokenTiles>(rows, k + lane % 4 * 8, args.k, w, sums);
   }
 #pragma unroll
   for (int tile = 0; tile < kTokenTiles; ++tile) {
@@ -143,6 +145,7 @@ __global__ void __launch_bounds__(kThreads, kTokenTiles == 1 ? 4 : 3) gemv(const
       partial[warp][tile * 8 + lane % 4 * 2 + i % 2][lane / 4 + i / 2 * 8] = sums[tile][i];
     }
   }
+  prims::wait_for_previous_kernel();  // of warps without any k; before anything is written
   __syncthreads();
   const int token = static_cast<int>(threadIdx.x) / kChannels;
   const int channel = static_cast<int>(blockIdx.x) * kChannels + threadIdx.x % kChannels;
@@ -181,15 +184,22 @@ __global__ void cast_bf16(const __nv_bfloat16* x, void* out, bool to_f16, int64_
 
 void launch_gemv(const GemvArgs& args, CUstream_st* stream) {
   if (args.rows == 0 || args.n == 0) return;
-  const auto grid = static_cast<unsigned>((args.n + kChannels - 1) / kChannels);
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>((args.n + kChannels - 1) / kChannels));
+  config.blockDim = dim3(kThreads);
+  config.stream = stream;
+  config.attrs = &early;
+  config.numAttrs = args.may_start_early ? 1 : 0;
   if (args.is_f16) {
-    gemv<true, 2><<<grid, kThreads, 0, stream>>>(args);
+    COMET_CUDA(cudaLaunchKernelEx(&config, gemv<true, 2>, args));
   } else if (args.rows <= 8) {
-    gemv<false, 1><<<grid, kThreads, 0, stream>>>(args);
+    COMET_CUDA(cudaLaunchKernelEx(&config, gemv<false, 1>, args));
   } else {
-    gemv<false, 2><<<grid, kThreads, 0, stream>>>(args);
+    COMET_CUDA(cudaLaunchKernelEx(&config, gemv<false, 2>, args));
   }
-  COMET_CUDA(cudaGetLastError());
 }
 
 void launch_add_bias(const BiasArgs& args, CUstream_st* stream) {

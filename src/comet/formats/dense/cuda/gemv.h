@@ -25,6 +25,8 @@ struct GemvArgs {
   int32_t k = 0;
   bool is_f16 = false;
   bool is_bf16_out = false;
+  // Load weights while the kernel ahead in the stream ends, if that allows it; sm_90 only.
+  bool may_start_early = false;
 };
 
 void launch_gemv(const GemvArgs& args, CUstream_st* stream);

@@ -159,6 +159,7 @@ void print_dense(CudaResources& gpu, const GemmCase& gemm, const Buffers& buffer
     own.out_stride = own.n = a.n;
     own.rows = a.rows;
     own.is_bf16_out = true;
+    own.may_start_early = true;
     dense::launch_gemv(own, gpu.stream);
   };
   print_time("BF16 gemv", args, time_us(gemv, args, buffers, gpu.stream), 2);

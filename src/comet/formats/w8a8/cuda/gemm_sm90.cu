@@ -16,16 +16,18 @@ void launch(const GemmArgs& args, const Sm90Plan& plan, const void* w_map, const
   const int channel_tiles = sm90_channel_tiles(args.n, Traits::kMulticast);
   const int token_tiles = (args.rows + Traits::kTokens - 1) / Traits::kTokens;
   const auto splits = static_cast<unsigned>(plan.num_splits);
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {Traits::kMulticast ? 2U : 1U, 1, splits};
+  cudaLaunchAttribute attributes[2]{};
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim = {Traits::kMulticast ? 2U : 1U, 1, splits};
+  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[1].val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(channel_tiles * token_tiles), 1, splits);
   config.blockDim = dim3(Traits::kThreads);
   config.dynamicSmemBytes = Traits::kSharedBytes;
   config.stream = stream;
-  config.attrs = &cluster;
-  config.numAttrs = 1;
+  config.attrs = attributes;
+  config.numAttrs = 2;
   COMET_CUDA(cudaLaunchKernelEx(&config, gemm_sm90<Traits>, args,
                                 *static_cast<const CUtensorMap*>(w_map),
                                 *static_cast<const CUtensorMap*>(x_map)));

@@ -11,6 +11,8 @@
 // loads half of the tokens' rows into both.
 // End of a tile: sums go to shared memory (over the stages) as [token][channel], the CTAs of a
 // cluster add each other's in order of their rank, and rows are stored 4 channels at a time.
+// Launched so that it may start before the kernel ahead of it ends (programmatic serialization):
+// weights are loaded at once, what that kernel makes after wait_for_previous_kernel().
 // Numerics: s8 exact in int32; E4M3 sums of 128 k on the tensor cores (about 14 bits), those in
 // FP32 registers.
 // Floors on an H200: n·k bytes / 4.3 TB/s (8B gate_up 27 µs); 2·rows·n·k / 1,979 TOPS.
@@ -113,28 +115,56 @@ __device__ __forceinline__ Sm90Place sm90_place(const GemmArgs& args) {
   return place;
 }
 
-/// One thread fills the stages. Weights that no other tile reads are the first to leave L2.
+/// The bytes of weights of one step, once its stage is free. Weights that no other tile reads are
+/// the first to leave L2.
+template <typename Traits>
+__device__ __forceinline__ void sm90_load_weights(const GemmArgs& args, const Sm90Place& place,
+                                                  const Sm90Pipeline<Traits>& pipeline, int step,
+                                                  const CUtensorMap* w_map) {
+  const uint64_t policy = args.rows <= Traits::kTokens ? prims::kEvictFirst : prims::kEvictNormal;
+  const int stage = step % Traits::kStages;
+  const uint32_t parity = static_cast<uint32_t>(step / Traits::kStages) & 1U;
+  prims::mbarrier_wait(&pipeline.empty[stage], parity ^ 1U);
+  prims::mbarrier_arrive_expect_tx(&pipeline.full[stage], Traits::kStageBytes);
+  prims::tensor_load_2d_hint(pipeline.weights(stage), w_map,
+                             (place.first_step + step) * Traits::kDepth, place.channel,
+                             &pipeline.full[stage], policy);
+}
+
+/// The bytes of tokens of one step, behind its weights; in a multicast this CTA's half for both.
+template <typename Traits>
+__device__ __forceinline__ void sm90_load_tokens(const Sm90Place& place,
+                                                 const Sm90Pipeline<Traits>& pipeline, int step,
+                                                 const CUtensorMap* x_map) {
+  const int stage = step % Traits::kStages;
+  const int k = (place.first_step + step) * Traits::kDepth;
+  if constexpr (Traits::kMulticast) {
+    constexpr int kHalf = Traits::kTokens / 2;
+    const auto rank = static_cast<int>(prims::cluster_rank());
+    prims::tensor_load_2d_multicast(pipeline.tokens(stage) + rank * kHalf * Traits::kDepth, x_map,
+                                    k, place.token + rank * kHalf, &pipeline.full[stage], 0b11);
+  } else {
+    prims::tensor_load_2d(pipeline.tokens(stage), x_map, k, place.token, &pipeline.full[stage]);
+  }
+}
+
+/// One thread fills the stages. Weights do not depend on the kernel before, which makes the tokens'
+/// codes: as many of them as there are stages are on their way before it has ended.
 template <typename Traits>
 __device__ __forceinline__ void sm90_produce(const GemmArgs& args, const Sm90Place& place,
                                              const Sm90Pipeline<Traits>& pipeline,
                                              const CUtensorMap* w_map, const CUtensorMap* x_map) {
-  const uint64_t policy = args.rows <= Traits::kTokens ? prims::kEvictFirst : prims::kEvictNormal;
-  const auto rank = Traits::kMulticast ? static_cast<int>(prims::cluster_rank()) : 0;
-  for (int step = 0; step < place.num_steps; ++step) {
-    const int stage = step % Traits::kStages;
-    const uint32_t parity = static_cast<uint32_t>(step / Traits::kStages) & 1U;
-    prims::mbarrier_wait(&pipeline.empty[stage], parity ^ 1U);
-    uint64_t* full = &pipeline.full[stage];
-    prims::mbarrier_arrive_expect_tx(full, Traits::kStageBytes);
-    const int k = (place.first_step + step) * Traits::kDepth;
-    prims::tensor_load_2d_hint(pipeline.weights(stage), w_map, k, place.channel, full, policy);
-    if constexpr (Traits::kMulticast) {
-      constexpr int kHalf = Traits::kTokens / 2;
-      prims::tensor_load_2d_multicast(pipeline.tokens(stage) + rank * kHalf * Traits::kDepth, x_map,
-                                      k, place.token + rank * kHalf, full, 0b11);
-    } else {
-      prims::tensor_load_2d(pipeline.tokens(stage), x_map, k, place.token, full);
-    }
+  const int num_early = min(Traits::kStages, place.num_steps);
+  for (int step = 0; step < num_early; ++step) {
+    sm90_load_weights<Traits>(args, place, pipeline, step, w_map);
+  }
+  prims::wait_for_previous_kernel();
+  for (int step = 0; step < num_early; ++step) {
+    sm90_load_tokens<Traits>(place, pipeline, step, x_map);
+  }
+  for (int step = num_early; step < place.num_steps; ++step) {
+    sm90_load_weights<Traits>(args, place, pipeline, step, w_map);
+    sm90_load_tokens<Traits>(place, pipeline, step, x_map);
   }
 }
 
@@ -300,6 +330,7 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kCtasPerSm)
     sm90_produce<Traits>(args, place, pipeline, &w_map, &x_map);
   }
   if (gridDim.z > 1) prims::cluster_sync();
+  prims::wait_for_previous_kernel();  // its scales may be read, what it read may be written
   if (is_consumer) sm90_store<Traits>(args, place, partial);
   if (is_cluster) prims::cluster_sync();
 #endif
