@@ -1,4 +1,4 @@
-// comet bench gemm|ops|throughput|serve: speed beside the machine's roofs, and of a running server.
+// comet bench gemm|ops|attention|throughput|serve: speed beside the machine's roofs, and of a running server.
 #include "apps/comet/command.h"
 
 namespace comet::cli {
@@ -6,6 +6,7 @@ namespace comet::cli {
 void add_bench_throughput(CLI::App& bench, const Globals& globals, Action& action);
 void add_bench_gemm(CLI::App& bench, const Globals& globals, Action& action);
 void add_bench_ops(CLI::App& bench, const Globals& globals, Action& action);
+void add_bench_attention(CLI::App& bench, const Globals& globals, Action& action);
 void add_bench_serve(CLI::App& bench, const Globals& globals, Action& action);
 
 void add_bench(CLI::App& app, const Globals& globals, Action& action) {
@@ -15,6 +16,7 @@ void add_bench(CLI::App& app, const Globals& globals, Action& action) {
   add_bench_throughput(bench, globals, action);
   add_bench_gemm(bench, globals, action);
   add_bench_ops(bench, globals, action);
+  add_bench_attention(bench, globals, action);
   add_bench_serve(bench, globals, action);
 }
 
