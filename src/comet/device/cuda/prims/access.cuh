@@ -16,6 +16,18 @@ __device__ __forceinline__ uint4 load_streamed_16(const void* global) {
   return v;
 }
 
+/// 16 bytes that are read once, in program order with other accesses and with
+/// wait_for_previous_kernel (control.cuh), which read-only loads may cross. PTX ISA:
+/// ld.global.L1::no_allocate.
+__device__ __forceinline__ uint4 load_ordered_16(const void* global) {
+  uint4 v;
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(global)
+               : "memory");
+  return v;
+}
+
 /// 2^x within 2 ulp, results below 2^−126 as 0. PTX ISA: ex2.approx.ftz.f32.
 __device__ __forceinline__ float exp2_approx(float x) {
   float y;

@@ -5,8 +5,8 @@
 // tokens would keep the FP32 units busy longer than memory. A lane loads 16 bytes of k in a row:
 // words 0, 1 are the first product's two halves of k, words 2, 3 the second's, for w and x alike
 // (any order of k gives the sum).
-// Bytes: 2·n·k of weights, read once; 4 KB in flight per warp. Floor: 8B gate_up on an H200 at
-// 4.3 TB/s: 55 µs.
+// Bytes: 2·n·k of weights, read once; 8 KB in flight per warp, 16 warps an SM. Floor: 8B gate_up on
+// an H200 at 4.3 TB/s: 55 µs.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -33,39 +33,37 @@ struct LoadedWeights {
   uint4 v[kSteps][kSpans][2];  // of channels group and group + 8
 };
 
-/// Channels group, group + 8 and tokens group, group + 8; a step is eight rows.
+/// Channels group, group + 8 and tokens group, group + 8; a step is eight rows, or none where there
+/// is no second. Rows that do not exist are others: nobody stores their products.
 struct LaneRows {
   const uint8_t* w;
   const uint8_t* x;
   int w_step_bytes;
   int x_step_bytes;
-  int num_w;  // rows that exist, 0 to 2
-  int num_x;
+  int k_end;
 };
 
-__device__ __forceinline__ uint4 load_or_zero(const uint8_t* row, bool exists) {
-  return exists ? prims::load_streamed_16(row) : make_uint4(0, 0, 0, 0);
-}
-
-/// A plain load: tokens may be written while this kernel starts, so not as read-only data.
-__device__ __forceinline__ uint4 load_plain_or_zero(const uint8_t* row, bool exists) {
-  return exists ? *reinterpret_cast<const uint4*>(row) : make_uint4(0, 0, 0, 0);
-}
-
-__device__ __forceinline__ void load_weights(const LaneRows& rows, int k, int k_end,
-                                             LoadedWeights& w) {
+/// Behind k_end the last ones again: their tokens are 0.
+__device__ __forceinline__ void load_weights(const LaneRows& rows, int k, LoadedWeights& w) {
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
 #pragma unroll
     for (int span = 0; span < kSpans; ++span) {
-      const int at = k + step * kCtaStride + span * kSpan;
+      const int at = min(k + step * kCtaStride + span * kSpan, rows.k_end - 8);
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        w.v[step][span][i] = load_or_zero(rows.w + i * rows.w_step_bytes + int64_t{at} * 2,
-                                          i < rows.num_w && at < k_end);
+        w.v[step][span][i] =
+            prims::load_ordered_16(rows.w + i * rows.w_step_bytes + int64_t{at} * 2);
       }
     }
   }
+}
+
+/// A plain load: the kernel ahead may write tokens while this one starts, so they are not
+/// read-only data.
+__device__ __forceinline__ uint4 load_tokens(const LaneRows& rows, int tile, int k) {
+  if (k >= rows.k_end) return make_uint4(0, 0, 0, 0);
+  return *reinterpret_cast<const uint4*>(rows.x + tile * rows.x_step_bytes + int64_t{k} * 2);
 }
 
 template <bool kF16>
@@ -84,18 +82,15 @@ __device__ __forceinline__ void multiply(float (&sums)[4], uint4 w0, uint4 w1, u
 }
 
 template <bool kF16, int kTokenTiles>
-__device__ __forceinline__ void multiply_tokens(const LaneRows& rows, int k, int k_end,
-                                                const LoadedWeights& w,
+__device__ __forceinline__ void multiply_tokens(const LaneRows& rows, int k, const LoadedWeights& w,
                                                 float (&sums)[kTokenTiles][4]) {
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
 #pragma unroll
     for (int span = 0; span < kSpans; ++span) {
-      const int at = k + step * kCtaStride + span * kSpan;
 #pragma unroll
       for (int tile = 0; tile < kTokenTiles; ++tile) {
-        const uint4 x = load_plain_or_zero(rows.x + tile * rows.x_step_bytes + int64_t{at} * 2,
-                                           tile < rows.num_x && at < k_end);
+        const uint4 x = load_tokens(rows, tile, k + step * kCtaStride + span * kSpan);
         multiply<kF16>(sums[tile], w.v[step][span][0], w.v[step][span][1], x);
       }
     }
@@ -110,33 +105,36 @@ __device__ __forceinline__ void store(void* out, bool is_bf16, int64_t element, 
   }
 }
 
-template <int kTokenTiles>
 __device__ __forceinline__ LaneRows lane_rows(const GemvArgs& args) {
-  const int token = static_cast<int>(threadIdx.x) % 32 / 4;
-  const int channel = static_cast<int>(blockIdx.x) * kChannels + token;
-  LaneRows rows{};
+  const int group = static_cast<int>(threadIdx.x) % 32 / 4;
+  const int channel = min(static_cast<int>(blockIdx.x) * kChannels + group, args.n - 1);
+  const int token = min(group, args.rows - 1);
+  LaneRows rows;
   rows.w = static_cast<const uint8_t*>(args.w) + int64_t{channel} * args.k * 2;
   rows.x = static_cast<const uint8_t*>(args.x) + token * args.x_stride * 2;
-  rows.w_step_bytes = 8 * args.k * 2;
-  rows.x_step_bytes = static_cast<int>(8 * args.x_stride * 2);
-  rows.num_w = (channel < args.n ? 1 : 0) + (channel + 8 < args.n ? 1 : 0);
-  rows.num_x = (token < args.rows ? 1 : 0) + (token + 8 < args.rows ? 1 : 0);
+  rows.w_step_bytes = channel + 8 < args.n ? 8 * args.k * 2 : 0;
+  rows.x_step_bytes = token + 8 < args.rows ? static_cast<int>(8 * args.x_stride * 2) : 0;
+  rows.k_end = args.k;
   return rows;
 }
 
 template <bool kF16, int kTokenTiles>
-__global__ void __launch_bounds__(kThreads, kTokenTiles == 1 ? 3 : 2) gemv(const GemvArgs args) {
+__global__ void __launch_bounds__(kThreads, 2) gemv(const GemvArgs args) {
   __shared__ float partial[kWarps][kTokenTiles * 8][kChannels];
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
-  const LaneRows rows = lane_rows<kTokenTiles>(args);
+  const LaneRows rows = lane_rows(args);
   float sums[kTokenTiles][4] = {};
+  const int lane_k = lane % 4 * 8;
+  LoadedWeights w;
+  load_weights(rows, warp * kWarpStride + lane_k, w);
+  // The kernel ahead makes x; weights are on their way while it ends.
+  prims::wait_for_previous_kernel();
   for (int k = warp * kWarpStride; k < args.k; k += kSteps * kCtaStride) {
-    LoadedWeights w;
-    load_weights(rows, k + lane % 4 * 8, args.k, w);
-    // The kernel before makes x; weights are on their way while it ends.
-    if (k == warp * kWarpStride) prims::wait_for_previous_kernel();
-    multiply_tokens<kF16, kTokenTiles>(rows, k + lane % 4 * 8, args.k, w, sums);
+    LoadedWeights next;
+    load_weights(rows, k + kSteps * kCtaStride + lane_k, next);
+    multiply_tokens<kF16, kTokenTiles>(rows, k + lane_k, w, sums);
+    w = next;
   }
 #pragma unroll
   for (int tile = 0; tile < kTokenTiles; ++tile) {
@@ -145,7 +143,6 @@ __global__ void __launch_bounds__(kThreads, kTokenTiles == 1 ? 3 : 2) gemv(const
       partial[warp][tile * 8 + lane % 4 * 2 + i % 2][lane / 4 + i / 2 * 8] = sums[tile][i];
     }
   }
-  prims::wait_for_previous_kernel();  // of warps without any k; before anything is written
   __syncthreads();
   const int token = static_cast<int>(threadIdx.x) / kChannels;
   const int channel = static_cast<int>(blockIdx.x) * kChannels + threadIdx.x % kChannels;
