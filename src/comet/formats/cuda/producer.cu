@@ -16,6 +16,7 @@
 #include <algorithm>
 
 #include "comet/device/cuda/cuda_check.h"
+#include "comet/device/cuda/prims/control.cuh"
 #include "comet/formats/cuda/producer.cuh"
 
 namespace comet::formats::cuda {
@@ -196,6 +197,7 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
     produce_kernel(const RowSource source, const Sink sink, const RowPlan plan) {
   extern __shared__ __align__(16) float shared[];
   __shared__ BlockScratch scratch;
+  prims::allow_next_kernel();  // a product, which loads weights until this kernel ends
   const SourceRow<kSource> row{source, static_cast<int64_t>(blockIdx.x), plan.is_aligned};
   RowValues<kSource> values{row, plan.in_shared ? shared : nullptr, 1.0F};
   if constexpr (kSource == SourceKind::kNorm) {
