@@ -51,6 +51,9 @@ struct MatmulArgs {
 /// in `cuda`; an error that says where it was looked for.
 Result<CublasLt*> cublaslt_of(CudaResources& cuda);
 
+/// Whether the library can be opened here: for tables of kernels, which have no CudaResources.
+bool cublaslt_is_found();
+
 /// Chooses an algorithm for `desc` and keeps it; nothing to do when it is known. An error when
 /// cuBLASLt has none.
 Status plan_matmul(CublasLt& lt, const MatmulDesc& desc);

@@ -256,6 +256,11 @@ Result<CublasLt*> cublaslt_of(CudaResources& cuda) {
   return cuda.cublaslt.get();
 }
 
+bool cublaslt_is_found() {
+  static const bool kIsFound = open_library().ok();
+  return kIsFound;
+}
+
 Status plan_matmul(CublasLt& lt, const MatmulDesc& desc) {
   if (lt.plans.contains(desc)) return {};
   Plan& plan = lt.plans[desc];

@@ -177,6 +177,7 @@ TEST(W8A8Cuda, EveryKernelGivesTheReference) {
       check_kernels(runtimes, {format, {1000}, 384, false}, rows);
       check_kernels(runtimes, {format, {7, 6}, 131, true}, rows);
     }
+    check_kernels(runtimes, {format, {48, 16}, 512, false}, 600);
   }
 }
 

@@ -53,17 +53,25 @@ void run_sm90(Context& ctx, const LinearWeight& weight, const Activation& x, Row
   w8a8::run_gemm_sm90(args, w8a8::plan_gemm_sm90(args, ctx.cuda->num_sms), ctx.cuda->stream);
 }
 
+/// From so many tokens on, cuBLASLt's larger tiles win (docs/kernels/w8a8_cuda.md).
+constexpr int64_t kMinCublasltRows = 512;
+
 /// cuBLASLt with both vectors of scales; it has no bias of FP32 beside them.
 bool runs_cublaslt(const LinearWeight& weight, const Caps& caps) {
   return w8a8::runs_sm90(weight, caps) && !weight.spec.has_bias && weight.spec.k % 16 == 0 &&
-         weight.spec.n() % 16 == 0;
+         weight.spec.n() % 16 == 0 && cublaslt_is_found();
 }
 
 double cost_cublaslt_us(const LinearWeight& weight, const Caps& caps) {
-  return 1.5 * w8a8::cost_sm90_us(weight, caps);
+  return 0.9 * w8a8::cost_sm90_us(weight, caps);
 }
 
+/// Few tokens as run_sm90.
 void run_cublaslt(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out) {
+  if (x.rows < kMinCublasltRows) {
+    run_sm90(ctx, weight, x, out);
+    return;
+  }
   const w8a8::GemmArgs args = arguments(weight, x, out);
   MatmulDesc desc;
   desc.in = DType::kF8E4M3;
@@ -83,8 +91,8 @@ void run_cublaslt(Context& ctx, const LinearWeight& weight, const Activation& x,
 
 constexpr LinearKernel kKernels[] = {
     {"w8a8_fp8_mma", w8a8::runs_mma, w8a8::cost_mma_us, run_mma},
-    {"w8a8_fp8_cublaslt", runs_cublaslt, cost_cublaslt_us, run_cublaslt},
     {"w8a8_fp8_sm90", w8a8::runs_sm90, w8a8::cost_sm90_us, run_sm90},
+    {"w8a8_fp8_sm90_cublaslt", runs_cublaslt, cost_cublaslt_us, run_cublaslt},
 };
 
 }  // namespace
