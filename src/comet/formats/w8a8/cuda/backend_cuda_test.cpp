@@ -103,7 +103,15 @@ struct Runtimes {
   std::unique_ptr<Runtime> cpu;
 };
 
-void check_kernels(Runtimes& runtimes, const Case& c, int64_t rows) {
+/// FP32 values of F32 or BF16 outputs.
+std::vector<float> outputs(const Tensor& device, cudaStream_t stream) {
+  if (device.dtype() == DType::kF32) return to_host<float>(device, stream);
+  std::vector<float> values;
+  for (const BFloat16 y : to_host<BFloat16>(device, stream)) values.push_back(to_float(y));
+  return values;
+}
+
+void check_kernels(Runtimes& runtimes, const Case& c, int64_t rows, DType out_type = DType::kF32) {
   Context& ctx = runtimes.gpu->context();
   TensorMap tensors;
   const LinearWeight host = bind(c, tensors);
@@ -120,6 +128,7 @@ void check_kernels(Runtimes& runtimes, const Case& c, int64_t rows) {
   double largest = 0;
   for (const float y : want) largest = std::max(largest, std::abs(double{y}));
   const double tolerance = c.format == &w8a8_fp8_format() ? 4e-3 * largest : 0;
+  const bool is_bf16 = out_type == DType::kBF16;
   const ArenaScope scope(ctx.arena);
   const Activation input = copy_input(ctx, host_input);
   for (const LinearKernel& kernel : c.format->cuda.kernels) {
@@ -128,9 +137,11 @@ void check_kernels(Runtimes& runtimes, const Case& c, int64_t rows) {
     COMET_CUDA(
         cudaMemsetAsync(out.raw(), 0xFF, static_cast<size_t>(out.num_bytes()), ctx.cuda->stream));
     kernel.run(ctx, device, input, out);
-    const std::vector<float> got = to_host<float>(out, ctx.cuda->stream);
+    const std::vector<float> got = outputs(out, ctx.cuda->stream);
     for (size_t i = 0; i < want.size(); ++i) {
-      ASSERT_LE(std::abs(double{got[i]} - double{want[i]}), tolerance)
+      const float rounded = is_bf16 ? to_float(to_bfloat16(want[i])) : want[i];
+      const double rounding = is_bf16 && tolerance > 0 ? std::abs(double{rounded}) / 128 : 0;
+      ASSERT_LE(std::abs(double{got[i]} - double{rounded}), tolerance + rounding)
           << kernel.name << ", element " << i << " of " << rows << " x " << n << " x " << c.k
           << ": " << got[i] << ", not " << want[i];
     }
@@ -177,7 +188,7 @@ TEST(W8A8Cuda, EveryKernelGivesTheReference) {
       check_kernels(runtimes, {format, {1000}, 384, false}, rows);
       check_kernels(runtimes, {format, {7, 6}, 131, true}, rows);
     }
-    check_kernels(runtimes, {format, {48, 16}, 512, false}, 600);
+    check_kernels(runtimes, {format, {48, 16}, 512, false}, 600, DType::kBF16);
   }
 }
 

@@ -66,9 +66,10 @@ double cost_cublaslt_us(const LinearWeight& weight, const Caps& caps) {
   return 0.9 * w8a8::cost_sm90_us(weight, caps);
 }
 
-/// Few tokens as run_sm90.
+/// Few tokens, and FP32 outputs, as run_sm90.
 void run_cublaslt(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out) {
-  if (x.rows < kMinCublasltRows) {
+  if (x.rows < kMinCublasltRows || out.dtype != DType::kBF16 ||
+      reinterpret_cast<uintptr_t>(out.data) % 16 != 0) {
     run_sm90(ctx, weight, x, out);
     return;
   }
