@@ -38,9 +38,8 @@ CUtensorMap make_tensor_map(const TensorMapDesc& desc) {
   const cuuint32_t element_strides[2] = {1, 1};
   CUtensorMap map{};
   const CUresult made = kEncode(
-      &map,
-      element_bytes == 1 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
-      const_cast<void*>(desc.data), sizes, strides, box, element_strides,
+      &map, element_bytes == 1 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+      2, const_cast<void*>(desc.data), sizes, strides, box, element_strides,
       CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
       CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   COMET_CHECK(made == CUDA_SUCCESS, "cuTensorMapEncodeTiled of [{}, {}] in boxes of {} rows: {}",
