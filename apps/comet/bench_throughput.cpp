@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "apps/comet/command.h"
+#include "bench/gpu_timer.h"
 #include "bench/roof.h"
 #include "comet/base/clock.h"
 #include "comet/base/progress.h"
@@ -40,16 +41,26 @@ Json percentiles(std::vector<double> values) {
   return {{"p50", at(0.5)}, {"p99", at(0.99)}};
 }
 
-int64_t peak_memory_bytes() {
+/// Of the process on a CPU; on a GPU what is in use there at the end, which only grew.
+int64_t peak_memory_bytes(const Context& ctx) {
+  if (ctx.cuda != nullptr) return ctx.caps.gpu_memory_bytes - free_gpu_bytes();
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return usage.ru_maxrss * 1024;
 }
 
-Result<std::vector<Timeline>> run_requests(engine::Engine& engine, const Globals& globals,
-                                           const Options& options, int64_t vocab_size) {
+struct RunTimes {
+  std::vector<Timeline> timelines;
+  bench::GpuState gpu;  // when half of the tokens were there
+};
+
+Result<RunTimes> run_requests(Context& ctx, engine::Engine& engine, const Globals& globals,
+                              const Options& options, int64_t vocab_size) {
   const Stopwatch clock;
-  std::vector<Timeline> timelines(options.num_requests);
+  RunTimes times;
+  std::vector<Timeline>& timelines = times.timelines;
+  timelines.resize(options.num_requests);
+  int64_t tokens_to_half = options.num_requests * options.output_len / 2;
   Progress progress("throughput", options.num_requests * options.output_len, "tokens",
                     globals.quiet);
   for (int64_t i = 0; i < options.num_requests; ++i) {
@@ -63,27 +74,30 @@ Result<std::vector<Timeline>> run_requests(engine::Engine& engine, const Globals
       timelines[i].last_s = clock.seconds();
       if (timelines[i].first_s == 0) timelines[i].first_s = timelines[i].last_s;
       progress.advance(1);
+      if (--tokens_to_half == 0 && ctx.cuda != nullptr) times.gpu = bench::read_gpu_state(ctx);
       return true;
     };
     auto id = engine.submit(std::move(request));
     if (!id) return id.error();
   }
   while (engine.step()) {}
-  return timelines;
+  return times;
 }
 
 Json throughput_result(Context& ctx, const Options& options, const models::LlamaModel& model,
-                       const std::vector<Timeline>& timelines) {
+                       const RunTimes& times, double gpu_copy_gb_per_s) {
   std::vector<double> ttft_ms;
   std::vector<double> tpot_ms;
   double end_s = 0;
-  for (const Timeline& t : timelines) {
+  for (const Timeline& t : times.timelines) {
     ttft_ms.push_back(t.first_s * 1e3);
     const auto gaps = static_cast<double>(std::max<int64_t>(options.output_len - 1, 1));
     tpot_ms.push_back((t.last_s - t.first_s) * 1e3 / gaps);
     end_s = std::max(end_s, t.last_s);
   }
-  const double read_gb_per_s = bench::measure_read_gb_per_s(ctx);
+  const bool on_gpu = ctx.cuda != nullptr;
+  const int64_t peak_bytes = peak_memory_bytes(ctx);
+  const double read_gb_per_s = on_gpu ? gpu_copy_gb_per_s : bench::measure_read_gb_per_s(ctx);
   const auto output_tokens = static_cast<double>(options.num_requests * options.output_len);
   const auto input_tokens = static_cast<double>(options.num_requests * options.input_len);
   const Json tpot = percentiles(tpot_ms);
@@ -95,7 +109,7 @@ Json throughput_result(Context& ctx, const Options& options, const models::Llama
   const double weights_gb_per_s =
       decodes ? static_cast<double>(bytes_per_step) / 1e6 / tpot_p50_ms : 0.0;
   const FormatTraits traits = format_traits(model);
-  return {
+  Json result = {
       {"model", options.synthetic.name.empty() ? options.model : options.synthetic.name},
       {"format", model.format().weights->name},
       {"kv", model.format().kv->name},
@@ -119,13 +133,21 @@ Json throughput_result(Context& ctx, const Options& options, const models::Llama
       {"weights_read_gb_per_s", weights_gb_per_s},
       {"read_gb_per_s", read_gb_per_s},
       {"read_share", weights_gb_per_s / read_gb_per_s},
-      {"peak_memory_bytes", peak_memory_bytes()}};
+      {"peak_memory_bytes", peak_bytes}};
+  if (on_gpu) {
+    result["gpu"] = ctx.caps.gpu_name;
+    result.update(bench::state_json(times.gpu));
+  }
+  return result;
 }
 
 void print_result(const Json& result) {
-  fmt::print("{} {} {} ({}, {} threads): {} x {}/{}\n", result["model"].get<std::string>(),
-             result["format"].get<std::string>(), result["kv"].get<std::string>(),
-             result["cpu_isa"].get<std::string>(), result["num_threads"].get<int>(),
+  const std::string device =
+      result.contains("gpu") ? result["gpu"].get<std::string>()
+                             : fmt::format("{}, {} threads", result["cpu_isa"].get<std::string>(),
+                                           result["num_threads"].get<int>());
+  fmt::print("{} {} {} ({}): {} x {}/{}\n", result["model"].get<std::string>(),
+             result["format"].get<std::string>(), result["kv"].get<std::string>(), device,
              result["num_requests"].get<int64_t>(), result["input_len"].get<int64_t>(),
              result["output_len"].get<int64_t>());
   fmt::print("  {:.2f} output tokens/s; TTFT p50 {:.1f} ms, TPOT p50 {:.2f} ms\n",
@@ -143,6 +165,9 @@ Status run_throughput(const Globals& globals, const Options& options) {
   auto runtime = make_runtime(globals);
   if (!runtime) return runtime.error();
   Context& ctx = (*runtime)->context();
+  // Before model and cache take the memory.
+  const double gpu_copy_gb_per_s =
+      ctx.cuda != nullptr ? bench::measure_gpu_copy_gb_per_s(ctx) : 0.0;
   std::unique_ptr<models::LlamaModel> model;
   std::optional<OpenedModel> opened;
   if (!options.synthetic.name.empty()) {
@@ -171,10 +196,10 @@ Status run_throughput(const Globals& globals, const Options& options) {
   }
   auto engine = engine::Engine::create(ctx, *model, engine_options);
   if (!engine) return engine.error();
-  auto timelines = run_requests(**engine, globals, options, model->config().vocab_size);
-  if (!timelines) return timelines.error();
+  auto times = run_requests(ctx, **engine, globals, options, model->config().vocab_size);
+  if (!times) return times.error();
 
-  const Json result = throughput_result(ctx, options, *model, *timelines);
+  const Json result = throughput_result(ctx, options, *model, *times, gpu_copy_gb_per_s);
   if (prints_text(globals)) print_result(result);
   return write_json_result(globals, "bench throughput", result);
 }
