@@ -1,11 +1,172 @@
-// The CUDA backend of this format: its kernels come with it.
+// w4ax on CUDA: weights as they lie in the file, tables of the site and of the output tiles beside
+// them; producers; kernel rows. Activation parts: codes and scales as on the CPU, no block sums.
+#include "comet/device/cuda/cuda_check.h"
+#include "comet/device/cuda/cuda_resources.h"
+#include "comet/formats/cuda/float_rows.h"
+#include "comet/formats/float_input.h"
+#include "comet/formats/w4ax/cuda/gemm_mma.h"
 #include "comet/formats/w4ax/w4ax.h"
 
 namespace comet::formats {
+namespace w4ax {
+namespace {
+
+/// Meta and what kernels read of it.
+struct CudaMeta final : Meta {
+  explicit CudaMeta(const Meta& meta) : Meta(meta) {}
+  Tensor device_perm;      // I32 [k_padded]; undefined when identity
+  Tensor device_tiles;     // I32 [tiles, 2], OutputTile
+  Tensor device_counters;  // I32 [kNumCounters], zero between launches
+};
+
+const CudaMeta& cuda_meta_of(const LinearWeight& weight) {
+  const auto* meta = dynamic_cast<const CudaMeta*>(weight.meta.get());
+  COMET_CHECK(meta != nullptr, "'{}' is not prepared for CUDA", weight.spec.name);
+  return *meta;
+}
+
+template <typename T>
+Tensor to_device(Context& ctx, const std::vector<T>& values, const Shape& shape) {
+  auto storage = std::make_shared<Storage>(host_allocator(), values.size() * sizeof(T));
+  std::copy(values.begin(), values.end(), reinterpret_cast<T*>(storage->data()));
+  return copy_to_device(ctx, Tensor(std::move(storage), 0, DTypeOf<T>::value, shape));
+}
+
+Tensor device_tiles(Context& ctx, const Meta& meta) {
+  std::vector<int32_t> table;
+  for (const RowTile& tile : meta.tiles) {
+    table.push_back(static_cast<int32_t>(tile.column));
+    table.push_back(static_cast<int32_t>(tile.num_rows));
+  }
+  return to_device(ctx, table, Shape{static_cast<int64_t>(meta.tiles.size()), 2});
+}
+
+Tensor device_bias(Context& ctx, const Tensor& bias) {
+  std::vector<float> values;
+  for (int64_t i = 0; i < bias.num_elements(); ++i) values.push_back(float_element(bias, i));
+  return to_device(ctx, values, bias.shape());
+}
+
+Status prepare(Context& ctx, LinearWeight& weight) {
+  auto meta = std::make_shared<CudaMeta>(meta_of(weight));
+  if (!meta->site.perm.empty()) {
+    meta->device_perm = to_device(ctx, meta->site.perm, Shape{meta->site.k_padded});
+  }
+  meta->device_tiles = device_tiles(ctx, *meta);
+  meta->device_counters =
+      to_device(ctx, std::vector<int32_t>(cuda::kNumCounters, 0), Shape{cuda::kNumCounters});
+  for (size_t slot = 0; slot < weight.tensors.size(); ++slot) {
+    Tensor& tensor = weight.tensors[slot];
+    if (!tensor.defined()) continue;
+    tensor = slot == kBias ? device_bias(ctx, tensor) : copy_to_device(ctx, tensor);
+  }
+  weight.meta = std::move(meta);
+  return {};
+}
+
+// ---- Producers
+
+Activation produce(Context& ctx, const LinearWeight& weight,
+                   const formats::cuda::RowSource& source) {
+  const CudaMeta& meta = cuda_meta_of(weight);
+  const SiteLayout& site = meta.site;
+  Activation activation;
+  activation.rows = source.rows;
+  activation.parts[kCodes] = ctx.arena.alloc(DType::kI8, {source.rows, site.k_padded});
+  activation.parts[kScales] = ctx.arena.alloc(
+      DType::kF32, {source.rows, site.scale == ActScale::kS1 ? site.num_blocks() : 2});
+  if (source.rows == 0) return activation;
+  formats::cuda::BlockSink sink;
+  sink.codes = activation.parts[kCodes].data<int8_t>();
+  sink.scales = activation.parts[kScales].data<float>();
+  if (meta.device_perm.defined()) sink.perm = meta.device_perm.data<int32_t>();
+  sink.blocks = site.num_blocks();
+  sink.int4_blocks = site.num_blocks() - site.int8_blocks;
+  sink.clip = site.clip;
+  sink.scale = static_cast<formats::cuda::BlockScale>(site.scale);
+  formats::cuda::produce_w4ax(source, sink, ctx.cuda->stream);
+  return activation;
+}
+
+Activation cuda_input_from_rows(Context& ctx, const LinearWeight& weight, ConstRows x) {
+  return produce(ctx, weight, formats::cuda::rows_source(weight, x));
+}
+
+Activation cuda_input_from_norm(Context& ctx, const LinearWeight& weight, const NormInput& input) {
+  return produce(ctx, weight, formats::cuda::norm_source(weight, input));
+}
+
+Activation cuda_input_from_silu_mul(Context& ctx, const LinearWeight& weight,
+                                    const SiluMulInput& input) {
+  return produce(ctx, weight, formats::cuda::silu_mul_source(weight, input));
+}
+
+// ---- Products
+
+cuda::GemmArgs gemm_args(const LinearWeight& weight, const CudaMeta& meta, const Activation& x,
+                         const Rows& out) {
+  COMET_CHECK(out.num_rows == x.rows && out.num_columns == weight.spec.n() &&
+                  (out.dtype == DType::kF32 || out.dtype == DType::kBF16),
+              "{}: output [{}, {}] {}", weight.spec.name, out.num_rows, out.num_columns,
+              dtype_name(out.dtype));
+  const std::vector<Tensor>& tensors = weight.tensors;
+  cuda::GemmArgs args;
+  args.kind = static_cast<cuda::WeightKind>(meta.granularity);
+  args.packed = tensors[kPacked].data<uint8_t>();
+  if (tensors[kChannelScale].defined()) args.channel_scale = tensors[kChannelScale].data<float>();
+  if (tensors[kGroupScale].defined()) {
+    args.group_scale = reinterpret_cast<const uint16_t*>(tensors[kGroupScale].raw());
+  }
+  if (tensors[kMultiplier].defined()) {
+    args.multiplier = tensors[kMultiplier].data<uint8_t>();
+    args.offset = tensors[kOffset].data<int8_t>();
+  }
+  if (tensors[kBias].defined()) args.bias = tensors[kBias].data<float>();
+  args.tiles = reinterpret_cast<const cuda::OutputTile*>(meta.device_tiles.raw());
+  args.num_tiles = static_cast<int32_t>(meta.tiles.size());
+  args.blocks = static_cast<int32_t>(meta.site.num_blocks());
+  args.int4_blocks = args.blocks - static_cast<int32_t>(meta.site.int8_blocks);
+  args.block_scales = meta.site.scale == ActScale::kS1;
+  args.out_is_bf16 = out.dtype == DType::kBF16;
+  args.tokens = static_cast<int32_t>(x.rows);
+  args.codes = x.parts[kCodes].data<int8_t>();
+  args.x_scales = x.parts[kScales].data<float>();
+  args.out = out.data;
+  args.out_stride = out.stride;
+  return args;
+}
+
+void run_mma(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out) {
+  const CudaMeta& meta = cuda_meta_of(weight);
+  const cuda::GemmArgs args = gemm_args(weight, meta, x, out);
+  if (x.rows == 0) return;
+  const cuda::GemmPlan plan = cuda::plan_gemm(args, ctx.cuda->num_sms);
+  const ArenaScope scope(ctx.arena);  // the stream orders whoever writes there next
+  void* workspace = nullptr;
+  if (plan.workspace_bytes > 0) {
+    workspace = ctx.arena.alloc(DType::kU8, {plan.workspace_bytes}).raw();
+  }
+  cuda::gemm_mma(args, plan, workspace, meta.device_counters.data<int32_t>(), ctx.cuda->stream);
+}
+
+bool supports_mma(const LinearWeight& /*weight*/, const Caps& caps) { return caps.sm >= 80; }
+
+double cost_mma_us(const LinearWeight& weight, const Caps& /*caps*/) {
+  return static_cast<double>(weight.bytes()) / 3e6;
+}
+
+constexpr LinearKernel kCudaKernels[] = {{"w4ax_mma", supports_mma, cost_mma_us, run_mma}};
+
+}  // namespace
+}  // namespace w4ax
 
 const FormatBackend& w4ax_cuda_backend() {
-  static const FormatBackend none;
-  return none;
+  static const FormatBackend backend{.input_from_rows = w4ax::cuda_input_from_rows,
+                                     .input_from_norm = w4ax::cuda_input_from_norm,
+                                     .input_from_silu_mul = w4ax::cuda_input_from_silu_mul,
+                                     .kernels = w4ax::kCudaKernels,
+                                     .prepare = w4ax::prepare};
+  return backend;
 }
 
 }  // namespace comet::formats
