@@ -1,4 +1,5 @@
-// comet bench gemm|ops|attention|throughput|serve: speed beside the machine's roofs, and of a running server.
+// comet bench gemm|ops|attention|throughput|serve: speed beside the machine's roofs, and of a
+// running server.
 #include "apps/comet/command.h"
 
 namespace comet::cli {
