@@ -12,8 +12,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly MAX_PACK_BYTES=$((18 * 1024 * 1024))
 readonly LIMIT_S=530
-# compute-sanitizer is 10 to 100 times slower: shapes that say what a race or a stray access would do.
-readonly SANITIZE_FILTER="${SANITIZE_FILTER:-*Cuda*:*Device*:*Gpu*:-*Large*:*Frequencies*:*Slow*:*Batch*}"
+# compute-sanitizer is 10 to 100 times slower: shapes small enough, no library of others, no wished failure.
+readonly SANITIZE_FILTER="*-CublasLt*:*OutOfMemory*:*Llama*:*Vocabulary*:*Large*:*Frequencies*:*EveryTile*:*Plans*"
 readonly PACKED_DATA=(models/demo/config.json models/demo/generation_config.json models/demo/heldout.txt
   models/demo/tokenizer.json models/demo/tokenizer_config.json tests/data/llama tools/gpu.sh)
 
