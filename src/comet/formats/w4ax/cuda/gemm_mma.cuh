@@ -168,8 +168,8 @@ struct BlockLoader {
       rows += row_step;
     }
     if constexpr (T::kChains) {
-      if (block == int4_blocks) ++scales;
       if (thread < T::kTokens && scales != nullptr) {
+        if (block == int4_blocks) ++scales;
         prims::cp_async_4(stage + T::kScalesAt + thread * 4, scales);
         if (int4_blocks < 0) ++scales;
       }
