@@ -63,5 +63,7 @@ Result<std::shared_ptr<CudaResources>> open_cuda(int device_idx, Caps& caps);
 /// driver. Whether this build has CUDA kernels is another question: cuda_built().
 std::vector<std::string> cuda_device_lines();
 bool cuda_built();
+/// Free memory of the present GPU, everything that uses it counted; 0 without one.
+int64_t free_gpu_bytes();
 
 }  // namespace comet

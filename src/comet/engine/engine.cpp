@@ -32,7 +32,9 @@ Result<std::unique_ptr<Engine>> Engine::create(Context& ctx, const models::Llama
   }
   const int64_t page_bytes = model.format().kv->page_bytes(model.kv_shape()) * config.num_layers;
   int64_t budget = fitted.kv_memory_bytes;
-  if (budget == 0) {
+  if (budget == 0 && ctx.device.kind == DeviceKind::kCuda) {
+    budget = free_gpu_bytes() / 10 * 9;  // the rest is for a step's activations
+  } else if (budget == 0) {
     const auto available = io::available_memory_bytes();
     if (!available) return available.error();
     budget = static_cast<int64_t>(*available / 4);
@@ -137,7 +139,7 @@ bool Engine::step() {
     const Batch batch = batch_->finish();
     stats_.last_batch_tokens = batch.num_tokens();
     stats_.last_batch_seqs = batch.num_seqs();
-    const Tensor logits = model_.forward(ctx_, batch, cache_);
+    const Tensor logits = copy_to_host(ctx_, model_.forward(ctx_, batch, cache_));
     if (cache_.num_saturated_rows() > num_saturated_rows_) {
       num_saturated_rows_ = cache_.num_saturated_rows();
       log_warning("{} rows of the cache exceeded FP16 and were saturated", num_saturated_rows_);

@@ -23,7 +23,8 @@ struct Sequence;
 
 struct EngineOptions {
   SchedulerLimits limits;
-  int64_t kv_memory_bytes = 0;  // 0: 25 % of the free memory, at most what max_seqs need
+  // 0: 25 % of the free memory (90 % of a GPU's), at most what max_seqs need
+  int64_t kv_memory_bytes = 0;
   int64_t max_model_len = 0;    // tokens of prompt and output; 0: the model's context
   const text::Tokenizer* tokenizer = nullptr;  // outlives the engine; null: events carry no text
   std::vector<int32_t> eos_tokens;             // stop tokens of every request but ignore_eos ones

@@ -27,6 +27,8 @@ struct Context {
 /// `host` where the device reads it: on a CPU itself, on a GPU a contiguous copy, there when this
 /// returns. For weights and tables at load.
 Tensor copy_to_device(Context& ctx, const Tensor& host);
+/// The other way round, for results that the host reads: waits for all that was launched.
+Tensor copy_to_host(Context& ctx, const Tensor& device);
 
 /// Owns what a Context points to. One per process and device; not shared between threads.
 class Runtime {

@@ -13,4 +13,6 @@ Tensor copy_to_device(Context& ctx, const Tensor& host) {
   return host;
 }
 
+Tensor copy_to_host(Context& /*ctx*/, const Tensor& device) { return device; }
+
 }  // namespace comet

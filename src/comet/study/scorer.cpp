@@ -69,7 +69,7 @@ Tensor Scorer::forward_chunk(std::span<const int32_t> tokens, int64_t begin, int
                     {block_table_.data(), {1, static_cast<int64_t>(block_table_.size())}},
                     rows,
                     slots};
-  return model_.forward(ctx_, batch, cache_);
+  return copy_to_host(ctx_, model_.forward(ctx_, batch, cache_));
 }
 
 void Scorer::for_each_row(std::span<const int32_t> tokens, int64_t first_row,

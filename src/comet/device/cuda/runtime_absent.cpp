@@ -5,6 +5,7 @@ namespace comet {
 
 std::vector<std::string> cuda_device_lines() { return {}; }
 bool cuda_built() { return false; }
+int64_t free_gpu_bytes() { return 0; }
 
 Result<std::shared_ptr<CudaResources>> open_cuda(int device_idx, Caps& /*caps*/) {
   return make_error(

@@ -195,7 +195,7 @@ Status LikelihoodScorer::run(const Step& step) {
       slots,
       is_generated};
   const ArenaScope scope(ctx_.arena);
-  const Tensor tensor = model_.forward(ctx_, batch, cache_);
+  const Tensor tensor = copy_to_host(ctx_, model_.forward(ctx_, batch, cache_));
   const View<float, 2> logits = tensor.view<float, 2>();
   std::vector<RowTotal> totals(rows.size());
   ctx_.pool.parallel_for(static_cast<int64_t>(rows.size()), [&](int64_t i, int) {
