@@ -140,7 +140,8 @@ void run_mma(Context& ctx, const LinearWeight& weight, const Activation& x, Rows
   const CudaMeta& meta = cuda_meta_of(weight);
   const cuda::GemmArgs args = gemm_args(weight, meta, x, out);
   if (x.rows == 0) return;
-  const cuda::GemmPlan plan = cuda::plan_gemm(args, ctx.cuda->num_sms);
+  cuda::GemmPlan plan = cuda::plan_gemm(args, ctx.cuda->num_sms);
+  plan.starts_early = ctx.cuda->sm >= 90;
   const ArenaScope scope(ctx.arena);  // the stream orders whoever writes there next
   void* workspace = nullptr;
   if (plan.workspace_bytes > 0) {

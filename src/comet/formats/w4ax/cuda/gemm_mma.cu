@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "comet/device/cuda/cuda_check.h"
+#include "comet/device/cuda/prims/control.cuh"
 
 namespace comet::formats::w4ax::cuda {
 namespace {
@@ -32,17 +33,28 @@ __device__ __forceinline__ void for_each_block(const GemmArgs& args, const Place
   const int num_steps = at.end - at.begin;
   BlockLoader<T> loader(args, at);
 #pragma unroll 1
+  for (int i = 0; i < T::kNumStages - 1 && i < num_steps; ++i) {
+    loader.load_weights(shared + i * T::kStageBytes);
+  }
+  prims::wait_for_previous_kernel();
+#pragma unroll 1
   for (int i = 0; i < T::kNumStages - 1; ++i) {
-    if (i < num_steps) loader.load(shared + i * T::kStageBytes);
+    if (i < num_steps) loader.load_inputs(shared + i * T::kStageBytes);
     prims::cp_async_commit();
   }
+  int stage = 0;
+#pragma unroll 1
   for (int i = 0; i < num_steps; ++i) {
     prims::cp_async_wait<T::kNumStages - 2>();
-    __syncthreads();  // the block is there for all, and all are through with next_stage
-    if (i + T::kNumStages - 1 < num_steps)
-      loader.load(shared + (i + T::kNumStages - 1) % T::kNumStages * T::kStageBytes);
+    __syncthreads();  // the block is there for all, and all are through with the one before
+    if (i + T::kNumStages - 1 < num_steps) {
+      uint8_t* next = shared + (stage == 0 ? T::kNumStages - 1 : stage - 1) * T::kStageBytes;
+      loader.load_weights(next);
+      loader.load_inputs(next);
+    }
     prims::cp_async_commit();
-    step(at.begin + i, shared + i % T::kNumStages * T::kStageBytes);
+    step(at.begin + i, shared + stage * T::kStageBytes);
+    stage = stage + 1 == T::kNumStages ? 0 : stage + 1;
   }
   prims::cp_async_wait<0>();
   __syncthreads();  // shared memory is free for the output
@@ -188,8 +200,17 @@ struct Launch {
     const int token_tiles = (args.tokens + T::kTokens - 1) / T::kTokens;
     const dim3 grid(static_cast<unsigned>(args.num_tiles * token_tiles),
                     static_cast<unsigned>(plan.num_splits));
-    function<<<grid, kNumThreads, T::kSharedBytes, stream>>>(args, workspace, counters);
-    COMET_CUDA(cudaGetLastError());
+    cudaLaunchAttribute early{};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = grid;
+    config.blockDim = dim3(kNumThreads);
+    config.dynamicSmemBytes = T::kSharedBytes;
+    config.stream = stream;
+    config.attrs = &early;
+    config.numAttrs = plan.starts_early ? 1 : 0;
+    COMET_CUDA(cudaLaunchKernelEx(&config, function, args, workspace, counters));
   }
 
   template <WeightKind kKind>

@@ -5,6 +5,8 @@
 // Grid: x = tile of 128 rows × tile of kTokens tokens (tokens first: neighbours share weights in
 //   L2), y = split of K. A step is one block of 128 channels: 8 KiB of weights, kTokens · 128 bytes
 //   of codes, kNumStages steps under way by cp.async.
+// Start: the launch may overlap the end of the kernel before, which made the codes; weights of the
+//   first stages are on their way by then.
 // Roles: 8 warps; each has kUnits × 16 rows and kWarpTokens tokens.
 // Numerics: int32 sums, exact; channel weights go in as 16·q, and the sum is shifted back;
 //   progressive ones as u·g + o. Segments keep int32 to the end; S1 and group promote each block
@@ -146,14 +148,23 @@ struct BlockLoader {
     }
   }
 
-  /// The next block into a stage.
-  __device__ void load(uint8_t* stage) {
+  /// The next block's weights into a stage.
+  __device__ void load_weights(uint8_t* stage) {
     const int thread = static_cast<int>(threadIdx.x);
 #pragma unroll
     for (int i = 0; i < kTileBytes; i += kNumThreads * 16) {
       prims::cp_async_16(stage + i + thread * 16, weights + i);
     }
     weights += kTileBytes;
+    if constexpr (T::kHasRowParams) {
+      if (thread < kRowBytes / 16) prims::cp_async_16(stage + T::kRowsAt + thread * 16, rows);
+      rows += row_step;
+    }
+  }
+
+  /// The next block's codes, and scales of it, into a stage.
+  __device__ void load_inputs(uint8_t* stage) {
+    const int thread = static_cast<int>(threadIdx.x);
     if (kCodeChunks >= kNumThreads || thread < kCodeChunks) {
 #pragma unroll
       for (int i = 0; i < (kCodeChunks + kNumThreads - 1) / kNumThreads; ++i) {
@@ -163,10 +174,6 @@ struct BlockLoader {
       }
     }
     codes += kBlockChannels;
-    if constexpr (T::kHasRowParams) {
-      if (thread < kRowBytes / 16) prims::cp_async_16(stage + T::kRowsAt + thread * 16, rows);
-      rows += row_step;
-    }
     if constexpr (T::kChains) {
       if (thread < T::kTokens && scales != nullptr) {
         if (block == int4_blocks) ++scales;
