@@ -232,6 +232,7 @@ std::vector<AttentionTiming> time_decode(Context& ctx, const AttentionCase& what
                               kv::DecodeParams params = cache.decode_params(i);
                               params.workspace = pointer_to<float>(workspace);
                               params.bulk_copies = bulk;
+                              params.overlaps = bulk;
                               return kv::launch_decode(params, plan, format, dim, ctx.cuda->stream);
                             }));
   }

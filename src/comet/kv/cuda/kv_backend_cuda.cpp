@@ -56,6 +56,7 @@ void append_step(Context& ctx, const KvAttendArgs& args, const Step& step, uint1
   params.num_tokens = static_cast<int>(args.batch.num_tokens);
   params.num_heads = step.num_heads;
   params.num_kv_heads = step.num_kv_heads;
+  params.overlaps = ctx.cuda->sm == kHopper;
   COMET_CUDA(launch_append(params, step.format, step.head_dim, ctx.cuda->stream));
 }
 
@@ -73,6 +74,7 @@ void decode_step(Context& ctx, const KvAttendArgs& args, const Step& step) {
   params.num_heads = step.num_heads;
   params.num_kv_heads = step.num_kv_heads;
   params.bulk_copies = ctx.cuda->sm == kHopper;
+  params.overlaps = ctx.cuda->sm == kHopper;
   const DecodePlan plan =
       decode_plan(params, step.format, step.head_dim, batch.max_kv_len, ctx.cuda->num_sms);
   if (plan.workspace_floats > 0) {

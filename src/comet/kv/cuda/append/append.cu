@@ -10,8 +10,10 @@
 // tokens 190 µs at 4.3 TB/s.
 #include <cuda_bf16.h>
 
+#include "comet/device/cuda/prims/control.cuh"
 #include "comet/kv/cuda/append/append.h"
 #include "comet/kv/cuda/append/encode.cuh"
+#include "comet/kv/cuda/overlapped_launch.cuh"
 
 namespace comet::kv {
 namespace {
@@ -176,6 +178,8 @@ __global__ void __launch_bounds__(kWarps * 32) append_kernel(const AppendParams 
   const int64_t token = blockIdx.x;
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
+  prims::allow_next_kernel();
+  prims::wait_for_previous_kernel();
   if (threadIdx.x < kDim / 2) {
     const auto position = static_cast<float>(p.positions[token]);
     const SineCosine turn = sine_cosine(position * p.inv_freq[threadIdx.x]);
@@ -236,15 +240,16 @@ __global__ void __launch_bounds__(kWarps * 32) encode_rows_kernel(const EncodeRo
 }
 
 template <int kDim>
-void launch_append_of(const AppendParams& p, PageFormat format, cudaStream_t stream) {
-  const dim3 grid(static_cast<unsigned>(p.num_tokens));
+cudaError_t launch_append_of(const AppendParams& p, PageFormat format, cudaStream_t stream) {
+  const LaunchShape shape{dim3(static_cast<unsigned>(p.num_tokens)), kWarps * 32, 0, stream,
+                          p.overlaps};
   if (format == PageFormat::kKv16) {
-    append_kernel<PageFormat::kKv16, kDim><<<grid, kWarps * 32, 0, stream>>>(p);
-  } else if (format == PageFormat::kKv8) {
-    append_kernel<PageFormat::kKv8, kDim><<<grid, kWarps * 32, 0, stream>>>(p);
-  } else {
-    append_kernel<PageFormat::kKv4, kDim><<<grid, kWarps * 32, 0, stream>>>(p);
+    return launch_overlapped(shape, append_kernel<PageFormat::kKv16, kDim>, p);
   }
+  if (format == PageFormat::kKv8) {
+    return launch_overlapped(shape, append_kernel<PageFormat::kKv8, kDim>, p);
+  }
+  return launch_overlapped(shape, append_kernel<PageFormat::kKv4, kDim>, p);
 }
 
 template <int kDim>
@@ -265,9 +270,8 @@ cudaError_t launch_append(const AppendParams& params, PageFormat format, int hea
                           cudaStream_t stream) {
   if (head_dim != 64 && head_dim != 128) return cudaErrorInvalidValue;
   if (params.num_tokens == 0) return cudaSuccess;
-  if (head_dim == 64) launch_append_of<64>(params, format, stream);
-  if (head_dim == 128) launch_append_of<128>(params, format, stream);
-  return cudaGetLastError();
+  return head_dim == 64 ? launch_append_of<64>(params, format, stream)
+                        : launch_append_of<128>(params, format, stream);
 }
 
 cudaError_t launch_encode_rows(const EncodeRowsParams& params, PageFormat format, int head_dim,

@@ -31,6 +31,7 @@ struct AppendParams {
   int num_tokens = 0;
   int num_heads = 0;
   int num_kv_heads = 0;
+  bool overlaps = false;  // sm_90: the launch may begin while the kernel before it ends
 };
 
 /// head_dim 64 or 128; other values return cudaErrorInvalidValue. Inputs 4-byte aligned.

@@ -12,16 +12,19 @@
 // an SM. More in docs/kernels/attention_cuda.md.
 #include "comet/device/cuda/prims/access.cuh"
 #include "comet/device/cuda/prims/bulk_copy.cuh"
+#include "comet/device/cuda/prims/control.cuh"
 #include "comet/device/cuda/prims/cp_async.cuh"
 #include "comet/device/cuda/prims/mbarrier.cuh"
 #include "comet/kv/cuda/decode/decode.h"
 #include "comet/kv/cuda/decode/decode_tile.cuh"
+#include "comet/kv/cuda/overlapped_launch.cuh"
 
 namespace comet::kv {
 namespace {
 
 constexpr uint32_t kAllLanes = 0xFFFFFFFF;
 constexpr int kHeadsPerPass = 8;        // the N side of the products
+constexpr int kPagesNotSplit = 6;       // of a warp: about 3 µs
 constexpr int kMaxPagesPerSplit = 128;  // so that one long sequence does not wait for one CTA
 
 template <PageFormat kFormat, int kDim>
@@ -295,6 +298,8 @@ __global__ void __launch_bounds__(S::kThreads, S::kCtasPerSm)
   const int first_head = kv_head * group + head_in_group;
 
   // This CTA's pages.
+  prims::allow_next_kernel();
+  prims::wait_for_previous_kernel();
   const int kv_len = p.kv_lens[seq];
   const int num_seq_pages = pages_of(kv_len);
   const int first_page = blockIdx.x * kp.pages_per_split;
@@ -351,6 +356,8 @@ template <int kDim>
 __global__ void __launch_bounds__(kCombineWarps * 32)
     combine_kernel(const __grid_constant__ KernelParams kp, int num_splits) {
   const DecodeParams& p = kp.p;
+  prims::allow_next_kernel();
+  prims::wait_for_previous_kernel();
   const int lane = threadIdx.x % 32;
   const int row = blockIdx.x * kCombineWarps + threadIdx.x / 32;  // sequence · heads + head
   if (row >= p.num_seqs * p.num_heads) return;
@@ -403,14 +410,14 @@ cudaError_t launch(const DecodeParams& params, const DecodePlan& plan, cudaStrea
   const dim3 grid(static_cast<unsigned>(plan.num_splits),
                   static_cast<unsigned>(params.num_kv_heads * kp.num_passes),
                   static_cast<unsigned>(params.num_seqs));
-  decode_kernel<S><<<grid, S::kThreads, S::kSharedBytes, stream>>>(kp);
-  if (plan.num_splits > 1) {
-    const int num_rows = params.num_seqs * params.num_heads;
-    combine_kernel<kDim>
-        <<<(num_rows + kCombineWarps - 1) / kCombineWarps, kCombineWarps * 32, 0, stream>>>(
-            kp, plan.num_splits);
-  }
-  return cudaGetLastError();
+  const cudaError_t launched =
+      launch_overlapped(LaunchShape{grid, S::kThreads, S::kSharedBytes, stream, params.overlaps},
+                        decode_kernel<S>, kp);
+  if (launched != cudaSuccess || plan.num_splits == 1) return launched;
+  const int num_rows = params.num_seqs * params.num_heads;
+  const dim3 num_ctas(static_cast<unsigned>((num_rows + kCombineWarps - 1) / kCombineWarps));
+  return launch_overlapped(LaunchShape{num_ctas, kCombineWarps * 32, 0, stream, params.overlaps},
+                           combine_kernel<kDim>, kp, plan.num_splits);
 }
 
 struct Occupancy {
@@ -446,8 +453,11 @@ DecodePlan decode_plan(const DecodeParams& params, PageFormat format, int head_d
   const int num_slots = num_sms * occupancy.ctas_per_sm;
   const int max_pages = static_cast<int>((max_kv_len + kPageRows - 1) / kPageRows);
   if (num_units == 0 || max_pages == 0) return {1, 1, 0};
-  // As many CTAs as fit at once, each with at least two pages a warp.
-  const int most_splits = (max_pages + 2 * occupancy.warps - 1) / (2 * occupancy.warps);
+  // As many CTAs as fit at once, each with at least two pages a warp; one CTA where its warps are
+  // done sooner than a second kernel would be.
+  const int most_splits = max_pages <= kPagesNotSplit * occupancy.warps
+                              ? 1
+                              : (max_pages + 2 * occupancy.warps - 1) / (2 * occupancy.warps);
   int num_splits = num_slots / num_units;
   if (num_splits > most_splits) num_splits = most_splits;
   if (num_splits < 1) num_splits = 1;

@@ -23,6 +23,7 @@ struct DecodeParams {
   int num_seqs = 0;
   int num_heads = 0;
   int num_kv_heads = 0;
+  bool overlaps = false;  // sm_90: the launch may begin while the kernel before it ends
   // How the bytes arrive: bulk copies (sm_90) or cp.async by all lanes. Tests try both.
   bool bulk_copies = false;
 };
