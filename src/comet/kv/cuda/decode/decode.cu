@@ -57,12 +57,12 @@ struct PageRing {
   uint8_t* ring;
   uint64_t* barriers;  // [kStages]
   int kv_head;
-  int num_pages;  // of this warp
+  int num_pages;     // of this warp
+  int32_t page_ids;  // lane l: of page num_issued / 32 · 32 + l
   int num_issued = 0;
   int issue_stage = 0;
   int wait_stage = 0;
   uint32_t wait_parity = 0;
-  int32_t page_ids = 0;  // lane l: of page num_issued / 32 · 32 + l
 
   __device__ __forceinline__ void init() {
     if (threadIdx.x % 32 == 0) {
@@ -77,7 +77,7 @@ struct PageRing {
   __device__ __forceinline__ void issue() {
     const int lane = threadIdx.x % 32;
     if (num_issued < num_pages) {
-      if (num_issued % 32 == 0) {
+      if (num_issued % 32 == 0 && num_issued > 0) {
         const int page = num_issued + lane;
         page_ids = page < num_pages ? table[page * S::kWarps] : 0;
       }
@@ -297,21 +297,25 @@ __global__ void __launch_bounds__(S::kThreads, S::kCtasPerSm)
   const int num_heads = min(group - head_in_group, kHeadsPerPass);
   const int first_head = kv_head * group + head_in_group;
 
-  // This CTA's pages.
+  // This CTA's pages. Their first ids are fetched beside the length that says which of them count.
   prims::allow_next_kernel();
   prims::wait_for_previous_kernel();
+  const int first_page = blockIdx.x * kp.pages_per_split;
+  const int32_t* table = p.block_tables + seq * p.block_table_stride;
+  const int warp_page = first_page + warp + lane * S::kWarps;
+  const int32_t page_ids = warp_page < p.block_table_stride ? table[warp_page] : 0;
   const int kv_len = p.kv_lens[seq];
   const int num_seq_pages = pages_of(kv_len);
-  const int first_page = blockIdx.x * kp.pages_per_split;
   const int end_page = min(first_page + kp.pages_per_split, num_seq_pages);
   if (first_page >= end_page && blockIdx.x > 0) return;
 
   PageRing<S> ring{kp,
-                   p.block_tables + seq * p.block_table_stride + first_page + warp,
+                   table + first_page + warp,
                    shared + warp * S::kRingBytes,
                    barriers[warp],
                    kv_head,
-                   (end_page - first_page - warp + S::kWarps - 1) / S::kWarps};
+                   (end_page - first_page - warp + S::kWarps - 1) / S::kWarps,
+                   page_ids};
   ring.init();
   typename S::Tile::Query query;
   const uint16_t* q_row =

@@ -16,13 +16,15 @@
 
 #include <cstdint>
 
+#include "comet/device/cuda/prims/access.cuh"
 #include "comet/device/cuda/prims/ldmatrix.cuh"
 #include "comet/device/cuda/prims/mma.cuh"
 #include "comet/kv/cuda/page_map.h"
 
 namespace comet::kv {
 
-constexpr uint32_t kHalf1024 = 0x64006400;  // two FP16 1024
+constexpr uint32_t kHalf1024 = 0x64006400;    // two FP16 1024
+constexpr int kAndOr = (0xF0 & 0xCC) | 0xAA;  // lop3: (a & b) | c, which the compiler makes two of
 constexpr uint32_t kHalfOnes = 0x3C003C00;
 
 __device__ __forceinline__ float bf16_low(uint32_t pair) { return __uint_as_float(pair << 16); }
@@ -282,10 +284,10 @@ struct DecodeTile<PageFormat::kKv4, kDim> {
 
   /// Nibbles 0 and 4 as 1024 + u, 1 and 5 as 1024 + 16·u.
   static __device__ __forceinline__ uint32_t low_nibbles(uint32_t w) {
-    return (w & 0x000F000FU) | kHalf1024;
+    return prims::lop3<kAndOr>(w, 0x000F000FU, kHalf1024);
   }
   static __device__ __forceinline__ uint32_t high_nibbles(uint32_t w) {
-    return (w & 0x00F000F0U) | kHalf1024;
+    return prims::lop3<kAndOr>(w, 0x00F000F0U, kHalf1024);
   }
 
   static __device__ __forceinline__ void scores(float (&s)[2][4], const Query& query,

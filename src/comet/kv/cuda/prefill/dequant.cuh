@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "comet/device/cuda/prims/access.cuh"
 #include "comet/kv/cuda/page_map.h"
 
 namespace comet::kv {
@@ -49,7 +50,8 @@ __device__ __forceinline__ RowPair row_pair(const uint8_t* part, int first, int 
   return pair;
 }
 
-constexpr uint32_t kMagic = 0x64006400;  // two FP16 1024, of ulp 1
+constexpr int kAndThenOr = (0xF0 & 0xCC) | 0xAA;  // lop3: (a & b) | c
+constexpr uint32_t kMagic = 0x64006400;           // two FP16 1024, of ulp 1
 
 /// Two codes of kv8, chosen by a __byte_perm selector, times their scales.
 template <uint32_t kSelector>
@@ -64,9 +66,10 @@ __device__ __forceinline__ uint32_t nibbles_to_half(uint32_t word, const RowPair
   const uint32_t w = word >> (8 * kByte);
   __half2 u;
   if constexpr (kHigh) {  // (1024 + 16·u) / 16 − 64
-    u = __hfma2(as_half2((w & 0x00F000F0U) | kMagic), as_half2(0x2C002C00), as_half2(0xD400D400));
+    u = __hfma2(as_half2(prims::lop3<kAndThenOr>(w, 0x00F000F0U, kMagic)), as_half2(0x2C002C00),
+                as_half2(0xD400D400));
   } else {
-    u = __hadd2(as_half2((w & 0x000F000FU) | kMagic), as_half2(0xE400E400));
+    u = __hadd2(as_half2(prims::lop3<kAndThenOr>(w, 0x000F000FU, kMagic)), as_half2(0xE400E400));
   }
   return as_bits(__hfma2(u, rows.scale, rows.low));
 }
