@@ -250,6 +250,32 @@ std::vector<AttentionTiming> time_prefill(Context& ctx, const AttentionCase& wha
       return kv::launch_prefill_sm90(cache.prefill_params(i), dim, ctx.cuda->stream);
     }));
   }
+  if (ctx.cuda->sm == kHopper && format != kv::PageFormat::kKv16) {
+    const int64_t max_pages = (what.kv_len + kv::kPageTokens - 1) / kv::kPageTokens;
+    const kv::KvShape shape{what.num_kv_heads, what.head_dim};
+    const Tensor wide = device_bytes(
+        ctx, what.batch * max_pages * (*kv::find_kv_format("kv16"))->page_bytes(shape));
+    const Tensor tables = device_bytes(ctx, what.batch * max_pages * 4);
+    timings.push_back(timed(ctx, cache, "wgmma", bytes, flops_of(what), [&](int64_t i) {
+      kv::PrefillParams params = cache.prefill_params(i);
+      const kv::ExpandParams expand{params.pages,
+                                    params.kv_lens,
+                                    params.block_tables,
+                                    params.block_table_stride,
+                                    pointer_to<uint8_t>(wide),
+                                    pointer_to<int32_t>(tables),
+                                    params.num_seqs,
+                                    params.num_kv_heads,
+                                    static_cast<int>(max_pages)};
+      const cudaError_t expanded = kv::launch_expand(expand, format, dim, ctx.cuda->stream);
+      if (expanded != cudaSuccess) return expanded;
+      params.pages = expand.wide_pages;
+      params.block_tables = expand.wide_tables;
+      params.block_table_stride = max_pages;
+      params.is_half = true;
+      return kv::launch_prefill_sm90(params, dim, ctx.cuda->stream);
+    }));
+  }
   timings.push_back(timed(ctx, cache, "mma", bytes, flops_of(what), [&](int64_t i) {
     return kv::launch_prefill(cache.prefill_params(i), format, dim, ctx.cuda->stream);
   }));

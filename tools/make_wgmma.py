@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes src/comet/device/cuda/prims/wgmma_{bf16,e4m3,s8}.cuh: one wrapper of wgmma.mma_async for each N,
+"""Writes src/comet/device/cuda/prims/wgmma_{bf16,f16,e4m3,s8}.cuh: one wrapper of wgmma.mma_async for each N,
 with the accumulators' registers written out, which no loop in C++ can do.
 
 usage: tools/make_wgmma.py [--check]     (--check: fails when a file differs from what would be written)
@@ -10,9 +10,12 @@ import subprocess
 import sys
 
 PRIMS = pathlib.Path(__file__).resolve().parent.parent / "src/comet/device/cuda/prims"
-SIZES = (8, 16, 32, 64, 96, 128, 192, 256)
+SIZES = {"f16": (64, 128)}  # attention
+ALL_SIZES = (8, 16, 32, 64, 96, 128, 192, 256)
+TRANSPOSABLE = ("bf16", "f16")
 KINDS = {  # name: (PTX types, accumulator in C++, constraint, k, immediates behind scale-d: ss, rs)
     "bf16": ("f32.bf16.bf16", "float", "f", 16, ", 1, 1, 0, {tb}", ", 1, 1, {tb}"),
+    "f16": ("f32.f16.f16", "float", "f", 16, ", 1, 1, 0, {tb}", ", 1, 1, {tb}"),
     "e4m3": ("f32.e4m3.e4m3", "float", "f", 32, ", 1, 1", ", 1, 1"),
     "s8": ("s32.s8.s8", "int32_t", "r", 32, "", ""),
 }
@@ -42,14 +45,14 @@ def registers(first, count):
 def function(kind, n, a_in_registers):
     ptx, acc, constraint, k, ss_tail, rs_tail = KINDS[kind]
     num = n // 2
-    is_bf16 = kind == "bf16"
+    is_transposable = kind in TRANSPOSABLE
     num_a = 4 if a_in_registers else 1
     scale_at = num + num_a + 1
     tail = (rs_tail if a_in_registers else ss_tail).format(tb=f"%{scale_at + 1}")
     a_text = registers(num, 4) if a_in_registers else f"%{num}"
     a_param = "const uint32_t (&a)[4]" if a_in_registers else "uint64_t a"
     a_list = [f'"r"(a[{i}])' for i in range(4)] if a_in_registers else ['"l"(a)']
-    inputs = a_list + ['"l"(b)', '"r"(scale_d)'] + (['"n"(kTransposeB ? 1 : 0)'] if is_bf16 else [])
+    inputs = a_list + ['"l"(b)', '"r"(scale_d)'] + (['"n"(kTransposeB ? 1 : 0)'] if is_transposable else [])
     outputs = ", ".join(f'"+{constraint}"(d[{i}])' for i in range(num))
     return f"""
   __device__ __forceinline__ static void {"rs" if a_in_registers else "ss"}({acc} (&d)[{num}], {a_param}, uint64_t b, int32_t scale_d) {{
@@ -69,15 +72,15 @@ def function(kind, n, a_in_registers):
 
 def text_of(kind):
     _, acc, _, k, _, _ = KINDS[kind]
-    is_bf16 = kind == "bf16"
-    struct = {"bf16": "WgmmaBf16", "e4m3": "WgmmaE4m3", "s8": "WgmmaS8"}[kind]
-    tb_note = "\n// kTransposeB: b lies with N contiguous (as V of attention) instead of K." if is_bf16 else ""
+    is_transposable = kind in TRANSPOSABLE
+    struct = {"bf16": "WgmmaBf16", "f16": "WgmmaF16", "e4m3": "WgmmaE4m3", "s8": "WgmmaS8"}[kind]
+    tb_note = "\n// kTransposeB: b lies with N contiguous (as V of attention) instead of K." if is_transposable else ""
     text = HEAD.format(
         k=k, name=kind.upper(), acc="FP32" if acc == "float" else "exact INT32", struct=struct,
-        tb_param=", bool kTransposeB = false" if is_bf16 else "", tb_note=tb_note,
+        tb_param=", bool kTransposeB = false" if is_transposable else "", tb_note=tb_note,
     )
-    for n in SIZES:
-        if is_bf16:
+    for n in SIZES.get(kind, ALL_SIZES):
+        if is_transposable:
             text += f"\ntemplate <bool kTransposeB>\nstruct {struct}<{n}, kTransposeB> {{"
         else:
             text += f"\ntemplate <>\nstruct {struct}<{n}> {{"

@@ -253,17 +253,50 @@ PrefillParams prefill_params(const RaggedCase& c, const DeviceCase& device, uint
   return params;
 }
 
+/// Room for a case's pages as kv16.
+struct WidePages {
+  int max_pages;
+  DeviceArray<uint8_t> pages;
+  DeviceArray<int32_t> tables;
+
+  explicit WidePages(const RaggedCase& c)
+      : max_pages(static_cast<int>(max_kv_len(c) / kPageRows)),
+        pages(c.seqs.size() * max_pages * kv16_format().page_bytes(c.shape())),
+        tables(c.seqs.size() * max_pages) {}
+
+  void expand(PrefillParams& params, const NamedFormat& format, int dim,
+              cudaStream_t stream) const {
+    ExpandParams expand;
+    expand.pages = params.pages;
+    expand.kv_lens = params.kv_lens;
+    expand.block_tables = params.block_tables;
+    expand.block_table_stride = params.block_table_stride;
+    expand.wide_pages = pages.get();
+    expand.wide_tables = tables.get();
+    expand.num_seqs = params.num_seqs;
+    expand.num_kv_heads = params.num_kv_heads;
+    expand.max_pages = max_pages;
+    COMET_CUDA(launch_expand(expand, format.page, dim, stream));
+    params.pages = pages.get();
+    params.block_tables = tables.get();
+    params.block_table_stride = max_pages;
+    params.is_half = true;
+  }
+};
+
 void check_prefill(const CudaResources& gpu, const NamedFormat& format, RaggedCase c) {
   const DeviceCase device(c, format, gpu.stream);
   const std::vector<double> want = reference_attention(c, device.k, device.v);
   for (const bool hopper : {false, true}) {
-    if (hopper && (gpu.sm != 90 || format.page != PageFormat::kKv16)) continue;
+    if (hopper && gpu.sm != 90) continue;
     const std::string what = describe(format, c, hopper ? "wgmma" : "mma");
     std::vector<uint16_t> first;
     for (int run = 0; run < 2; ++run) {
       const DeviceArray<uint16_t> out(static_cast<size_t>(device.num_rows * device.out_stride));
-      const PrefillParams params = prefill_params(c, device, out.get());
+      PrefillParams params = prefill_params(c, device, out.get());
       const auto dim = static_cast<int>(c.head_dim);
+      const WidePages wide(c);
+      if (hopper && format.page != PageFormat::kKv16) wide.expand(params, format, dim, gpu.stream);
       COMET_CUDA(hopper ? launch_prefill_sm90(params, dim, gpu.stream)
                         : launch_prefill(params, format.page, dim, gpu.stream));
       const std::vector<uint16_t> bits = out.to_host();

@@ -5,6 +5,7 @@
 #include "comet/kv/cuda/kv_backend.h"
 #include "comet/kv/cuda/page_map.h"
 #include "comet/kv/cuda/prefill/prefill.h"
+#include "comet/kv/kv16/kv16.h"
 
 namespace comet::kv {
 
@@ -14,6 +15,8 @@ namespace {
 
 /// Bulk copies and wgmma; the code for cards behind it comes from compute_80 PTX and has neither.
 constexpr int kHopper = 90;
+/// Coded pages of a step are expanded for prefill up to this much.
+constexpr int64_t kMaxWideBytes = int64_t{1} << 30;
 
 bool page_format_of(std::string_view name, PageFormat& format) {
   if (name == "kv16") format = PageFormat::kKv16;
@@ -83,6 +86,32 @@ void decode_step(Context& ctx, const KvAttendArgs& args, const Step& step) {
   COMET_CUDA(launch_decode(params, plan, step.format, step.head_dim, ctx.cuda->stream));
 }
 
+/// Points `params` to kv16 pages that wgmma reads: the cache's own, or copies of coded ones in the
+/// arena. False, and nothing done, where those would take more than kMaxWideBytes.
+bool expand_pages(Context& ctx, const KvAttendArgs& args, const Step& step, PrefillParams& params) {
+  if (step.format == PageFormat::kKv16) return true;
+  const int64_t max_pages = (args.batch.max_kv_len + kPageTokens - 1) / kPageTokens;
+  const int64_t num_pages = params.num_seqs * max_pages;
+  const int64_t wide_bytes = num_pages * kv16_format().page_bytes(args.shape);
+  if (wide_bytes > kMaxWideBytes) return false;
+  ExpandParams expand;
+  expand.pages = params.pages;
+  expand.kv_lens = params.kv_lens;
+  expand.block_tables = params.block_tables;
+  expand.block_table_stride = params.block_table_stride;
+  expand.wide_pages = ctx.arena.alloc_array<uint8_t>(wide_bytes);
+  expand.wide_tables = ctx.arena.alloc_array<int32_t>(num_pages);
+  expand.num_seqs = params.num_seqs;
+  expand.num_kv_heads = params.num_kv_heads;
+  expand.max_pages = static_cast<int>(max_pages);
+  COMET_CUDA(launch_expand(expand, step.format, step.head_dim, ctx.cuda->stream));
+  params.pages = expand.wide_pages;
+  params.block_tables = expand.wide_tables;
+  params.block_table_stride = max_pages;
+  params.is_half = true;
+  return true;
+}
+
 void prefill_step(Context& ctx, const KvAttendArgs& args, const Step& step) {
   const DeviceBatch& batch = args.batch;
   const int64_t first = batch.num_decode_seqs;
@@ -99,7 +128,7 @@ void prefill_step(Context& ctx, const KvAttendArgs& args, const Step& step) {
   params.num_heads = step.num_heads;
   params.num_kv_heads = step.num_kv_heads;
   params.max_query_len = static_cast<int>(batch.max_query_len);
-  if (ctx.cuda->sm == kHopper && step.format == PageFormat::kKv16) {
+  if (ctx.cuda->sm == kHopper && expand_pages(ctx, args, step, params)) {
     COMET_CUDA(launch_prefill_sm90(params, step.head_dim, ctx.cuda->stream));
   } else {
     COMET_CUDA(launch_prefill(params, step.format, step.head_dim, ctx.cuda->stream));

@@ -10,6 +10,9 @@
 // heads: 1.1 TFLOP, 1.1 ms at 989 TFLOP/s. Shared memory: 32 KB of Q, 64 KB each of K and V (d =
 // 128).
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <type_traits>
 
 #include "comet/device/cuda/prims/access.cuh"
 #include "comet/device/cuda/prims/bulk_copy.cuh"
@@ -17,6 +20,7 @@
 #include "comet/device/cuda/prims/mbarrier.cuh"
 #include "comet/device/cuda/prims/wgmma.cuh"
 #include "comet/device/cuda/prims/wgmma_bf16.cuh"
+#include "comet/device/cuda/prims/wgmma_f16.cuh"
 #include "comet/kv/cuda/prefill/prefill.h"
 
 namespace comet::kv {
@@ -134,9 +138,29 @@ __device__ __forceinline__ void produce(const PrefillParams& p, const Job& job, 
   }
 }
 
+/// Two values as the products have them: FP16 (kHalf) or BF16.
+template <bool kHalf>
+__device__ __forceinline__ uint32_t pack(float low, float high) {
+  if constexpr (kHalf) {
+    const __half2 pair = __floats2half2_rn(low, high);
+    return *reinterpret_cast<const uint32_t*>(&pair);
+  } else {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    return *reinterpret_cast<const uint32_t*>(&pair);
+  }
+}
+
+__device__ __forceinline__ uint32_t half_of_bf16(uint32_t pair) {
+  return pack<true>(__uint_as_float(pair << 16), __uint_as_float(pair & 0xFFFF0000U));
+}
+
+template <bool kHalf, int kN, bool kTransposeB = false>
+using Wgmma =
+    std::conditional_t<kHalf, prims::WgmmaF16<kN, kTransposeB>, prims::WgmmaBf16<kN, kTransposeB>>;
+
 /// All consumers: the CTA's queries to shared memory, rows that are not there as zeros; and zeros
 /// behind kv_len in the values of the first tile, for 0 · NaN is NaN.
-template <int kDim>
+template <int kDim, bool kHalf>
 __device__ __forceinline__ void fill_shared(const PrefillParams& p, const Job& job, int thread,
                                             uint8_t* queries, uint8_t* values) {
   using S = Shape<kDim>;
@@ -149,6 +173,9 @@ __device__ __forceinline__ void fill_shared(const PrefillParams& p, const Job& j
       const int64_t token = job.first_row + job.first_query + row;
       v = *reinterpret_cast<const uint4*>(p.q + (token * p.num_heads + job.head) * kDim +
                                           chunk * 8);
+    }
+    if constexpr (kHalf) {
+      v = make_uint4(half_of_bf16(v.x), half_of_bf16(v.y), half_of_bf16(v.z), half_of_bf16(v.w));
     }
     *reinterpret_cast<uint4*>(queries + chunk / 8 * S::kHalfBytes +
                               prims::swizzle_128(row, chunk % 8 * 16)) = v;
@@ -215,41 +242,37 @@ __device__ __forceinline__ void mask_tile(float (&s)[kTileKeys / 2], int first_k
   }
 }
 
-__device__ __forceinline__ uint32_t pack(float low, float high) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const uint32_t*>(&pair);
-}
-
 /// Weights as A fragments of steps of 16 keys.
+template <bool kHalf>
 __device__ __forceinline__ void pack_weights(uint32_t (&a)[kTileKeys / 16][4],
                                              const float (&s)[kTileKeys / 2]) {
 #pragma unroll
   for (int j = 0; j < kTileKeys / 16; ++j) {
 #pragma unroll
-    for (int r = 0; r < 4; ++r) a[j][r] = pack(s[8 * j + 2 * r], s[8 * j + 2 * r + 1]);
+    for (int r = 0; r < 4; ++r) a[j][r] = pack<kHalf>(s[8 * j + 2 * r], s[8 * j + 2 * r + 1]);
   }
 }
 
 /// s = q · K^T of one tile; in flight until waited for.
-template <int kDim>
+template <int kDim, bool kHalf>
 __device__ __forceinline__ void issue_scores(float (&s)[kTileKeys / 2], uint64_t q, uint64_t k) {
   using S = Shape<kDim>;
 #pragma unroll
   for (int i = 0; i < kDim / 16; ++i) {
     const uint32_t offset = i / 4 * S::kHalfBytes + i % 4 * 32;
-    prims::WgmmaBf16<kTileKeys>::ss(s, prims::wgmma_advance(q, offset),
-                                    prims::wgmma_advance(k, offset), i > 0 ? 1 : 0);
+    Wgmma<kHalf, kTileKeys>::ss(s, prims::wgmma_advance(q, offset), prims::wgmma_advance(k, offset),
+                                i > 0 ? 1 : 0);
   }
   prims::wgmma_commit();
 }
 
 /// o += weights · V of one tile; in flight until waited for.
-template <int kDim>
+template <int kDim, bool kHalf>
 __device__ __forceinline__ void issue_values(float (&o)[kDim / 2],
                                              const uint32_t (&a)[kTileKeys / 16][4], uint64_t v) {
 #pragma unroll
   for (int j = 0; j < kTileKeys / 16; ++j) {
-    prims::WgmmaBf16<kDim, true>::rs(o, a[j], prims::wgmma_advance(v, j * 16 * 128), 1);
+    Wgmma<kHalf, kDim, true>::rs(o, a[j], prims::wgmma_advance(v, j * 16 * 128), 1);
   }
   prims::wgmma_commit();
 }
@@ -269,12 +292,12 @@ __device__ __forceinline__ void store_queries(const PrefillParams& p, const Job&
 #pragma unroll
     for (int n = 0; n < kDim / 8; ++n) {
       *reinterpret_cast<uint32_t*>(row + 8 * n + lane % 4 * 2) =
-          pack(run.o[4 * n + 2 * h] * inverse, run.o[4 * n + 2 * h + 1] * inverse);
+          pack<false>(run.o[4 * n + 2 * h] * inverse, run.o[4 * n + 2 * h + 1] * inverse);
     }
   }
 }
 
-template <int kDim>
+template <int kDim, bool kHalf>
 __device__ __forceinline__ void consume(const PrefillParams& p, const Job& job, int consumer,
                                         const uint8_t* queries, const uint8_t* keys,
                                         const uint8_t* values, Barriers& barriers, float scale) {
@@ -302,11 +325,12 @@ __device__ __forceinline__ void consume(const PrefillParams& p, const Job& job, 
     prims::mbarrier_wait(&barriers.full_keys[stage], parity);
     prims::named_barrier_sync(my_turn, kTurnThreads);
     prims::wgmma_fence();
-    issue_scores<kDim>(s, q, prims::wgmma_advance(k, stage * S::kTileBytes));
+    issue_scores<kDim, kHalf>(s, q, prims::wgmma_advance(k, stage * S::kTileBytes));
     if (i > 0) {
       prims::mbarrier_wait(&barriers.full_values[value_stage], (i - 1) / kStages & 1);
       prims::wgmma_fence();
-      issue_values<kDim>(run.o, weights, prims::wgmma_advance(v, value_stage * S::kTileBytes));
+      issue_values<kDim, kHalf>(run.o, weights,
+                                prims::wgmma_advance(v, value_stage * S::kTileBytes));
       prims::named_barrier_arrive(other_turn, kTurnThreads);
       prims::wgmma_wait<1>();
     } else {
@@ -323,18 +347,18 @@ __device__ __forceinline__ void consume(const PrefillParams& p, const Job& job, 
     prims::wgmma_pin(run.o);
     if (i > 0 && lane == 0) prims::mbarrier_arrive(&barriers.empty_values[value_stage]);
     run.rescale();
-    pack_weights(weights, s);
+    pack_weights<kHalf>(weights, s);
   }
   const int last_stage = (job.num_tiles - 1) % kStages;
   prims::mbarrier_wait(&barriers.full_values[last_stage], (job.num_tiles - 1) / kStages & 1);
   prims::wgmma_fence();
-  issue_values<kDim>(run.o, weights, prims::wgmma_advance(v, last_stage * S::kTileBytes));
+  issue_values<kDim, kHalf>(run.o, weights, prims::wgmma_advance(v, last_stage * S::kTileBytes));
   prims::wgmma_wait<0>();
   prims::wgmma_pin(run.o);
   store_queries<kDim>(p, job, job.first_query + warp_row, run);
 }
 
-template <int kDim>
+template <int kDim, bool kHalf>
 __global__ void __launch_bounds__(kThreads, 1)
     prefill_sm90_kernel(const __grid_constant__ PrefillParams p, float scale) {
   if (!kHasWgmma) {  // the rest of the body is then no code
@@ -366,22 +390,22 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (threadIdx.x < 32) produce<kDim>(p, job, keys, values, barriers);
   } else {
     prims::registers_grow<kConsumerRegisters>();
-    fill_shared<kDim>(p, job, threadIdx.x - 128, queries, values);
-    consume<kDim>(p, job, warpgroup - 1, queries, keys, values, barriers, scale);
+    fill_shared<kDim, kHalf>(p, job, threadIdx.x - 128, queries, values);
+    consume<kDim, kHalf>(p, job, warpgroup - 1, queries, keys, values, barriers, scale);
   }
 }
 
-template <int kDim>
+template <int kDim, bool kHalf>
 cudaError_t launch(const PrefillParams& params, cudaStream_t stream) {
   constexpr double kLog2E = 1.4426950408889634074;
   constexpr double kRootDim = kDim == 64 ? 8.0 : 11.313708498984760390;
   const cudaError_t sized =
-      cudaFuncSetAttribute(prefill_sm90_kernel<kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           Shape<kDim>::kSharedBytes);
+      cudaFuncSetAttribute(prefill_sm90_kernel<kDim, kHalf>,
+                           cudaFuncAttributeMaxDynamicSharedMemorySize, Shape<kDim>::kSharedBytes);
   if (sized != cudaSuccess) return sized;
   const int num_tiles = (params.max_query_len + kQueries - 1) / kQueries;
   const auto num_ctas = static_cast<unsigned>(params.num_seqs * params.num_heads * num_tiles);
-  prefill_sm90_kernel<kDim><<<num_ctas, kThreads, Shape<kDim>::kSharedBytes, stream>>>(
+  prefill_sm90_kernel<kDim, kHalf><<<num_ctas, kThreads, Shape<kDim>::kSharedBytes, stream>>>(
       params, static_cast<float>(kLog2E / kRootDim));
   return cudaGetLastError();
 }
@@ -390,9 +414,11 @@ cudaError_t launch(const PrefillParams& params, cudaStream_t stream) {
 
 cudaError_t launch_prefill_sm90(const PrefillParams& params, int head_dim, cudaStream_t stream) {
   if (params.num_seqs == 0 || params.max_query_len == 0) return cudaSuccess;
-  if (head_dim == 64) return launch<64>(params, stream);
-  if (head_dim == 128) return launch<128>(params, stream);
-  return cudaErrorInvalidValue;
+  if (head_dim != 64 && head_dim != 128) return cudaErrorInvalidValue;
+  if (params.is_half) {
+    return head_dim == 64 ? launch<64, true>(params, stream) : launch<128, true>(params, stream);
+  }
+  return head_dim == 64 ? launch<64, false>(params, stream) : launch<128, false>(params, stream);
 }
 
 }  // namespace comet::kv
