@@ -43,7 +43,7 @@ struct MatmulArgs {
   const void* x = nullptr;
   const void* w = nullptr;
   void* out = nullptr;
-  const float* x_scale = nullptr;  // as MatmulDesc::scale says
+  const float* x_scale = nullptr;  // as MatmulDesc::scale says; 16-byte aligned, too
   const float* w_scale = nullptr;
 };
 

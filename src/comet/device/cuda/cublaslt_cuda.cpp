@@ -288,6 +288,8 @@ void run_matmul(CublasLt& lt, const MatmulDesc& desc, const MatmulArgs& args, cu
   const Plan& plan = found->second;
   COMET_CHECK(aligned(args.x) && aligned(args.w) && aligned(args.out), "{}: operands at {} {} {}",
               describe(desc), args.x, args.w, args.out);
+  COMET_CHECK(aligned(args.x_scale) && aligned(args.w_scale), "{}: scales at {} {}", describe(desc),
+              fmt::ptr(args.x_scale), fmt::ptr(args.w_scale));
   COMET_CHECK(set_scales(lt, desc, plan, args.w_scale, args.x_scale), "{}", describe(desc));
   const float one = 1.0F;
   const float zero = 0.0F;

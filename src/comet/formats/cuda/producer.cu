@@ -197,7 +197,8 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
     produce_kernel(const RowSource source, const Sink sink, const RowPlan plan) {
   extern __shared__ __align__(16) float shared[];
   __shared__ BlockScratch scratch;
-  prims::allow_next_kernel();  // a product, which loads weights until this kernel ends
+  prims::allow_next_kernel();         // a product, which loads weights until this kernel ends
+  prims::wait_for_previous_kernel();  // which made the rows, or still reads what is written here
   const SourceRow<kSource> row{source, static_cast<int64_t>(blockIdx.x), plan.is_aligned};
   RowValues<kSource> values{row, plan.in_shared ? shared : nullptr, 1.0F};
   if constexpr (kSource == SourceKind::kNorm) {
@@ -249,6 +250,15 @@ int64_t shared_memory_limit() {
   return bytes - kScratchBytes;
 }
 
+/// Whether the kernel's waits exist: machine code of sm_90. Later cards run the PTX of sm_80.
+bool may_start_early() {
+  int device = 0;
+  int major = 0;
+  COMET_CUDA(cudaGetDevice(&device));
+  COMET_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  return major == 9;
+}
+
 template <SourceKind kSource, class Sink>
 void launch(const RowSource& source, const Sink& sink, const RowPlan& plan, int64_t shared_floats,
             cudaStream_t stream) {
@@ -263,9 +273,17 @@ void launch(const RowSource& source, const Sink& sink, const RowPlan& plan, int6
   const int64_t num_steps = (plan.num_chunks + kMaxThreads - 1) / kMaxThreads;
   const int64_t share = (plan.num_chunks + num_steps - 1) / num_steps;
   const auto num_threads = static_cast<unsigned>(std::max<int64_t>((share + 31) / 32 * 32, 64));
-  kernel<<<static_cast<unsigned>(source.rows), num_threads, static_cast<size_t>(bytes), stream>>>(
-      source, sink, plan);
-  COMET_CUDA(cudaGetLastError());
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(source.rows));
+  config.blockDim = dim3(num_threads);
+  config.dynamicSmemBytes = static_cast<size_t>(bytes);
+  config.stream = stream;
+  config.attrs = &early;
+  config.numAttrs = may_start_early() ? 1 : 0;
+  COMET_CUDA(cudaLaunchKernelEx(&config, kernel, source, sink, plan));
 }
 
 template <class Sink>

@@ -123,6 +123,7 @@ __global__ void __launch_bounds__(kThreads, 2) gemv(const GemvArgs args) {
   __shared__ float partial[kWarps][kTokenTiles * 8][kChannels];
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
+  prims::allow_next_kernel();  // it waits for this one's end before it reads what this one writes
   const LaneRows rows = lane_rows(args);
   float sums[kTokenTiles][4] = {};
   const int lane_k = lane % 4 * 8;

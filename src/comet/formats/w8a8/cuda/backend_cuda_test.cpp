@@ -133,7 +133,7 @@ void check_kernels(Runtimes& runtimes, const Case& c, int64_t rows, DType out_ty
   const Activation input = copy_input(ctx, host_input);
   for (const LinearKernel& kernel : c.format->cuda.kernels) {
     if (!kernel.supports(host, ctx.caps)) continue;
-    const Tensor out = ctx.arena.alloc(DType::kF32, {rows, n});
+    const Tensor out = ctx.arena.alloc(out_type, {rows, n});
     COMET_CUDA(
         cudaMemsetAsync(out.raw(), 0xFF, static_cast<size_t>(out.num_bytes()), ctx.cuda->stream));
     kernel.run(ctx, device, input, out);

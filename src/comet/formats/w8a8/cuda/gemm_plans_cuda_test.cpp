@@ -111,6 +111,7 @@ std::optional<Launch> peer(CudaResources& gpu, const GemmArgs& args) {
 
 void check_plans(CudaResources& gpu, const GemmCase& gemm, const Buffers& buffers, int32_t rows) {
   GemmArgs args = gemm.args(buffers.out.get(), true, false);
+  args.x_scale -= 1;  // cuBLASLt wants scales 16-byte aligned (else cublasStatus_t 15)
   args.x_scale_stride = 1;
   args.out_stride = args.n;
   args.rows = rows;

@@ -5,7 +5,7 @@
 namespace comet::formats::w8a8 {
 namespace {
 
-constexpr int kMaxSplits = 8;         // of a portable cluster
+constexpr int kMaxPlannedSplits = 4;  // 8 lost everywhere
 constexpr int kMinStepsPerSplit = 4;  // of 128 bytes of k
 
 template <typename Traits>
@@ -72,23 +72,17 @@ bool launch_type(const GemmArgs& args, const Sm90Plan& plan, const void* w_map, 
 }  // namespace
 
 Sm90Plan plan_gemm_sm90(const GemmArgs& args, int num_sms) {
-  Sm90Plan plan;
-  while (plan.tile_tokens < args.rows && plan.tile_tokens < 128) plan.tile_tokens *= 2;
-  const int steps = (args.k + 127) / 128;
-  const auto num_tiles = [&] {
-    return sm90_channel_tiles(args.n, false) *
-           ((args.rows + plan.tile_tokens - 1) / plan.tile_tokens);
+  const auto num_tiles = [&](int tokens) {
+    return sm90_channel_tiles(args.n, false) * ((args.rows + tokens - 1) / tokens);
   };
-  if (num_tiles() >= 2 * num_sms) {
-    // Enough for every SM without splits: then traffic from L2 is what counts.
-    plan.is_multicast = plan.tile_tokens == 128 && args.rows > 128;
-    if (plan.is_multicast && !args.is_e4m3 && args.rows > 512 && num_tiles() >= 8 * num_sms) {
-      plan.tile_tokens = 256;
-    }
-    return plan;
-  }
-  while (num_tiles() * plan.num_splits * 10 < num_sms * 9 && plan.num_splits < kMaxSplits &&
-         steps >= 2 * plan.num_splits * kMinStepsPerSplit) {
+  Sm90Plan plan;
+  while (plan.tile_tokens < args.rows && plan.tile_tokens < 64) plan.tile_tokens *= 2;
+  // Tiles of 64 tokens while all of them run at once; larger ones read less.
+  if (args.rows > 64 && num_tiles(64) > 2 * num_sms) plan.tile_tokens = 128;
+  const int num_slots = plan.tile_tokens == 128 && args.is_e4m3 ? num_sms : 2 * num_sms;
+  const int steps = (args.k + 127) / 128;
+  while (2 * plan.num_splits * num_tiles(plan.tile_tokens) <= num_slots &&
+         plan.num_splits < kMaxPlannedSplits && steps >= 2 * plan.num_splits * kMinStepsPerSplit) {
     plan.num_splits *= 2;
   }
   return plan;

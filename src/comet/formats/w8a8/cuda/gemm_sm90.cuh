@@ -305,6 +305,7 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kCtasPerSm)
               const __grid_constant__ CUtensorMap x_map) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) uint8_t shared[];
+  prims::allow_next_kernel();  // it waits for this one's end before it reads what this one writes
   const Sm90Pipeline<Traits> pipeline(shared);
   const Sm90Place place = sm90_place<Traits>(args);
   const bool is_cluster = Traits::kMulticast || gridDim.z > 1;
