@@ -141,8 +141,8 @@ void run_mma(Context& ctx, const LinearWeight& weight, const Activation& x, Rows
   const cuda::GemmArgs args = gemm_args(weight, meta, x, out);
   if (x.rows == 0) return;
   cuda::GemmPlan plan = cuda::plan_gemm(args, ctx.cuda->num_sms);
-  plan.starts_early = ctx.cuda->sm >= 90;
-  const ArenaScope scope(ctx.arena);  // the stream orders whoever writes there next
+  plan.starts_early = ctx.cuda->sm == 90;  // later cards run PTX of sm_80, which does not wait
+  const ArenaScope scope(ctx.arena);       // the stream orders whoever writes there next
   void* workspace = nullptr;
   if (plan.workspace_bytes > 0) {
     workspace = ctx.arena.alloc(DType::kU8, {plan.workspace_bytes}).raw();

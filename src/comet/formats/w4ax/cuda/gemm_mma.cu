@@ -37,6 +37,7 @@ __device__ __forceinline__ void for_each_block(const GemmArgs& args, const Place
     loader.load_weights(shared + i * T::kStageBytes);
   }
   prims::wait_for_previous_kernel();
+  prims::allow_next_kernel();
 #pragma unroll 1
   for (int i = 0; i < T::kNumStages - 1; ++i) {
     if (i < num_steps) loader.load_inputs(shared + i * T::kStageBytes);

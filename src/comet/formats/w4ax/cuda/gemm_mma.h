@@ -45,7 +45,7 @@ struct GemmPlan {
   int32_t tile_tokens = 0;  // of a CTA, beside 128 rows
   int32_t num_splits = 1;   // of K
   int64_t workspace_bytes = 0;
-  bool starts_early = false;  // sm_90: weights are read while the kernel before ends
+  bool starts_early = false;  // sm_90 only: weights are read while the kernel before ends
 };
 
 /// Counters of a weight, zero before the first launch; every launch leaves them zero.
