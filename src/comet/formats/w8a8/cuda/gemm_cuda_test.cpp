@@ -22,19 +22,17 @@ struct Kernel {
 };
 
 Kernel sm90_kernel(const Sm90Plan& plan) {
-  return {"sm90 tokens=" + std::to_string(plan.tile_tokens) + " splits=" +
-              std::to_string(plan.num_splits) + (plan.is_multicast ? " multicast" : ""),
+  return {"sm90 tokens=" + std::to_string(plan.tile_tokens) +
+              " splits=" + std::to_string(plan.num_splits),
           [plan](const GemmArgs& args, cudaStream_t stream) { run_gemm_sm90(args, plan, stream); }};
 }
 
-std::vector<Kernel> kernels(int sm, bool is_e4m3) {
+std::vector<Kernel> kernels(int sm) {
   std::vector<Kernel> list{{"mma", launch_gemm_mma}};
   if (sm != 90) return list;
   for (const int tokens : {16, 32, 64, 128}) {
-    for (const int splits : {1, 2, 8}) list.push_back(sm90_kernel({tokens, splits, false}));
+    for (const int splits : {1, 2, 8}) list.push_back(sm90_kernel({tokens, splits}));
   }
-  list.push_back(sm90_kernel({128, 1, true}));
-  if (!is_e4m3) list.push_back(sm90_kernel({256, 1, true}));
   return list;
 }
 
@@ -111,7 +109,7 @@ std::string first_error(const GemmCase& gemm, const Expected& expected,
 void check_all_kernels(const GemmShape& shape, const CudaResources& gpu) {
   const GemmCase gemm(shape);
   const Expected expected = expected_of(gemm);
-  for (const Kernel& kernel : kernels(gpu.sm, shape.is_e4m3)) {
+  for (const Kernel& kernel : kernels(gpu.sm)) {
     for (const bool is_bf16 : {false, true}) {
       const bool has_bias = is_bf16;
       const std::vector<float> out = run(kernel, gemm, is_bf16, has_bias, gpu.stream);
@@ -162,7 +160,7 @@ TEST(W8A8GemmCuda, LongE4M3SumsOfOneSign) {
   args.rows = args.n = 16;
   args.k = kK;
   args.is_e4m3 = true;
-  for (const Kernel& kernel : kernels(gpu->sm, true)) {
+  for (const Kernel& kernel : kernels(gpu->sm)) {
     const DeviceArray<float> out(16 * 16);
     args.out = out.get();
     kernel.run(args, gpu->stream);
@@ -188,7 +186,7 @@ TEST(W8A8GemmCuda, NanScaleMakesItsRowNan) {
   args.w_scale = w_scale.get();
   args.x_stride = args.w_stride = args.k = 128;
   args.out_stride = args.rows = args.n = 4;
-  for (const Kernel& kernel : kernels(gpu->sm, false)) {
+  for (const Kernel& kernel : kernels(gpu->sm)) {
     const DeviceArray<float> out(16);
     args.out = out.get();
     kernel.run(args, gpu->stream);

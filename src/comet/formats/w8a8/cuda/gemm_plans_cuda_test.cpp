@@ -74,39 +74,16 @@ std::vector<Sm90Plan> plans_of(const GemmArgs& args) {
   for (const int tokens : {16, 32, 64, 128}) {
     if (tokens < args.rows && tokens < 64) continue;
     if (tokens >= 2 * args.rows && tokens > 16) continue;
-    for (const int splits : {1, 2, 4, 8}) {
-      if (args.rows <= 1024 || splits == 1) plans.push_back({tokens, splits, false});
+    for (const int splits : {1, 2, 4}) {
+      if (args.rows <= 1024 || splits == 1) plans.push_back({tokens, splits});
     }
   }
-  if (args.rows >= 128) plans.push_back({128, 1, true});
-  if (args.rows >= 256 && !args.is_e4m3) plans.push_back({256, 1, true});
   return plans;
 }
 
 std::string plan_name(const Sm90Plan& plan) {
   return "tokens " + std::to_string(plan.tile_tokens) + " splits " +
-         std::to_string(plan.num_splits) + (plan.is_multicast ? " multicast" : "");
-}
-
-/// E4M3 with both vectors of scales by cuBLASLt, where it has that.
-std::optional<Launch> peer(CudaResources& gpu, const GemmArgs& args) {
-  MatmulDesc desc{.in = args.is_e4m3 ? DType::kF8E4M3 : DType::kI8,
-                  .out = args.is_e4m3 ? DType::kBF16 : DType::kI32,
-                  .rows = args.rows,
-                  .n = args.n,
-                  .k = args.k,
-                  .x_stride = args.x_stride,
-                  .w_stride = args.w_stride,
-                  .out_stride = args.out_stride};
-  if (!args.is_e4m3) return std::nullopt;
-  desc.scale = MatmulScale::kOuter;
-  auto lt = cublaslt_of(gpu);
-  if (!lt || !plan_matmul(**lt, desc)) return std::nullopt;
-  return [&gpu, lt = *lt, desc](const GemmArgs& a) {
-    run_matmul(*lt, desc,
-               {.x = a.x, .w = a.w, .out = a.out, .x_scale = a.x_scale, .w_scale = a.w_scale},
-               gpu.stream);
-  };
+         std::to_string(plan.num_splits);
 }
 
 void check_plans(CudaResources& gpu, const GemmCase& gemm, const Buffers& buffers, int32_t rows) {
@@ -127,9 +104,6 @@ void check_plans(CudaResources& gpu, const GemmCase& gemm, const Buffers& buffer
     COMET_CUDA(cudaMemcpy(got.data(), buffers.out.get(), bytes, cudaMemcpyDeviceToHost));
     if (want.empty()) want = got;
     EXPECT_EQ(std::memcmp(want.data(), got.data(), bytes), 0) << plan_name(plan);
-  }
-  if (const auto launch = peer(gpu, args)) {
-    print_time("cublaslt outer", args, time_us(*launch, args, buffers, gpu.stream));
   }
   if (rows <= 64) {
     const Launch mma = [&](const GemmArgs& a) { launch_gemm_mma(a, gpu.stream); };

@@ -13,12 +13,12 @@ void launch(const GemmArgs& args, const Sm90Plan& plan, const void* w_map, const
             CUstream_st* stream) {
   COMET_CUDA(cudaFuncSetAttribute(gemm_sm90<Traits>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   Traits::kSharedBytes));
-  const int channel_tiles = sm90_channel_tiles(args.n, Traits::kMulticast);
+  const int channel_tiles = sm90_channel_tiles(args.n);
   const int token_tiles = (args.rows + Traits::kTokens - 1) / Traits::kTokens;
   const auto splits = static_cast<unsigned>(plan.num_splits);
   cudaLaunchAttribute attributes[2]{};
   attributes[0].id = cudaLaunchAttributeClusterDimension;
-  attributes[0].val.clusterDim = {Traits::kMulticast ? 2U : 1U, 1, splits};
+  attributes[0].val.clusterDim = {1, 1, splits};
   attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attributes[1].val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
@@ -36,33 +36,18 @@ void launch(const GemmArgs& args, const Sm90Plan& plan, const void* w_map, const
 template <bool kE4M3>
 bool launch_type(const GemmArgs& args, const Sm90Plan& plan, const void* w_map, const void* x_map,
                  CUstream_st* stream) {
-  const int tokens = plan.tile_tokens;
-  if (plan.is_multicast) {
-    if (plan.num_splits != 1) return false;
-    if (tokens == 128) {
-      launch<Sm90Traits<kE4M3, 128, true>>(args, plan, w_map, x_map, stream);
-      return true;
-    }
-    if constexpr (!kE4M3) {
-      if (tokens == 256) {
-        launch<Sm90Traits<false, 256, true>>(args, plan, w_map, x_map, stream);
-        return true;
-      }
-    }
-    return false;
-  }
-  switch (tokens) {
+  switch (plan.tile_tokens) {
     case 16:
-      launch<Sm90Traits<kE4M3, 16, false>>(args, plan, w_map, x_map, stream);
+      launch<Sm90Traits<kE4M3, 16>>(args, plan, w_map, x_map, stream);
       return true;
     case 32:
-      launch<Sm90Traits<kE4M3, 32, false>>(args, plan, w_map, x_map, stream);
+      launch<Sm90Traits<kE4M3, 32>>(args, plan, w_map, x_map, stream);
       return true;
     case 64:
-      launch<Sm90Traits<kE4M3, 64, false>>(args, plan, w_map, x_map, stream);
+      launch<Sm90Traits<kE4M3, 64>>(args, plan, w_map, x_map, stream);
       return true;
     case 128:
-      launch<Sm90Traits<kE4M3, 128, false>>(args, plan, w_map, x_map, stream);
+      launch<Sm90Traits<kE4M3, 128>>(args, plan, w_map, x_map, stream);
       return true;
     default:
       return false;
@@ -73,7 +58,7 @@ bool launch_type(const GemmArgs& args, const Sm90Plan& plan, const void* w_map, 
 
 Sm90Plan plan_gemm_sm90(const GemmArgs& args, int num_sms) {
   const auto num_tiles = [&](int tokens) {
-    return sm90_channel_tiles(args.n, false) * ((args.rows + tokens - 1) / tokens);
+    return sm90_channel_tiles(args.n) * ((args.rows + tokens - 1) / tokens);
   };
   Sm90Plan plan;
   while (plan.tile_tokens < args.rows && plan.tile_tokens < 64) plan.tile_tokens *= 2;

@@ -7,8 +7,6 @@
 // Grid: x = tiles of 128 channels × kTokens tokens, by groups of 8 channel tiles that walk over all
 // tokens (a wave's operands stay in L2); z = splits of k, the CTAs of one cluster.
 // Roles: warps 0-7 are two consumer warpgroups (64 channels each), one lane of warp 8 the producer.
-// kMulticast: instead of splits, the two CTAs of a cluster have neighbouring channel tiles; each
-// loads half of the tokens' rows into both.
 // End of a tile: sums go to shared memory (over the stages) as [token][channel], the CTAs of a
 // cluster add each other's in order of their rank, and rows are stored 4 channels at a time.
 // Launched so that it may start before the kernel ahead of it ends (programmatic serialization):
@@ -34,11 +32,10 @@
 
 namespace comet::formats::w8a8 {
 
-template <bool kE4M3Value, int kTokensValue, bool kMulticastValue>
+template <bool kE4M3Value, int kTokensValue>
 struct Sm90Traits {
   static constexpr bool kE4M3 = kE4M3Value;
   static constexpr int kTokens = kTokensValue;
-  static constexpr bool kMulticast = kMulticastValue;
   static constexpr int kChannels = kSm90TileChannels;
   static constexpr int kDepth = 128;
   static constexpr int kConsumerWarps = 8;
@@ -57,7 +54,6 @@ struct Sm90Traits {
   static constexpr int kSharedBytes = kStages * kStageBytes + kBarrierBytes;
   static constexpr int kSums = kTokens / 2;             // per thread
   static constexpr int kPartialStride = kChannels + 4;  // 4 words on: no bank met twice
-  static constexpr uint32_t kReleases = kConsumerWarps * (kMulticast ? 2 : 1);
   using Sum = std::conditional_t<kE4M3, float, int32_t>;
   using Product = std::conditional_t<kE4M3, prims::WgmmaE4m3<kTokens>, prims::WgmmaS8<kTokens>>;
   static_assert(kStages >= 3);
@@ -88,17 +84,15 @@ struct Sm90Pipeline {
   __device__ uint8_t* tokens(int stage) const { return weights(stage) + Traits::kWeightBytes; }
 };
 
-constexpr int kSm90Group = 8;  // channel tiles; even, so that pairs of a multicast stay together
+constexpr int kSm90Group = 8;  // channel tiles
 
-/// Tiles of channels, made even for pairs.
-__host__ __device__ constexpr int sm90_channel_tiles(int n, bool is_multicast) {
-  const int tiles = (n + kSm90TileChannels - 1) / kSm90TileChannels;
-  return is_multicast ? (tiles + 1) / 2 * 2 : tiles;
+__host__ __device__ constexpr int sm90_channel_tiles(int n) {
+  return (n + kSm90TileChannels - 1) / kSm90TileChannels;
 }
 
 template <typename Traits>
 __device__ __forceinline__ Sm90Place sm90_place(const GemmArgs& args) {
-  const int channel_tiles = sm90_channel_tiles(args.n, Traits::kMulticast);
+  const int channel_tiles = sm90_channel_tiles(args.n);
   const int token_tiles = (args.rows + Traits::kTokens - 1) / Traits::kTokens;
   const int tile = static_cast<int>(blockIdx.x);
   const int first = tile / (kSm90Group * token_tiles) * kSm90Group;
@@ -131,21 +125,14 @@ __device__ __forceinline__ void sm90_load_weights(const GemmArgs& args, const Sm
                              &pipeline.full[stage], policy);
 }
 
-/// The bytes of tokens of one step, behind its weights; in a multicast this CTA's half for both.
+/// The bytes of tokens of one step, behind its weights.
 template <typename Traits>
 __device__ __forceinline__ void sm90_load_tokens(const Sm90Place& place,
                                                  const Sm90Pipeline<Traits>& pipeline, int step,
                                                  const CUtensorMap* x_map) {
   const int stage = step % Traits::kStages;
-  const int k = (place.first_step + step) * Traits::kDepth;
-  if constexpr (Traits::kMulticast) {
-    constexpr int kHalf = Traits::kTokens / 2;
-    const auto rank = static_cast<int>(prims::cluster_rank());
-    prims::tensor_load_2d_multicast(pipeline.tokens(stage) + rank * kHalf * Traits::kDepth, x_map,
-                                    k, place.token + rank * kHalf, &pipeline.full[stage], 0b11);
-  } else {
-    prims::tensor_load_2d(pipeline.tokens(stage), x_map, k, place.token, &pipeline.full[stage]);
-  }
+  prims::tensor_load_2d(pipeline.tokens(stage), x_map, (place.first_step + step) * Traits::kDepth,
+                        place.token, &pipeline.full[stage]);
 }
 
 /// One thread fills the stages. Weights do not depend on the kernel before, which makes the tokens'
@@ -168,15 +155,9 @@ __device__ __forceinline__ void sm90_produce(const GemmArgs& args, const Sm90Pla
   }
 }
 
-/// This warp has read the stage: says so to whoever writes into it.
-template <typename Traits>
+/// This warp has read the stage.
 __device__ __forceinline__ void sm90_release(uint64_t* empty) {
-  const uint32_t lane = threadIdx.x % 32;
-  if constexpr (Traits::kMulticast) {
-    if (lane < 2) prims::mbarrier_arrive_cluster(empty, lane);
-  } else {
-    if (lane == 0) prims::mbarrier_arrive(empty);
-  }
+  if (threadIdx.x % 32 == 0) prims::mbarrier_arrive(empty);
 }
 
 /// The products of one stage, as one group of wgmma.
@@ -210,13 +191,13 @@ __device__ __forceinline__ void sm90_consume(const Sm90Place& place,
       sm90_multiply<Traits>(pipeline, stage, part);
       prims::wgmma_wait<0>();
       prims::wgmma_pin(part);
-      sm90_release<Traits>(&pipeline.empty[stage]);
+      sm90_release(&pipeline.empty[stage]);
 #pragma unroll
       for (int i = 0; i < Traits::kSums; ++i) sums[i] += part[i];
     } else {
       sm90_multiply<Traits>(pipeline, stage, sums);
       prims::wgmma_wait<1>();  // the step before has been read
-      if (step > 0) sm90_release<Traits>(&pipeline.empty[(step - 1) % Traits::kStages]);
+      if (step > 0) sm90_release(&pipeline.empty[(step - 1) % Traits::kStages]);
     }
   }
   if constexpr (!Traits::kE4M3) {
@@ -239,62 +220,99 @@ __device__ __forceinline__ void sm90_spread(const typename Traits::Sum (&sums)[T
   }
 }
 
-/// Four neighbouring sums, those of all splits together.
+/// Adds four neighbouring sums of one CTA of the cluster.
 template <typename Traits>
-__device__ __forceinline__ void sm90_collect(const typename Traits::Sum* partial, int num_splits,
-                                             float (&y)[4]) {
-  typename Traits::Sum total[4] = {};
-  for (int rank = 0; rank < num_splits; ++rank) {
-    const auto* local = reinterpret_cast<const float*>(partial);
-    const float4 bits = num_splits == 1 ? *reinterpret_cast<const float4*>(local)
-                                        : prims::cluster_load(local, static_cast<uint32_t>(rank));
-    const float words[4] = {bits.x, bits.y, bits.z, bits.w};
+__device__ __forceinline__ void sm90_collect(const typename Traits::Sum* partial, int rank,
+                                             typename Traits::Sum (&total)[4]) {
+  const auto* local = reinterpret_cast<const float*>(partial);
+  const float4 bits = gridDim.z == 1 ? *reinterpret_cast<const float4*>(local)
+                                     : prims::cluster_load(local, static_cast<uint32_t>(rank));
+  const float words[4] = {bits.x, bits.y, bits.z, bits.w};
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if constexpr (Traits::kE4M3) {
-        total[i] += words[i];
-      } else {
-        total[i] += __float_as_int(words[i]);
-      }
+  for (int i = 0; i < 4; ++i) {
+    if constexpr (Traits::kE4M3) {
+      total[i] += words[i];
+    } else {
+      total[i] += __float_as_int(words[i]);
     }
   }
-#pragma unroll
-  for (int i = 0; i < 4; ++i) y[i] = static_cast<float>(total[i]);
 }
 
-/// Stores this CTA's share of the tile: quads of channels, dealt over the cluster's threads.
+/// The output channels of a thread: four neighbours, the same of every token.
+struct Sm90Channels {
+  int first = 0;
+  int count = 0;  // of them below n
+  float scale[4] = {};
+  float bias[4] = {};
+};
+
+__device__ __forceinline__ Sm90Channels sm90_channels(const GemmArgs& args, int first) {
+  Sm90Channels channels;
+  channels.first = first;
+  channels.count = max(0, min(4, args.n - first));
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (i >= channels.count) continue;
+    channels.scale[i] = args.w_scale[first + i];
+    if (args.bias != nullptr) channels.bias[i] = args.bias[first + i];
+  }
+  return channels;
+}
+
+__device__ __forceinline__ void sm90_store_quad(const GemmArgs& args, const Sm90Channels& channels,
+                                                int token, float x_scale, const float (&sums)[4]) {
+  const int64_t element = token * args.out_stride + channels.first;
+  float y[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    y[i] = scaled(sums[i], x_scale, channels.scale[i], channels.bias[i], args.bias != nullptr);
+  }
+  const bool is_aligned =
+      args.out_stride % 4 == 0 && reinterpret_cast<uintptr_t>(args.out) % 16 == 0;
+  if (is_aligned && channels.count == 4) {
+    store_quad(args, element, y);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (i < channels.count) store_one(args, element + i, y[i]);
+  }
+}
+
+/// Stores this CTA's share of the tile: a warp has a token's channels, the tokens are dealt over
+/// the cluster's warps. Several tokens at once, because each load takes long.
 template <typename Traits>
 __device__ __forceinline__ void sm90_store(const GemmArgs& args, const Sm90Place& place,
                                            const typename Traits::Sum* partial) {
-  constexpr int kQuads = Traits::kChannels / 4;
+  constexpr int kBatch = Traits::kTokens == 16 || Traits::kTokens == 128 ? 2 : 4;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
   const int num_splits = static_cast<int>(gridDim.z);
-  const bool has_bias = args.bias != nullptr;
-  const bool in_quads = args.out_stride % 4 == 0 && reinterpret_cast<uintptr_t>(args.out) % 16 == 0;
-  for (int unit = static_cast<int>(blockIdx.z) * Traits::kConsumers + threadIdx.x;
-       unit < Traits::kTokens * kQuads; unit += Traits::kConsumers * num_splits) {
-    const int token = place.token + unit / kQuads;
-    const int channel = place.channel + unit % kQuads * 4;
-    if (token >= args.rows) break;
-    if (channel >= args.n) continue;
-    float y[4];
-    sm90_collect<Traits>(partial + unit / kQuads * Traits::kPartialStride + unit % kQuads * 4,
-                         num_splits, y);
-    const float x_scale = args.x_scale[int64_t{token} * args.x_scale_stride];
-    const int64_t element = token * args.out_stride + channel;
-    const int count = min(4, args.n - channel);
+  const int stride = Traits::kConsumerWarps * num_splits;
+  const int num_tokens = min(Traits::kTokens, args.rows - place.token);
+  const Sm90Channels channels = sm90_channels(args, place.channel + lane * 4);
+  int first =
+      static_cast<int>(blockIdx.z) * Traits::kConsumerWarps + static_cast<int>(threadIdx.x) / 32;
+  for (; first < num_tokens; first += kBatch * stride) {
+    float x_scale[kBatch];
+    typename Traits::Sum total[kBatch][4] = {};
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (i >= count) continue;
-      y[i] = scaled(y[i], x_scale, args.w_scale[channel + i],
-                    has_bias ? args.bias[channel + i] : 0.0F, has_bias);
+    for (int j = 0; j < kBatch; ++j) {
+      const int token = place.token + min(first + j * stride, num_tokens - 1);
+      x_scale[j] = args.x_scale[int64_t{token} * args.x_scale_stride];
     }
-    if (in_quads && count == 4) {
-      store_quad(args, element, y);
-    } else {
+    for (int rank = 0; rank < num_splits; ++rank) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        if (i < count) store_one(args, element + i, y[i]);
+      for (int j = 0; j < kBatch; ++j) {
+        const int token = min(first + j * stride, num_tokens - 1);
+        sm90_collect<Traits>(partial + token * Traits::kPartialStride + lane * 4, rank, total[j]);
       }
+    }
+#pragma unroll
+    for (int j = 0; j < kBatch; ++j) {
+      const float sums[4] = {static_cast<float>(total[j][0]), static_cast<float>(total[j][1]),
+                             static_cast<float>(total[j][2]), static_cast<float>(total[j][3])};
+      if (first + j * stride >= num_tokens) continue;
+      sm90_store_quad(args, channels, place.token + first + j * stride, x_scale[j], sums);
     }
   }
 }
@@ -308,22 +326,19 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kCtasPerSm)
   prims::allow_next_kernel();  // it waits for this one's end before it reads what this one writes
   const Sm90Pipeline<Traits> pipeline(shared);
   const Sm90Place place = sm90_place<Traits>(args);
-  const bool is_cluster = Traits::kMulticast || gridDim.z > 1;
   const bool is_consumer = threadIdx.x < Traits::kConsumers;
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < Traits::kStages; ++stage) {
       prims::mbarrier_init(&pipeline.full[stage], 1);
-      prims::mbarrier_init(&pipeline.empty[stage], Traits::kReleases);
+      prims::mbarrier_init(&pipeline.empty[stage], Traits::kConsumerWarps);
     }
     prims::mbarrier_init_fence();
   }
   __syncthreads();
-  if constexpr (Traits::kMulticast) prims::cluster_sync();
   auto* partial = reinterpret_cast<typename Traits::Sum*>(shared);
   if (is_consumer) {
     typename Traits::Sum sums[Traits::kSums] = {};
     sm90_consume<Traits>(place, pipeline, sums);
-    // In a multicast the other CTA's copies were all for stages that this one has waited for.
     prims::named_barrier_sync(1, Traits::kConsumers);
     sm90_spread<Traits>(sums, partial);
     prims::named_barrier_sync(1, Traits::kConsumers);
@@ -333,7 +348,7 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kCtasPerSm)
   if (gridDim.z > 1) prims::cluster_sync();
   prims::wait_for_previous_kernel();  // its scales may be read, what it read may be written
   if (is_consumer) sm90_store<Traits>(args, place, partial);
-  if (is_cluster) prims::cluster_sync();
+  if (gridDim.z > 1) prims::cluster_sync();  // others may still read this CTA's sums
 #endif
 }
 

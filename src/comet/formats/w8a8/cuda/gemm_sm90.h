@@ -8,12 +8,8 @@ namespace comet::formats::w8a8 {
 
 /// CTAs compute tiles of 128 channels × tile_tokens tokens.
 struct Sm90Plan {
-  int32_t tile_tokens = 16;   // 16, 32, 64, 128; s8 also 256
-  int32_t num_splits = 1;     // of k: the CTAs of a cluster, 1 to 8
-  bool is_multicast = false;  // two CTAs load their tokens' codes together; 128 and 256 tokens
-
-  /// Rows of one box of x's tensor map.
-  [[nodiscard]] int32_t x_box_rows() const { return is_multicast ? tile_tokens / 2 : tile_tokens; }
+  int32_t tile_tokens = 16;  // 16, 32, 64, 128
+  int32_t num_splits = 1;    // of k: the CTAs of a cluster, 1 to 8
 };
 
 constexpr int32_t kSm90TileChannels = 128;
@@ -21,7 +17,7 @@ constexpr int32_t kSm90TileChannels = 128;
 Sm90Plan plan_gemm_sm90(const GemmArgs& args, int num_sms);
 
 /// `w_map`, `x_map`: CUtensorMaps of the codes as bytes, boxes of 128 bytes × kSm90TileChannels and
-/// × plan.x_box_rows(), 128-byte swizzle.
+/// × plan.tile_tokens, 128-byte swizzle.
 void launch_gemm_sm90(const GemmArgs& args, const Sm90Plan& plan, const void* w_map,
                       const void* x_map, CUstream_st* stream);
 

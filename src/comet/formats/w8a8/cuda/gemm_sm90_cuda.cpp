@@ -20,7 +20,7 @@ CUtensorMap byte_map(const void* data, int64_t rows, int64_t k, int64_t stride, 
 void run_gemm_sm90(const GemmArgs& args, const Sm90Plan& plan, CUstream_st* stream) {
   if (args.rows == 0 || args.n == 0) return;
   const CUtensorMap w_map = byte_map(args.w, args.n, args.k, args.w_stride, kSm90TileChannels);
-  const CUtensorMap x_map = byte_map(args.x, args.rows, args.k, args.x_stride, plan.x_box_rows());
+  const CUtensorMap x_map = byte_map(args.x, args.rows, args.k, args.x_stride, plan.tile_tokens);
   launch_gemm_sm90(args, plan, &w_map, &x_map, stream);
 }
 
