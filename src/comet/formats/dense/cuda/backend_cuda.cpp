@@ -100,8 +100,12 @@ const float* bias_of(const LinearWeight& weight) {
   return weight.spec.has_bias ? weight.tensors[kBias].data<float>() : nullptr;
 }
 
+/// More tokens are cuBLASLt's (docs/kernels/dense_cuda.md).
+constexpr int64_t kMaxOwnRows = 8;
+static_assert(kMaxOwnRows <= kMaxGemvRows);
+
 bool suits_gemv(const Tensor& w, const Tensor& x) {
-  return w.dtype() != DType::kF32 && x.size(0) <= kMaxGemvRows && w.size(1) % 8 == 0 &&
+  return w.dtype() != DType::kF32 && x.size(0) <= kMaxOwnRows && w.size(1) % 8 == 0 &&
          x.stride(0) % 8 == 0 && is_aligned(x.raw());
 }
 

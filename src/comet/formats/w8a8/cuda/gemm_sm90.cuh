@@ -2,7 +2,7 @@
 // Callers: gemm_sm90.cu, which instantiates it. sm_90a; elsewhere the kernel does nothing.
 //
 // Operands are swapped: weights [n, k] are wgmma's A (64 rows a warpgroup), tokens [rows, k] its B
-// (N = 16 … 256), so that few tokens waste nothing. Both come by tensor copies with 128-byte
+// (N = 16 … 128), so that few tokens waste nothing. Both come by tensor copies with 128-byte
 // swizzle, 128 bytes of k a stage.
 // Grid: x = tiles of 128 channels × kTokens tokens, by groups of 8 channel tiles that walk over all
 // tokens (a wave's operands stay in L2); z = splits of k, the CTAs of one cluster.
