@@ -2,6 +2,7 @@
 #include "comet/formats/w4a16/cuda/gemm_wgmma.cuh"
 
 #include <algorithm>
+#include <array>
 
 #include "comet/device/cuda/cuda_check.h"
 
@@ -10,7 +11,7 @@ namespace wgmma {
 namespace {
 
 template <class T>
-__global__ void __launch_bounds__(T::kThreads, 1)
+__global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
     gemm_wgmma(const __grid_constant__ CUtensorMap x_map, const Params p) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) uint8_t raw_shared[];
@@ -56,6 +57,27 @@ __global__ void __launch_bounds__(T::kThreads, 1)
 #endif
 }
 
+/// A launch of `num_tiles` clusters; `attributes` must outlive it.
+template <class T>
+cudaLaunchConfig_t config_of(int num_splits, int64_t num_tiles,
+                             std::array<cudaLaunchAttribute, 2>& attributes) {
+  COMET_CUDA(cudaFuncSetAttribute(gemm_wgmma<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  T::kSharedBytes));
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim.x = static_cast<unsigned>(num_splits);
+  attributes[1].val.clusterDim.y = 1;
+  attributes[1].val.clusterDim.z = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(num_splits * num_tiles));
+  config.blockDim = dim3(T::kThreads);
+  config.dynamicSmemBytes = T::kSharedBytes;
+  config.attrs = attributes.data();
+  config.numAttrs = num_splits > 1 ? 2 : 1;
+  return config;
+}
+
 template <class T>
 void launch(const GemmArgs& args, const GemmPlan& plan, const CUtensorMap& x_map,
             cudaStream_t stream) {
@@ -67,24 +89,59 @@ void launch(const GemmArgs& args, const GemmPlan& plan, const CUtensorMap& x_map
   const int bytes = T::kInputBytes + T::kRowBlocks * args.blocks.block_bytes();
   p.stage_bytes = (bytes + kTileAlignment - 1) / kTileAlignment * kTileAlignment;
   p.num_stages =
-      std::min(kMaxStages, (kSharedBytes - kTileAlignment - kControlBytes) / p.stage_bytes);
-  COMET_CUDA(cudaFuncSetAttribute(gemm_wgmma<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  kSharedBytes));
-  cudaLaunchAttribute attributes[2]{};
-  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[0].val.programmaticStreamSerializationAllowed = 1;
-  attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim.x = static_cast<unsigned>(plan.num_splits);
-  attributes[1].val.clusterDim.y = 1;
-  attributes[1].val.clusterDim.z = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(p.num_splits * p.num_row_tiles * p.num_token_tiles));
-  config.blockDim = dim3(T::kThreads);
-  config.dynamicSmemBytes = kSharedBytes;
+      std::min(kMaxStages, (T::kSharedBytes - kTileAlignment - kControlBytes) / p.stage_bytes);
+  std::array<cudaLaunchAttribute, 2> attributes{};
+  cudaLaunchConfig_t config =
+      config_of<T>(plan.num_splits, int64_t{p.num_row_tiles} * p.num_token_tiles, attributes);
   config.stream = stream;
-  config.attrs = attributes;
-  config.numAttrs = plan.num_splits > 1 ? 2 : 1;
   COMET_CUDA(cudaLaunchKernelEx(&config, gemm_wgmma<T>, x_map, p));
+}
+
+/// CTAs that the card holds at once, by number of splits: a cluster needs free SMs of one GPC.
+template <class T>
+std::array<int64_t, kMaxSplits + 1> count_resident() {
+  std::array<int64_t, kMaxSplits + 1> resident{};
+  for (int splits = 2; splits <= kMaxSplits; ++splits) {
+    std::array<cudaLaunchAttribute, 2> attributes{};
+    cudaLaunchConfig_t config = config_of<T>(splits, 64, attributes);
+    config.attrs = &attributes[1];
+    config.numAttrs = 1;
+    int clusters = 0;
+    COMET_CUDA(cudaOccupancyMaxActiveClusters(&clusters, gemm_wgmma<T>, &config));
+    resident[static_cast<size_t>(splits)] = int64_t{clusters} * splits;
+  }
+  return resident;
+}
+
+/// The split of least cost, counted in thirds of a block of channels on an SM that is busy.
+template <int kTokens>
+GemmPlan plan_tile(const GemmArgs& args, int num_sms) {
+  using T = Traits<kTokens, 1>;
+  constexpr int64_t kStart = 12;  // of each wave of CTAs: launch, first bytes, stores
+  constexpr int64_t kReduce = 6;  // of a cluster
+  constexpr int64_t kBusy = 3;    // a block
+  constexpr int64_t kLonely = 4;  // a block where an SM has one CTA but could have two
+  static const std::array<int64_t, kMaxSplits + 1> kResident = count_resident<T>();
+  const int64_t tiles =
+      int64_t{(args.blocks.n + T::kRows - 1) / T::kRows} * ((args.rows + kTokens - 1) / kTokens);
+  GemmPlan plan{kTokens, 1};
+  int64_t best = 0;
+  for (int splits = 1; splits <= std::min(kMaxSplits, args.blocks.num_k_blocks); ++splits) {
+    const int64_t resident =
+        splits == 1 ? int64_t{num_sms} * T::kCtasPerSm : kResident[static_cast<size_t>(splits)];
+    if (resident == 0) continue;
+    const int64_t ctas = tiles * splits;
+    const int64_t waves = (ctas + resident - 1) / resident;
+    const int64_t on_sm = std::max((ctas + num_sms - 1) / num_sms, (waves - 1) * T::kCtasPerSm + 1);
+    const int64_t blocks = (args.blocks.num_k_blocks + splits - 1) / splits;
+    const int64_t cost = on_sm * blocks * (on_sm < T::kCtasPerSm ? kLonely : kBusy) +
+                         waves * (kStart + (splits > 1 ? kReduce : 0));
+    if (splits == 1 || cost < best) {
+      best = cost;
+      plan.num_splits = splits;
+    }
+  }
+  return plan;
 }
 
 template <int kTokens>
@@ -101,31 +158,11 @@ void launch_groups(const GemmArgs& args, const GemmPlan& plan, const CUtensorMap
 }  // namespace wgmma
 
 GemmPlan plan_gemm_wgmma(const GemmArgs& args, int num_sms) {
-  constexpr int kNumClusterGroups = 8;  // GPCs of an H100 or H200, 16 SMs or a few more each
-  constexpr int kGroupSms = 16;
-  constexpr int kStartBlocks = 4;   // what a CTA costs besides its blocks of channels, in blocks
-  constexpr int kReduceBlocks = 2;  // and a cluster's reduction
-  GemmPlan plan;
-  plan.tile_tokens = 128;
-  for (const int tokens : {8, 16, 32, 64}) {
-    if (plan.tile_tokens == 128 && args.rows <= tokens) plan.tile_tokens = tokens;
-  }
-  const int tile_rows = plan.tile_tokens <= 64 ? 256 : 128;
-  const int64_t tiles = int64_t{(args.blocks.n + tile_rows - 1) / tile_rows} *
-                        ((args.rows + plan.tile_tokens - 1) / plan.tile_tokens);
-  int64_t best = 0;
-  for (int splits = 1; splits <= std::min(kMaxSplits, args.blocks.num_k_blocks); splits *= 2) {
-    const int in_clusters = kNumClusterGroups * (kGroupSms / splits * splits);
-    const int64_t waves_of = splits == 1 ? num_sms : std::min(num_sms, in_clusters);
-    const int64_t waves = (tiles * splits + waves_of - 1) / waves_of;
-    const int64_t blocks = (args.blocks.num_k_blocks + splits - 1) / splits;
-    const int64_t cost = waves * (blocks + kStartBlocks + (splits > 1 ? kReduceBlocks : 0));
-    if (splits == 1 || cost < best) {
-      best = cost;
-      plan.num_splits = splits;
-    }
-  }
-  return plan;
+  if (args.rows <= 8) return wgmma::plan_tile<8>(args, num_sms);
+  if (args.rows <= 16) return wgmma::plan_tile<16>(args, num_sms);
+  if (args.rows <= 32) return wgmma::plan_tile<32>(args, num_sms);
+  if (args.rows <= 64) return wgmma::plan_tile<64>(args, num_sms);
+  return wgmma::plan_tile<128>(args, num_sms);
 }
 
 void launch_gemm_wgmma(const GemmArgs& args, const GemmPlan& plan, const void* x_map,

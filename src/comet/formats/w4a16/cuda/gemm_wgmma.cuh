@@ -4,8 +4,8 @@
 // (swapped product: rows of W are M, tokens are N). x: BF16, tensor map with boxes of
 // kTokens × 64 channels, 128-byte swizzle, B operand from shared memory. out: BF16 or FP32.
 // Grid: num_splits × tiles of (kRows, kTokens), in the order of tile_of(); the CTAs of a cluster
-// share a tile and split its channels. Weights: 64 rows per consumer warpgroup, 256 rows a tile for
-// up to 64 tokens, 128 rows for more.
+// share a tile and split its channels. Weights: 64 rows per consumer warpgroup, 128 rows a tile and
+// two CTAs an SM for up to 32 tokens, 256 rows for 64, 128 rows for more.
 // Roles: the consumer warpgroups; then one of which one lane issues copies, up to 12 stages of 128
 // channels ahead: bulk copies of whole blocks (evict-first where each is read once), tensor
 // copies of inputs.
@@ -36,7 +36,6 @@
 namespace comet::formats::w4a16_cuda::wgmma {
 
 constexpr int kMaxStages = 12;
-constexpr int kSharedBytes = 227 * 1024;
 constexpr int kTileAlignment = 1024;  // of swizzled boxes
 constexpr int kControlBytes = 256;    // barriers and Work
 constexpr int kBoxChannels = 64;      // 128 bytes
@@ -54,7 +53,7 @@ template <int kTokens_, int kGroups_>
 struct Traits {
   static constexpr int kTokens = kTokens_;
   static constexpr int kGroups = kGroups_;  // of a block
-  static constexpr int kWarpgroups = kTokens <= 64 ? 4 : 2;
+  static constexpr int kWarpgroups = kTokens == 64 ? 4 : 2;
   static constexpr int kRows = 64 * kWarpgroups;
   static constexpr int kRowBlocks = kRows / kBlockRows;
   static constexpr int kConsumers = 128 * kWarpgroups;
@@ -62,6 +61,9 @@ struct Traits {
   static constexpr int kBoxBytes = kTokens * 128;
   static constexpr int kInputBytes = 2 * kBoxBytes;
   static constexpr int kTileBytes = kTokens * (kRows + kTilePadding) * 4;
+  // Few tokens: two CTAs an SM, so that one starts while another ends.
+  static constexpr int kCtasPerSm = kTokens <= 32 ? 2 : 1;
+  static constexpr int kSharedBytes = (kCtasPerSm == 2 ? 112 : 227) * 1024;
   static_assert(kBoxBytes % kTileAlignment == 0, "boxes follow each other");
   static_assert(kTileBytes <= kSharedBytes - kTileAlignment - kControlBytes);
 };
