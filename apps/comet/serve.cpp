@@ -182,9 +182,10 @@ void add_model_flags(CLI::App& command, ServeModelOptions& model) {
   command.add_option("--max-seqs", model.max_seqs, "Sequences in one step")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  command.add_option("--max-batch-tokens", model.max_batch_tokens, "Tokens in one step")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
+  command
+      .add_option("--max-batch-tokens", model.max_batch_tokens,
+                  "Tokens in one step (default: 512; on a GPU 8192)")
+      ->check(CLI::Range(1, 1 << 20));
   command.add_option("--max-model-len", model.max_model_len,
                      "Longest prompt and answer; 0: what fits");
   command.add_option("--queue", model.max_queued, "Sequences that may wait; beyond: 429")

@@ -22,7 +22,7 @@ struct ServeModelOptions {
   std::string kv_memory = "auto";
   int64_t max_model_len = 0;
   int64_t max_seqs = 64;
-  int64_t max_batch_tokens = 512;
+  int64_t max_batch_tokens = 0;  // 0: what suits the device
   int64_t max_queued = 512;
 };
 

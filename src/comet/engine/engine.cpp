@@ -30,6 +30,11 @@ Result<std::unique_ptr<Engine>> Engine::create(Context& ctx, const models::Llama
                       "--max-model-len {}: the model's context is {} tokens", fitted.max_model_len,
                       config.max_position_embeddings);
   }
+  if (fitted.limits.max_batch_tokens == 0) {
+    constexpr int64_t kOnCpu = 512;
+    constexpr int64_t kOnGpu = 8192;
+    fitted.limits.max_batch_tokens = ctx.device.kind == DeviceKind::kCuda ? kOnGpu : kOnCpu;
+  }
   const int64_t page_bytes = model.format().kv->page_bytes(model.kv_shape()) * config.num_layers;
   int64_t budget = fitted.kv_memory_bytes;
   if (budget == 0 && ctx.device.kind == DeviceKind::kCuda) {
@@ -69,8 +74,10 @@ Engine::Engine(Context& ctx, const models::LlamaModel& model, const EngineOption
       pages_(cache_.num_pages()),
       free_slots_(options.limits.max_seqs),
       batch_(std::make_unique<StepBatch>()),
-      scratch_(ctx.pool.num_threads()) {
+      scratch_(ctx.pool.num_threads()),
+      graphs_(ctx, model, cache_) {
   std::iota(free_slots_.rbegin(), free_slots_.rend(), 0);
+  if (ctx.cuda != nullptr) device_sampler_ = std::make_unique<DeviceSampler>(ctx);
 }
 
 Engine::~Engine() = default;
@@ -139,12 +146,12 @@ bool Engine::step() {
     const Batch batch = batch_->finish();
     stats_.last_batch_tokens = batch.num_tokens();
     stats_.last_batch_seqs = batch.num_seqs();
-    const Tensor logits = copy_to_host(ctx_, model_.forward(ctx_, batch, cache_));
+    const Tensor logits = graphs_.forward(batch);
     if (cache_.num_saturated_rows() > num_saturated_rows_) {
       num_saturated_rows_ = cache_.num_saturated_rows();
       log_warning("{} rows of the cache exceeded FP16 and were saturated", num_saturated_rows_);
     }
-    sample_rows(logits.view<float, 2>());
+    sample_rows(logits);
   }
   now_ = RequestTimes::Point::clock::now();
   for (const StepPlan::Chunk& chunk : plan.chunks) {

@@ -10,8 +10,10 @@
 
 #include "comet/engine/engine_stats.h"
 #include "comet/engine/request.h"
+#include "comet/engine/sampling/device_sampler.h"
 #include "comet/engine/sampling/sampler.h"
 #include "comet/engine/scheduler.h"
+#include "comet/models/decode_graphs.h"
 #include "comet/models/llama.h"
 #include "comet/text/tokenizer.h"
 
@@ -25,7 +27,7 @@ struct EngineOptions {
   SchedulerLimits limits;
   // 0: 25 % of the free memory (90 % of a GPU's), at most what max_seqs need
   int64_t kv_memory_bytes = 0;
-  int64_t max_model_len = 0;    // tokens of prompt and output; 0: the model's context
+  int64_t max_model_len = 0;  // tokens of prompt and output; 0: the model's context
   const text::Tokenizer* tokenizer = nullptr;  // outlives the engine; null: events carry no text
   std::vector<int32_t> eos_tokens;             // stop tokens of every request but ignore_eos ones
 };
@@ -69,7 +71,9 @@ class Engine {
   void end_cancelled();
   void apply(StepPlan& plan);
   void release(Sequence& seq);
-  void sample_rows(View<const float, 2> logits);
+  void sample_rows(const Tensor& logits);
+  void sample_rows_on_host(const Tensor& logits);
+  void sample_rows_on_device(const Tensor& logits);
   void publish(Sequence& seq, Sampled& sampled, int64_t position);
   void end_prompt(Sequence& seq);
   void publish_token(Sequence& seq, Sampled& sampled);
@@ -93,6 +97,9 @@ class Engine {
   std::unique_ptr<StepBatch> batch_;
   std::vector<Sampled> sampled_;
   std::vector<SamplerScratch> scratch_;  // of each compute thread
+  models::DecodeGraphs graphs_;
+  std::unique_ptr<DeviceSampler> device_sampler_;  // on a GPU
+  std::vector<DeviceDraw> draws_;
 };
 
 }  // namespace comet::engine

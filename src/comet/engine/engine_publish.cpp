@@ -9,11 +9,39 @@
 
 namespace comet::engine {
 
-/// Rows are independent: the compute threads share them.
-void Engine::sample_rows(View<const float, 2> logits) {
+void Engine::sample_rows(const Tensor& logits) {
   const auto& rows = batch_->rows();
   sampled_.clear();
   sampled_.resize(rows.size());
+  const bool host_needs_logits =
+      std::any_of(rows.begin(), rows.end(), [](const StepBatch::Row& row) {
+        return row.seq->request.num_logprobs >= 0 || row.seq->request.max_tokens == 0 ||
+               row.position + 1 < row.seq->state.num_known;
+      });
+  if (device_sampler_ == nullptr || host_needs_logits) return sample_rows_on_host(logits);
+  sample_rows_on_device(logits);
+}
+
+/// Only tokens come back.
+void Engine::sample_rows_on_device(const Tensor& logits) {
+  const auto& rows = batch_->rows();
+  draws_.clear();
+  for (const StepBatch::Row& row : rows) {
+    draws_.push_back({&row.seq->request.sampling, sample_point(*row.seq)});
+  }
+  device_sampler_->start(logits, draws_);
+  const std::span<const DrawnToken> drawn = device_sampler_->wait();
+  for (size_t i = 0; i < rows.size(); ++i) {
+    sampled_[i].token = drawn[i].token;
+    sampled_[i].failed = drawn[i].token < 0;
+  }
+}
+
+/// Rows are independent: the compute threads share them.
+void Engine::sample_rows_on_host(const Tensor& device_logits) {
+  const Tensor host_logits = copy_to_host(ctx_, device_logits);
+  const View<const float, 2> logits = host_logits.view<const float, 2>();
+  const auto& rows = batch_->rows();
   ctx_.pool.parallel_for(static_cast<int64_t>(rows.size()), [&](int64_t i, int thread_idx) {
     sampled_[i] =
         sample_row(*rows[i].seq, rows[i].position,

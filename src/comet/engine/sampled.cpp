@@ -15,6 +15,12 @@ bool all_finite(std::span<const float> row) {
 
 }  // namespace
 
+SamplePoint sample_point(const Sequence& seq) {
+  SamplePoint point{.counts = seq.counts, .position = seq.tokens.size()};
+  if (seq.num_output() < seq.request.min_tokens) point.forbidden = seq.end_tokens;
+  return point;
+}
+
 Sampled sample_row(const Sequence& seq, int64_t position, std::span<const float> logits,
                    SamplerScratch& scratch) {
   Sampled result;
@@ -29,9 +35,7 @@ Sampled sample_row(const Sequence& seq, int64_t position, std::span<const float>
     return result;
   }
   if (request.max_tokens == 0) return result;
-  SamplePoint point{.counts = seq.counts, .position = seq.tokens.size()};
-  if (seq.num_output() < request.min_tokens) point.forbidden = seq.end_tokens;
-  result.token = sample_token(logits, request.sampling, point, scratch);
+  result.token = sample_token(logits, request.sampling, sample_point(seq), scratch);
   if (request.num_logprobs >= 0) {
     result.logprobs = position_logprobs(logits, result.token, num_top);
   }

@@ -17,6 +17,9 @@ struct Sampled {
   std::optional<PositionLogprobs> logprobs;  // of the token, or inside the prompt of its next one
 };
 
+/// Where the next token of `seq` is drawn.
+SamplePoint sample_point(const Sequence& seq);
+
 /// Of the logits behind `position` of `seq`, which is not changed.
 Sampled sample_row(const Sequence& seq, int64_t position, std::span<const float> logits,
                    SamplerScratch& scratch);

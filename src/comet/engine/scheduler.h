@@ -10,10 +10,11 @@
 namespace comet::engine {
 
 struct SchedulerLimits {
-  int64_t max_seqs = 64;           // sequences in one step
-  int64_t max_batch_tokens = 512;  // tokens in one step: long prompts are cut into chunks
-  int64_t watermark_pages = 0;     // stay free when a sequence joins others: room to grow
-  int64_t max_prompt_rows = 512;   // prompt tokens in one step whose logits are wanted
+  int64_t max_seqs = 64;  // sequences in one step
+  // Tokens in one step: long prompts are cut into chunks. 0: what suits the device (Engine).
+  int64_t max_batch_tokens = 512;
+  int64_t watermark_pages = 0;    // stay free when a sequence joins others: room to grow
+  int64_t max_prompt_rows = 512;  // prompt tokens in one step whose logits are wanted
 };
 
 /// What the scheduler sees of a sequence.

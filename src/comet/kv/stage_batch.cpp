@@ -16,6 +16,12 @@ int64_t aligned(int64_t words) {
   return (words + kWordsAligned - 1) / kWordsAligned * kWordsAligned;
 }
 
+/// Pages of a row, in the steps of kKvLenStep: a decoding sequence keeps its width for as long.
+int64_t table_width(const Batch& batch) {
+  constexpr int64_t kPageStep = kKvLenStep / kPageTokens;
+  return (batch.block_tables.size(1) + kPageStep - 1) / kPageStep * kPageStep;
+}
+
 int64_t query_len(const Batch& batch, int64_t seq_idx) {
   return batch.cu_seqlens[seq_idx + 1] - batch.cu_seqlens[seq_idx];
 }
@@ -35,7 +41,7 @@ StagedLayout staged_layout(const Batch& batch) {
   place(layout.cu_seqlens, batch.num_seqs() + 1);
   place(layout.kv_lens, batch.num_seqs());
   place(layout.sample_rows, static_cast<int64_t>(batch.sample_rows.size()));
-  place(layout.block_tables, batch.num_seqs() * batch.block_tables.size(1));
+  place(layout.block_tables, batch.num_seqs() * table_width(batch));
   layout.total = end;
   return layout;
 }
@@ -48,8 +54,10 @@ void write_staged(const Batch& batch, const StagedLayout& layout, int32_t* words
   std::copy(batch.sample_rows.begin(), batch.sample_rows.end(), words + layout.sample_rows);
   for (int64_t s = 0; s < batch.num_seqs(); ++s) {
     const int32_t* pages = batch.block_tables.row(s);
-    const int64_t width = batch.block_tables.size(1);
-    std::copy_n(pages, width, words + layout.block_tables + s * width);
+    int32_t* row = words + layout.block_tables + s * table_width(batch);
+    std::transform(pages, pages + batch.block_tables.size(1), row,
+                   [](int32_t page) { return std::max(page, 0); });
+    std::fill(row + batch.block_tables.size(1), row + table_width(batch), 0);
     for (int64_t token = batch.cu_seqlens[s]; token < batch.cu_seqlens[s + 1]; ++token) {
       const int64_t position = position_of(batch, s, token);
       words[layout.slots + token] = static_cast<int32_t>(
@@ -67,7 +75,7 @@ DeviceBatch device_batch(const Batch& batch, const StagedLayout& layout, const i
   device.block_tables = words + layout.block_tables;
   device.sample_rows = words + layout.sample_rows;
   device.slots = words + layout.slots;
-  device.block_table_stride = batch.block_tables.size(1);
+  device.block_table_stride = table_width(batch);
   device.num_tokens = batch.num_tokens();
   device.num_seqs = batch.num_seqs();
   device.num_sample_rows = static_cast<int64_t>(batch.sample_rows.size());

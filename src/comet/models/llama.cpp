@@ -193,8 +193,11 @@ Tensor LlamaModel::logits(Context& ctx, View<const float, 2> x) const {
   return lm_head_(ctx, final_norm_(x), DType::kF32);
 }
 
-Tensor LlamaModel::forward(Context& ctx, const Batch& host_batch, kv::KvCache& cache) const {
-  const Batch batch = kv::stage_batch(ctx, host_batch);
+Tensor LlamaModel::forward(Context& ctx, const Batch& batch, kv::KvCache& cache) const {
+  return forward_staged(ctx, kv::stage_batch(ctx, batch), cache);
+}
+
+Tensor LlamaModel::forward_staged(Context& ctx, const Batch& batch, kv::KvCache& cache) const {
   const DeviceBatch& device = batch.device;
   Residual stream = Residual::allocate(ctx, batch.num_tokens(), config_.hidden_size);
   embed(ctx, stream.x, {device.tokens, static_cast<size_t>(device.num_tokens)});

@@ -96,6 +96,9 @@ class LlamaModel {
 
   /// Logits [sample_rows, vocab] in ctx.arena. Appends the batch to the cache.
   Tensor forward(Context& ctx, const Batch& batch, kv::KvCache& cache) const;
+  /// The same of a staged batch (kv::stage_batch): on a GPU launches alone, which depend on nothing
+  /// but what `batch.device` says and the arena's state.
+  Tensor forward_staged(Context& ctx, const Batch& batch, kv::KvCache& cache) const;
 
   // The three parts of forward(), for those who walk layer by layer.
   void embed(Context& ctx, View<float, 2> x, std::span<const int32_t> tokens) const;

@@ -53,8 +53,9 @@ void run_sm90(Context& ctx, const LinearWeight& weight, const Activation& x, Row
   w8a8::run_gemm_sm90(args, w8a8::plan_gemm_sm90(args, ctx.cuda->num_sms), ctx.cuda->stream);
 }
 
-/// From so many tokens on, cuBLASLt's larger tiles win (docs/kernels/w8a8_cuda.md).
-constexpr int64_t kMinCublasltRows = 512;
+/// From so many tokens on, cuBLASLt's larger tiles win: sooner where outputs are many, for then it
+/// needs no split of K (docs/kernels/w8a8_cuda.md).
+int64_t min_cublaslt_rows(const LinearSpec& spec) { return spec.n() >= spec.k ? 192 : 512; }
 
 /// cuBLASLt with both vectors of scales; it has no bias of FP32 beside them.
 bool runs_cublaslt(const LinearWeight& weight, const Caps& caps) {
@@ -68,7 +69,7 @@ double cost_cublaslt_us(const LinearWeight& weight, const Caps& caps) {
 
 /// Few tokens, and FP32 outputs, as run_sm90.
 void run_cublaslt(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out) {
-  if (x.rows < kMinCublasltRows || out.dtype != DType::kBF16 ||
+  if (x.rows < min_cublaslt_rows(weight.spec) || out.dtype != DType::kBF16 ||
       reinterpret_cast<uintptr_t>(out.data) % 16 != 0) {
     run_sm90(ctx, weight, x, out);
     return;
