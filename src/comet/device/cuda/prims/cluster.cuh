@@ -1,8 +1,8 @@
-// CTAs of a cluster (sm_90): their rank, a barrier of all, and reads of one another's shared memory.
-// Callers: kernels launched with cudaLaunchAttributeClusterDimension; below sm_90 a CTA is alone.
-// Every thread of every CTA takes part in the barrier (those that ended need not). What a CTA wrote
-// before cluster_sync the others may read behind it; a CTA whose memory is read may not end before
-// another cluster_sync.
+// CTAs of a cluster (sm_90): their rank, a barrier of all, and reads of one another's shared
+// memory. Callers: kernels launched with cudaLaunchAttributeClusterDimension; below sm_90 a CTA is
+// alone. Every thread of every CTA takes part in the barrier (those that ended need not). What a
+// CTA wrote before cluster_sync the others may read behind it; a CTA whose memory is read may not
+// end before another cluster_sync.
 #pragma once
 
 #include <cstdint>
