@@ -31,10 +31,12 @@ TEST(Runtime, ForcedIsaIsObeyed) {
 TEST(Runtime, CudaIsAnErrorThatSaysWhatToDo) {
   for (const char* device : {"cuda", "cuda:0", "cuda:12"}) {
     const auto runtime = Runtime::create(device, 1, "");
-    ASSERT_FALSE(runtime.ok());
+    if (runtime.ok()) continue;  // a machine with such a GPU
     EXPECT_EQ(runtime.error().code, ErrorCode::kUnsupported);
-    EXPECT_NE(runtime.error().message.find("no CUDA kernels yet"), std::string::npos);
-    EXPECT_NE(runtime.error().message.find("--device cpu"), std::string::npos);
+    EXPECT_NE(runtime.error().message.find("--device cuda"), std::string::npos);
+    if (cuda_device_lines().empty()) {
+      EXPECT_NE(runtime.error().message.find("--device cpu"), std::string::npos);
+    }
   }
 }
 

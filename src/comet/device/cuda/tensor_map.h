@@ -11,8 +11,9 @@
 
 namespace comet {
 
-/// A matrix [rows, columns] of BF16 or of bytes (I8, U8, F8_E4M3), cut into boxes whose rows are 128
-/// bytes, written to shared memory with the 128-byte swizzle. Elements beyond the matrix read as 0.
+/// A matrix [rows, columns] of BF16 or of bytes (I8, U8, F8_E4M3), cut into boxes whose rows are
+/// 128 bytes, written to shared memory with the 128-byte swizzle. Elements beyond the matrix read
+/// as 0.
 struct TensorMapDesc {
   const void* data = nullptr;  // 16-byte aligned
   DType dtype = DType::kBF16;
