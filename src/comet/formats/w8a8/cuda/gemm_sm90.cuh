@@ -241,7 +241,7 @@ __device__ __forceinline__ void sm90_collect(const typename Traits::Sum* partial
 /// The output channels of a thread: four neighbours, the same of every token.
 struct Sm90Channels {
   int first = 0;
-  int count = 0;  // of them below n
+  int num_left = 0;  // channels from `first` to n: four or more, fewer, none
   float scale[4] = {};
   float bias[4] = {};
 };
@@ -249,10 +249,10 @@ struct Sm90Channels {
 __device__ __forceinline__ Sm90Channels sm90_channels(const GemmArgs& args, int first) {
   Sm90Channels channels;
   channels.first = first;
-  channels.count = max(0, min(4, args.n - first));
+  channels.num_left = args.n - first;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    if (i >= channels.count) continue;
+    if (i >= channels.num_left) continue;
     channels.scale[i] = args.w_scale[first + i];
     if (args.bias != nullptr) channels.bias[i] = args.bias[first + i];
   }
@@ -269,13 +269,15 @@ __device__ __forceinline__ void sm90_store_quad(const GemmArgs& args, const Sm90
   }
   const bool is_aligned =
       args.out_stride % 4 == 0 && reinterpret_cast<uintptr_t>(args.out) % 16 == 0;
-  if (is_aligned && channels.count == 4) {
+  // Not clamped to 0…4 and compared with 4: ptxas 13.0 takes that comparison from the wrong one of
+  // VIMNMX.RELU's predicates, and rows are written beyond n.
+  if (is_aligned && channels.num_left >= 4) {
     store_quad(args, element, y);
     return;
   }
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    if (i < channels.count) store_one(args, element + i, y[i]);
+    if (i < channels.num_left) store_one(args, element + i, y[i]);
   }
 }
 
