@@ -57,6 +57,14 @@ float float_element(const Tensor& tensor, int64_t i) {
   }
 }
 
+std::vector<float> float_elements(std::span<const Tensor> tensors) {
+  std::vector<float> values;
+  for (const Tensor& tensor : tensors) {
+    for (int64_t i = 0; i < tensor.num_elements(); ++i) values.push_back(float_element(tensor, i));
+  }
+  return values;
+}
+
 void add_bias(const Tensor& bias, View<float, 2> out, int64_t column) {
   for (int64_t token = 0; token < out.size(0); ++token) {
     float* row = out.row(token) + column;

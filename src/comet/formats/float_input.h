@@ -14,6 +14,8 @@ Activation float_input_from_silu_mul(Context& ctx, const LinearWeight& weight,
 
 /// Element i of a BF16, F16 or F32 tensor.
 float float_element(const Tensor& tensor, int64_t i);
+/// All elements of several, one tensor behind the other.
+std::vector<float> float_elements(std::span<const Tensor> tensors);
 /// out[:, column + i] += bias[i].
 void add_bias(const Tensor& bias, View<float, 2> out, int64_t column);
 

@@ -218,10 +218,7 @@ Tensor LlamaModel::forward_staged(Context& ctx, const Batch& batch, kv::KvCache&
 Status LlamaModel::move_to_device(Context& ctx) {
   if (ctx.cuda == nullptr) return {};
   embedding_ = copy_to_device(ctx, embedding_);
-  const Tensor inv_freq(std::make_shared<Storage>(reinterpret_cast<std::byte*>(inv_freq_.data()),
-                                                  inv_freq_.size() * sizeof(float), nullptr),
-                        0, DType::kF32, {static_cast<int64_t>(inv_freq_.size())});
-  inv_freq_on_device_ = copy_to_device(ctx, inv_freq);
+  inv_freq_on_device_ = copy_to_device(ctx, inv_freq_, {static_cast<int64_t>(inv_freq_.size())});
   for (LlamaLayer& layer : layers_) {
     if (Status moved = layer.move_to_device(ctx); !moved) return moved;
   }

@@ -48,7 +48,7 @@ Tensor Linear::operator()(Context& ctx, ConstRows x) const {
 }
 
 Tensor Linear::operator()(Context& ctx, const formats::NormInput& x) const {
-  return multiply(ctx, input(ctx, x), ctx.ops.product_dtype);
+  return (*this)(ctx, x, ctx.ops.product_dtype);
 }
 
 Tensor Linear::operator()(Context& ctx, const formats::NormInput& x, DType dtype) const {

@@ -34,10 +34,8 @@ Result<RmsNorm> RmsNorm::load(const std::string& name, int64_t size, float eps,
 }
 
 void RmsNorm::move_to_device(Context& ctx) {
-  const Tensor host(std::make_shared<Storage>(reinterpret_cast<std::byte*>(weight_.data()),
-                                              weight_.size() * sizeof(float), nullptr),
-                    0, DType::kF32, {static_cast<int64_t>(weight_.size())});
-  if (ctx.cuda != nullptr) on_device_ = copy_to_device(ctx, host);
+  if (ctx.cuda == nullptr) return;
+  on_device_ = copy_to_device(ctx, weight_, {static_cast<int64_t>(weight_.size())});
 }
 
 }  // namespace comet::nn

@@ -91,22 +91,22 @@ Tensor copy_to_device(Context& ctx, const Tensor& host) {
   if (ctx.cuda == nullptr) return host;
   COMET_CHECK(host.contiguous(), "a strided tensor {} to the device", host.shape().to_string());
   const auto bytes = static_cast<size_t>(host.num_bytes());
-  auto storage = std::make_shared<Storage>(ctx.memory, bytes);
-  COMET_CUDA(cudaMemcpyAsync(storage->data(), host.raw(), bytes, cudaMemcpyHostToDevice,
-                             ctx.cuda->stream));
+  Tensor device = allocate_tensor(ctx.memory, host.dtype(), host.shape());
+  COMET_CUDA(
+      cudaMemcpyAsync(device.raw(), host.raw(), bytes, cudaMemcpyHostToDevice, ctx.cuda->stream));
   COMET_CUDA(cudaStreamSynchronize(ctx.cuda->stream));
-  return {std::move(storage), 0, host.dtype(), host.shape()};
+  return device;
 }
 
 Tensor copy_to_host(Context& ctx, const Tensor& device) {
   if (ctx.cuda == nullptr) return device;
   COMET_CHECK(device.contiguous(), "a strided tensor {} to the host", device.shape().to_string());
   const auto bytes = static_cast<size_t>(device.num_bytes());
-  auto storage = std::make_shared<Storage>(host_allocator(), bytes);
-  COMET_CUDA(cudaMemcpyAsync(storage->data(), device.raw(), bytes, cudaMemcpyDeviceToHost,
-                             ctx.cuda->stream));
+  Tensor host = allocate_tensor(host_allocator(), device.dtype(), device.shape());
+  COMET_CUDA(
+      cudaMemcpyAsync(host.raw(), device.raw(), bytes, cudaMemcpyDeviceToHost, ctx.cuda->stream));
   COMET_CUDA(cudaStreamSynchronize(ctx.cuda->stream));
-  return {std::move(storage), 0, device.dtype(), device.shape()};
+  return host;
 }
 
 }  // namespace comet

@@ -79,6 +79,11 @@ Tensor Tensor::slice(int axis, int64_t begin, int64_t end) const {
   return part;
 }
 
+Tensor allocate_tensor(Allocator& memory, DType dtype, const Shape& shape) {
+  const auto bytes = static_cast<size_t>(shape.num_elements() * dtype_bytes(dtype));
+  return {std::make_shared<Storage>(memory, bytes), 0, dtype, shape};
+}
+
 Arena::Arena(Allocator& allocator, size_t block_bytes)
     : allocator_(allocator), block_bytes_(block_bytes) {}
 

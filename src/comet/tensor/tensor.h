@@ -112,6 +112,9 @@ class Tensor {
   std::array<int64_t, Shape::kMaxRank> strides_{};
 };
 
+/// Contiguous and uninitialized, with memory of its own.
+Tensor allocate_tensor(Allocator& memory, DType dtype, const Shape& shape);
+
 /// A bump allocator: `alloc` is a pointer increment, ArenaScope frees everything allocated since.
 /// Grows only while it warms up (a larger block is taken when the present one is full); a steady
 /// step allocates nothing. One thread.

@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "comet/base/result.h"
+#include "comet/device/cuda/graph.h"
 #include "comet/device/device.h"
 #include "comet/tensor/tensor.h"
 
@@ -19,19 +20,14 @@ struct CublasLt;  // device/cuda/cublaslt.h
 /// Page-locked host memory through which a step's small arrays travel in one asynchronous copy.
 class Staging {
  public:
-  Staging() = default;
-  Staging(const Staging&) = delete;
-  Staging& operator=(const Staging&) = delete;
-  ~Staging();
   /// Memory for num_bytes, free to be written: waits for the copy before.
   void* begin(size_t num_bytes);
   /// Copies what was written to device memory, in the order of the stream.
   void send(void* device, size_t num_bytes, cudaStream_t stream);
 
  private:
-  void* data_ = nullptr;
-  size_t capacity_ = 0;
-  cudaEvent_t sent_ = nullptr;
+  std::unique_ptr<Storage> host_;
+  CudaEvent sent_;
 };
 
 struct CudaResources {

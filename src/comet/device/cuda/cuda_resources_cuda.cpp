@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "comet/device/cuda/cuda_check.h"
+#include "comet/device/cuda/device_memory.h"
 
 namespace comet {
 namespace {
@@ -25,26 +26,19 @@ void throw_cuda_error(cudaError_t error, const char* call, const char* file, int
                                      cudaGetErrorString(error), cudaGetErrorName(error)));
 }
 
-Staging::~Staging() {
-  if (sent_ != nullptr) cudaEventDestroy(sent_);
-  if (data_ != nullptr) cudaFreeHost(data_);
-}
-
 void* Staging::begin(size_t num_bytes) {
-  if (sent_ == nullptr) COMET_CUDA(cudaEventCreateWithFlags(&sent_, cudaEventDisableTiming));
-  COMET_CUDA(cudaEventSynchronize(sent_));
-  if (num_bytes > capacity_) {
-    if (data_ != nullptr) COMET_CUDA(cudaFreeHost(data_));
-    data_ = nullptr;
-    capacity_ = std::max(num_bytes, 2 * capacity_);
-    COMET_CUDA(cudaHostAlloc(&data_, capacity_, cudaHostAllocDefault));
+  sent_.wait();
+  if (host_ == nullptr || num_bytes > host_->bytes()) {
+    const size_t capacity = host_ == nullptr ? num_bytes : std::max(num_bytes, 2 * host_->bytes());
+    host_.reset();
+    host_ = std::make_unique<Storage>(pinned_allocator(), capacity);
   }
-  return data_;
+  return host_->data();
 }
 
 void Staging::send(void* device, size_t num_bytes, cudaStream_t stream) {
-  COMET_CUDA(cudaMemcpyAsync(device, data_, num_bytes, cudaMemcpyHostToDevice, stream));
-  COMET_CUDA(cudaEventRecord(sent_, stream));
+  COMET_CUDA(cudaMemcpyAsync(device, host_->data(), num_bytes, cudaMemcpyHostToDevice, stream));
+  sent_.record(stream);
 }
 
 CudaResources::~CudaResources() {

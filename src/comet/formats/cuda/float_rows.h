@@ -21,5 +21,24 @@ RowSource rows_source(const LinearWeight& weight, ConstRows x);
 RowSource norm_source(const LinearWeight& weight, const NormInput& input);
 RowSource silu_mul_source(const LinearWeight& weight, const SiluMulInput& input);
 
+/// A backend whose inputs are Produce(ctx, weight, source), whatever the source.
+template <Activation (*Produce)(Context&, const LinearWeight&, const RowSource&)>
+FormatBackend backend_of(std::span<const LinearKernel> kernels,
+                         Status (*prepare)(Context&, LinearWeight&)) {
+  return {
+      .input_from_rows = [](Context& ctx, const LinearWeight& weight,
+                            ConstRows x) { return Produce(ctx, weight, rows_source(weight, x)); },
+      .input_from_norm =
+          [](Context& ctx, const LinearWeight& weight, const NormInput& input) {
+            return Produce(ctx, weight, norm_source(weight, input));
+          },
+      .input_from_silu_mul =
+          [](Context& ctx, const LinearWeight& weight, const SiluMulInput& input) {
+            return Produce(ctx, weight, silu_mul_source(weight, input));
+          },
+      .kernels = kernels,
+      .prepare = prepare};
+}
+
 }  // namespace cuda
 }  // namespace comet::formats

@@ -61,8 +61,7 @@ Result<Tensor> unpack_zeros(const PartRequest& part, const TensorSource& tensors
 }  // namespace
 
 Tensor allocate(DType dtype, const Shape& shape) {
-  const auto bytes = static_cast<size_t>(shape.num_elements() * dtype_bytes(dtype));
-  return {std::make_shared<Storage>(host_allocator(), bytes), 0, dtype, shape};
+  return allocate_tensor(host_allocator(), dtype, shape);
 }
 
 Result<std::vector<int32_t>> read_group_index(const PartRequest& part, const std::string& name,

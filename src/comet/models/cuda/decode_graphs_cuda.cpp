@@ -37,10 +37,8 @@ DecodeGraphs::DecodeGraphs(Context& ctx, const LlamaModel& model, kv::KvCache& c
     : ctx_(ctx), model_(model), cache_(cache) {
   if (ctx.cuda == nullptr) return;
   cached_ = std::make_unique<Cached>();
-  const Shape shape{Cached::kMaxSeqs, model.config().vocab_size};
   cached_->logits =
-      Tensor(std::make_shared<Storage>(ctx.memory, shape.num_elements() * sizeof(float)), 0,
-             DType::kF32, shape);
+      allocate_tensor(ctx.memory, DType::kF32, {Cached::kMaxSeqs, model.config().vocab_size});
 }
 
 DecodeGraphs::~DecodeGraphs() = default;

@@ -36,6 +36,12 @@ __device__ __forceinline__ Span span_of_thread(int64_t rows, int64_t n) {
   return span;
 }
 
+/// Where head head_idx of all tokens' begins, in elements.
+__device__ __forceinline__ int64_t head_begin(const FloatHeads& x, int64_t head_idx) {
+  const int64_t token = head_idx / x.num_heads;
+  return token * x.token_stride + (head_idx - token * x.num_heads) * x.head_stride;
+}
+
 __device__ __forceinline__ float load_one(const void* data, FloatType type, int64_t i) {
   if (type == FloatType::kF32) return static_cast<const float*>(data)[i];
   const uint16_t bits = static_cast<const uint16_t*>(data)[i];

@@ -40,8 +40,7 @@ DType common_type(const LinearWeight& weight) {
 /// `part` on the host, as `dtype`, in which its values are exact.
 Tensor converted(const Tensor& part, DType dtype) {
   if (part.dtype() == dtype) return part;
-  const auto bytes = static_cast<size_t>(part.num_elements() * dtype_bytes(dtype));
-  Tensor out(std::make_shared<Storage>(host_allocator(), bytes), 0, dtype, part.shape());
+  Tensor out = allocate_tensor(host_allocator(), dtype, part.shape());
   for (int64_t i = 0; i < part.num_elements(); ++i) {
     const float value = float_element(part, i);
     if (dtype == DType::kBF16) {
@@ -55,8 +54,7 @@ Tensor converted(const Tensor& part, DType dtype) {
 
 /// The parts one behind the other in device memory.
 Tensor gather_parts(Context& ctx, std::span<const Tensor> parts, DType dtype, const Shape& shape) {
-  const auto bytes = static_cast<size_t>(shape.num_elements() * dtype_bytes(dtype));
-  Tensor out(std::make_shared<Storage>(ctx.memory, bytes), 0, dtype, shape);
+  Tensor out = allocate_tensor(ctx.memory, dtype, shape);
   size_t offset = 0;
   for (const Tensor& part : parts) {
     const Tensor host = converted(part, dtype);

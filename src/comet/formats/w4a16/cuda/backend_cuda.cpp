@@ -38,15 +38,11 @@ const PreparedWeight& prepared(const LinearWeight& weight) {
   return *meta;
 }
 
-Tensor allocate_on_device(Context& ctx, DType dtype, const Shape& shape) {
-  const auto bytes = static_cast<size_t>(shape.num_elements() * dtype_bytes(dtype));
-  return {std::make_shared<Storage>(ctx.memory, bytes), 0, dtype, shape};
-}
-
 /// The parts one below the other, on the device.
 Tensor stack_parts(Context& ctx, const LinearWeight& weight, size_t first_slot) {
   const Tensor& first = weight.tensors[first_slot];
-  const Tensor stacked = allocate_on_device(ctx, first.dtype(), {weight.spec.n(), first.size(1)});
+  const Tensor stacked =
+      allocate_tensor(ctx.memory, first.dtype(), {weight.spec.n(), first.size(1)});
   std::byte* to = stacked.raw();
   for (size_t part = 0; part < weight.spec.parts.size(); ++part) {
     const Tensor& from = weight.tensors[first_slot + part];
@@ -58,13 +54,9 @@ Tensor stack_parts(Context& ctx, const LinearWeight& weight, size_t first_slot) 
 }
 
 Tensor bias_on_device(Context& ctx, const LinearWeight& weight) {
-  Tensor bias = allocate(DType::kF32, {weight.spec.n()});
-  float* to = bias.data<float>();
-  for (size_t part = 0; part < weight.spec.parts.size(); ++part) {
-    const Tensor& from = weight.tensors[bias_slot(weight, part)];
-    for (int64_t i = 0; i < from.num_elements(); ++i) *to++ = float_element(from, i);
-  }
-  return copy_to_device(ctx, bias);
+  const std::span<const Tensor> parts(&weight.tensors[bias_slot(weight, 0)],
+                                      weight.spec.parts.size());
+  return copy_to_device(ctx, float_elements(parts), {weight.spec.n()});
 }
 
 ScaleType scale_type_of(DType dtype) {
@@ -87,16 +79,14 @@ Status prepare(Context& ctx, LinearWeight& weight) {
   auto meta = std::make_shared<PreparedWeight>();
   meta->blocks =
       blocks_of(rows, static_cast<int32_t>(weight.spec.n()), static_cast<int32_t>(layout.k_padded));
-  const Tensor data = allocate_on_device(ctx, DType::kU8, {meta->blocks.num_bytes()});
+  const Tensor data = allocate_tensor(ctx.memory, DType::kU8, {meta->blocks.num_bytes()});
   Blocks blocks = meta->blocks;
   blocks.data = data.data<uint8_t>();
   launch_repack(rows, blocks, ctx.cuda->stream);
   std::vector<Tensor> tensors{data};
   if (weight.spec.has_bias) tensors.push_back(meta->bias = bias_on_device(ctx, weight));
   if (!layout.order.empty()) {
-    Tensor order = allocate(DType::kI32, {weight.spec.k});
-    std::copy(layout.order.begin(), layout.order.end(), order.data<int32_t>());
-    tensors.push_back(meta->order = copy_to_device(ctx, order));
+    tensors.push_back(meta->order = copy_to_device(ctx, layout.order, {weight.spec.k}));
   }
   COMET_CUDA(cudaStreamSynchronize(ctx.cuda->stream));  // words and scales go now
   weight.tensors = std::move(tensors);

@@ -25,40 +25,28 @@ const CudaMeta& cuda_meta_of(const LinearWeight& weight) {
   return *meta;
 }
 
-template <typename T>
-Tensor to_device(Context& ctx, const std::vector<T>& values, const Shape& shape) {
-  auto storage = std::make_shared<Storage>(host_allocator(), values.size() * sizeof(T));
-  std::copy(values.begin(), values.end(), reinterpret_cast<T*>(storage->data()));
-  return copy_to_device(ctx, Tensor(std::move(storage), 0, DTypeOf<T>::value, shape));
-}
-
 Tensor device_tiles(Context& ctx, const Meta& meta) {
   std::vector<int32_t> table;
   for (const RowTile& tile : meta.tiles) {
     table.push_back(static_cast<int32_t>(tile.column));
     table.push_back(static_cast<int32_t>(tile.num_rows));
   }
-  return to_device(ctx, table, Shape{static_cast<int64_t>(meta.tiles.size()), 2});
-}
-
-Tensor device_bias(Context& ctx, const Tensor& bias) {
-  std::vector<float> values;
-  for (int64_t i = 0; i < bias.num_elements(); ++i) values.push_back(float_element(bias, i));
-  return to_device(ctx, values, bias.shape());
+  return copy_to_device(ctx, table, Shape{static_cast<int64_t>(meta.tiles.size()), 2});
 }
 
 Status prepare(Context& ctx, LinearWeight& weight) {
   auto meta = std::make_shared<CudaMeta>(meta_of(weight));
   if (!meta->site.perm.empty()) {
-    meta->device_perm = to_device(ctx, meta->site.perm, Shape{meta->site.k_padded});
+    meta->device_perm = copy_to_device(ctx, meta->site.perm, Shape{meta->site.k_padded});
   }
   meta->device_tiles = device_tiles(ctx, *meta);
   meta->device_counters =
-      to_device(ctx, std::vector<int32_t>(cuda::kNumCounters, 0), Shape{cuda::kNumCounters});
+      copy_to_device(ctx, std::vector<int32_t>(cuda::kNumCounters, 0), Shape{cuda::kNumCounters});
   for (size_t slot = 0; slot < weight.tensors.size(); ++slot) {
     Tensor& tensor = weight.tensors[slot];
     if (!tensor.defined()) continue;
-    tensor = slot == kBias ? device_bias(ctx, tensor) : copy_to_device(ctx, tensor);
+    tensor = slot == kBias ? copy_to_device(ctx, float_elements({&tensor, 1}), tensor.shape())
+                           : copy_to_device(ctx, tensor);
   }
   weight.meta = std::move(meta);
   return {};
@@ -86,19 +74,6 @@ Activation produce(Context& ctx, const LinearWeight& weight,
   sink.scale = static_cast<formats::cuda::BlockScale>(site.scale);
   formats::cuda::produce_w4ax(source, sink, ctx.cuda->stream);
   return activation;
-}
-
-Activation cuda_input_from_rows(Context& ctx, const LinearWeight& weight, ConstRows x) {
-  return produce(ctx, weight, formats::cuda::rows_source(weight, x));
-}
-
-Activation cuda_input_from_norm(Context& ctx, const LinearWeight& weight, const NormInput& input) {
-  return produce(ctx, weight, formats::cuda::norm_source(weight, input));
-}
-
-Activation cuda_input_from_silu_mul(Context& ctx, const LinearWeight& weight,
-                                    const SiluMulInput& input) {
-  return produce(ctx, weight, formats::cuda::silu_mul_source(weight, input));
 }
 
 // ---- Products
@@ -162,11 +137,8 @@ constexpr LinearKernel kCudaKernels[] = {{"w4ax_mma", supports_mma, cost_mma_us,
 }  // namespace w4ax
 
 const FormatBackend& w4ax_cuda_backend() {
-  static const FormatBackend backend{.input_from_rows = w4ax::cuda_input_from_rows,
-                                     .input_from_norm = w4ax::cuda_input_from_norm,
-                                     .input_from_silu_mul = w4ax::cuda_input_from_silu_mul,
-                                     .kernels = w4ax::kCudaKernels,
-                                     .prepare = w4ax::prepare};
+  static const FormatBackend backend =
+      cuda::backend_of<w4ax::produce>(w4ax::kCudaKernels, w4ax::prepare);
   return backend;
 }
 

@@ -1,7 +1,9 @@
-// What the CUDA backends of w8a8-int and w8a8-fp8 share: a weight on the device, and its product.
+// What the CUDA backends of w8a8-int and w8a8-fp8 share: a weight on the device, its input and its
+// product.
 // Prepared, a weight has the tensors of DeviceSlot; its meta stays ChannelMeta.
 #pragma once
 
+#include "comet/formats/cuda/producer.h"
 #include "comet/formats/format.h"
 #include "comet/formats/w8a8/cuda/gemm.h"
 
@@ -13,13 +15,20 @@ enum DeviceSlot { kDeviceCodes, kDeviceScales, kDeviceBias, kNumDeviceTensors };
 
 Status prepare(Context& ctx, LinearWeight& weight);
 
-/// Codes of `rows` tokens in ctx.arena: [rows, k rounded up to 128], as producers fill them.
-Tensor allocate_codes(Context& ctx, const LinearWeight& weight, DType dtype, int64_t rows);
+/// Order of Activation::parts of both formats, and of the numbers in a row of scales: the last is
+/// the row's.
+enum InputSlot { kInputCodes, kInputScales };
 
-/// The product of a prepared weight; `x_scale` of row r at [r · x_scale_stride].
-GemmArgs gemm_args(const LinearWeight& weight, const Tensor& codes, const float* x_scale,
-                   int32_t x_scale_stride, const Rows& out);
+/// Codes [rows, k rounded up to 128] of this type, zeros behind k, and scales of this shape.
+Activation produce(Context& ctx, const LinearWeight& weight, const cuda::RowSource& source,
+                   DType codes, const Shape& scales);
 
+/// The product of a prepared weight with what produce() made.
+GemmArgs gemm_args(const LinearWeight& weight, const Activation& x, const Rows& out);
+
+// Kernel rows.
+void run_mma(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out);
+void run_sm90(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out);
 /// sm_80 and later; sm_90 with wgmma.
 bool runs_mma(const LinearWeight& weight, const Caps& caps);
 bool runs_sm90(const LinearWeight& weight, const Caps& caps);

@@ -4,6 +4,7 @@
 #include "comet/device/cuda/cuda_resources.h"
 #include "comet/formats/float_input.h"
 #include "comet/formats/w8a8/channel_codes.h"
+#include "comet/formats/w8a8/cuda/gemm_sm90.h"
 
 namespace comet::formats::w8a8 {
 namespace {
@@ -15,23 +16,11 @@ int64_t round_up(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-Tensor allocate(Context& ctx, DType dtype, const Shape& shape) {
-  const auto bytes = static_cast<size_t>(shape.num_elements() * dtype_bytes(dtype));
-  return {std::make_shared<Storage>(ctx.memory, bytes), 0, dtype, shape};
-}
-
-Tensor copy_floats(Context& ctx, const std::vector<float>& values) {
-  Tensor out = allocate(ctx, DType::kF32, Shape{static_cast<int64_t>(values.size())});
-  COMET_CUDA(cudaMemcpyAsync(out.raw(), values.data(), values.size() * sizeof(float),
-                             cudaMemcpyDefault, ctx.cuda->stream));
-  COMET_CUDA(cudaStreamSynchronize(ctx.cuda->stream));
-  return out;
-}
-
 Tensor copy_codes(Context& ctx, const LinearWeight& weight) {
   const int64_t k = weight.spec.k;
   const int64_t stride = round_up(k, kRowAlignBytes);
-  Tensor codes = allocate(ctx, weight.tensors.front().dtype(), Shape{weight.spec.n(), stride});
+  Tensor codes =
+      allocate_tensor(ctx.memory, weight.tensors.front().dtype(), {weight.spec.n(), stride});
   cudaStream_t stream = ctx.cuda->stream;
   if (stride != k) {
     COMET_CUDA(cudaMemsetAsync(codes.raw(), 0, static_cast<size_t>(codes.num_bytes()), stream));
@@ -48,14 +37,16 @@ Tensor copy_codes(Context& ctx, const LinearWeight& weight) {
   return codes;
 }
 
-std::vector<float> biases(const LinearWeight& weight) {
-  std::vector<float> values;
-  for (size_t part = 0; part < weight.spec.parts.size(); ++part) {
-    for (int64_t i = 0; i < weight.spec.part_rows[part]; ++i) {
-      values.push_back(float_element(bias_of(weight, part), i));
-    }
-  }
-  return values;
+/// The scale of row r at data[r · stride].
+struct RowScales {
+  float* data;
+  int32_t stride;
+};
+
+RowScales row_scales_of(const Activation& x) {
+  const Tensor& scales = x.parts[kInputScales];
+  const int64_t per_row = scales.shape().rank() == 1 ? 1 : scales.size(1);
+  return {scales.data<float>() + per_row - 1, static_cast<int32_t>(per_row)};
 }
 
 }  // namespace
@@ -63,18 +54,40 @@ std::vector<float> biases(const LinearWeight& weight) {
 Status prepare(Context& ctx, LinearWeight& weight) {
   std::vector<Tensor> prepared(kNumDeviceTensors);
   prepared[kDeviceCodes] = copy_codes(ctx, weight);
-  prepared[kDeviceScales] = copy_floats(ctx, static_cast<const ChannelMeta&>(*weight.meta).scales);
-  if (weight.spec.has_bias) prepared[kDeviceBias] = copy_floats(ctx, biases(weight));
+  const Shape channels{weight.spec.n()};
+  prepared[kDeviceScales] =
+      copy_to_device(ctx, static_cast<const ChannelMeta&>(*weight.meta).scales, channels);
+  if (weight.spec.has_bias) {
+    const std::span<const Tensor> biases(&bias_of(weight, 0), weight.spec.parts.size());
+    prepared[kDeviceBias] = copy_to_device(ctx, float_elements(biases), channels);
+  }
   weight.tensors = std::move(prepared);
   return {};
 }
 
-Tensor allocate_codes(Context& ctx, const LinearWeight& weight, DType dtype, int64_t rows) {
-  return ctx.arena.alloc(dtype, {rows, round_up(weight.spec.k, kBlock)});
+Activation produce(Context& ctx, const LinearWeight& weight, const cuda::RowSource& source,
+                   DType codes, const Shape& scales) {
+  Activation activation;
+  activation.rows = source.rows;
+  Tensor& row_codes = activation.parts[kInputCodes];
+  row_codes = ctx.arena.alloc(codes, {source.rows, round_up(weight.spec.k, kBlock)});
+  activation.parts[kInputScales] = ctx.arena.alloc(DType::kF32, scales);
+  if (source.rows == 0) return activation;
+  const RowScales row_scales = row_scales_of(activation);
+  cuda::CodeSink sink;
+  sink.codes = row_codes.raw();
+  sink.k_padded = row_codes.size(1);
+  sink.scales = row_scales.data;
+  sink.scale_stride = row_scales.stride;
+  sink.static_scale = input_scale_of(weight);
+  const auto make = codes == DType::kI8 ? cuda::produce_int8 : cuda::produce_e4m3;
+  make(source, sink, ctx.cuda->stream);
+  return activation;
 }
 
-GemmArgs gemm_args(const LinearWeight& weight, const Tensor& codes, const float* x_scale,
-                   int32_t x_scale_stride, const Rows& out) {
+GemmArgs gemm_args(const LinearWeight& weight, const Activation& x, const Rows& out) {
+  const Tensor& codes = x.parts[kInputCodes];
+  const RowScales x_scales = row_scales_of(x);
   COMET_CHECK(out.num_rows == codes.size(0) && out.num_columns == weight.spec.n() &&
                   (out.dtype == DType::kF32 || out.dtype == DType::kBF16),
               "{}: output [{}, {}] {}", weight.spec.name, out.num_rows, out.num_columns,
@@ -86,20 +99,29 @@ GemmArgs gemm_args(const LinearWeight& weight, const Tensor& codes, const float*
   GemmArgs args;
   args.x = codes.raw();
   args.w = w.raw();
-  args.x_scale = x_scale;
+  args.x_scale = x_scales.data;
   args.w_scale = weight.tensors[kDeviceScales].data<float>();
   args.bias = weight.spec.has_bias ? weight.tensors[kDeviceBias].data<float>() : nullptr;
   args.out = out.data;
   args.x_stride = codes.stride(0);
   args.w_stride = w.size(1);
   args.out_stride = out.stride;
-  args.x_scale_stride = x_scale_stride;
+  args.x_scale_stride = x_scales.stride;
   args.rows = static_cast<int32_t>(codes.size(0));
   args.n = static_cast<int32_t>(w.size(0));
   args.k = static_cast<int32_t>(weight.spec.k);
   args.is_e4m3 = w.dtype() == DType::kF8E4M3;
   args.is_bf16_out = out.dtype == DType::kBF16;
   return args;
+}
+
+void run_mma(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out) {
+  launch_gemm_mma(gemm_args(weight, x, out), ctx.cuda->stream);
+}
+
+void run_sm90(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out) {
+  const GemmArgs args = gemm_args(weight, x, out);
+  run_gemm_sm90(args, plan_gemm_sm90(args, ctx.cuda->num_sms), ctx.cuda->stream);
 }
 
 bool runs_mma(const LinearWeight& /*weight*/, const Caps& caps) {

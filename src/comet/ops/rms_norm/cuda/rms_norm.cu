@@ -67,8 +67,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t head_idx = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + threadIdx.x / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   if (head_idx >= x.num_tokens * x.num_heads) return;
-  const int64_t token = head_idx / x.num_heads;
-  const int64_t at = token * x.token_stride + (head_idx - token * x.num_heads) * x.head_stride;
+  const int64_t at = head_begin(x, head_idx);
   const auto n = static_cast<int>(x.head_dim);
   float v[kNumSpans][kSpan];
   float sum = 0.0F;
