@@ -4,7 +4,8 @@
 #                      stripped programs and the tests' data, at most 18 MiB
 #   test [FILTER]      there: comet_gpu_test, its tests by name (gtest's filter)
 #   sanitize [FILTER]  there: the same under compute-sanitizer's memcheck and racecheck, small shapes
-#   bench [NAME...]    there: ops, gemm, attention, throughput; all without a name
+#   bench [NAME...]    there: ops, gemm, attention, throughput (all without a name), perplexity (CPU against
+#                      GPU), sdpa (PyTorch's attention beside ours)
 # There means: in the checkout after ./dev build, or in the unpacked bundle. Each takes less than 9 minutes
 # and leaves JSON in bench/results/<card>/ (or in the folder that GPU_RESULTS names).
 set -euo pipefail
@@ -15,7 +16,8 @@ readonly LIMIT_S=530
 # compute-sanitizer is 10 to 100 times slower: shapes small enough, no library of others, no wished failure.
 readonly SANITIZE_FILTER="*-CublasLt*:*OutOfMemory*:*Llama*:*Vocabulary*:*Large*:*Frequencies*:*EveryTile*:*Plans*"
 readonly PACKED_DATA=(models/demo/config.json models/demo/generation_config.json models/demo/heldout.txt
-  models/demo/tokenizer.json models/demo/tokenizer_config.json tests/data/llama tools/gpu.sh)
+  models/demo/tokenizer.json models/demo/tokenizer_config.json models/demo/calibration.txt tests/data/llama
+  tools/gpu tools/gpu.sh)
 
 fail() { printf 'gpu: %s\n' "$*" >&2; exit 1; }
 say() { printf '\n== %s\n' "$*"; }
@@ -121,7 +123,12 @@ bench() {
         one_bench throughput-fp8 100 throughput --synthetic llama3-8b --format w8a8-fp8 --requests 256 \
           --input-len 1024 --output-len 512
         ;;
-      *) fail "bench $name: expected ops, gemm, attention or throughput" ;;
+      perplexity | sdpa)
+        say "bench $name -> $PREFIX-$name.json"
+        timeout -k 5 300 python3 "tools/gpu/$name.py" --comet "$(program comet)" --json "$PREFIX-$name.json" ||
+          fail "bench $name ended with $?"
+        ;;
+      *) fail "bench $name: expected ops, gemm, attention, throughput, perplexity or sdpa" ;;
     esac
   done
 }
