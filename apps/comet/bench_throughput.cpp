@@ -53,12 +53,14 @@ int64_t peak_memory_bytes(const Context& ctx) {
 
 struct RunTimes {
   std::vector<Timeline> timelines;
-  bench::GpuState gpu;  // when half of the tokens were there
+  bench::GpuState gpu;           // when half of the tokens were there
+  double decode_host_share = 0;  // of steps that only decode
 };
 
 Result<RunTimes> run_requests(Context& ctx, engine::Engine& engine, const Globals& globals,
                               const Options& options, int64_t vocab_size) {
   const Stopwatch clock;
+  const engine::EngineStats before = engine.stats();
   RunTimes times;
   std::vector<Timeline>& timelines = times.timelines;
   timelines.resize(options.num_requests);
@@ -83,6 +85,11 @@ Result<RunTimes> run_requests(Context& ctx, engine::Engine& engine, const Global
     if (!id) return id.error();
   }
   while (engine.step()) {}
+  const engine::EngineStats after = engine.stats();
+  const double decode_s = after.decode_s - before.decode_s;
+  if (decode_s > 0) {
+    times.decode_host_share = (after.decode_host_s - before.decode_host_s) / decode_s;
+  }
   return times;
 }
 
@@ -135,6 +142,7 @@ Json throughput_result(Context& ctx, const Options& options, const models::Llama
       {"weights_read_gb_per_s", weights_gb_per_s},
       {"read_gb_per_s", read_gb_per_s},
       {"read_share", weights_gb_per_s / read_gb_per_s},
+      {"decode_host_share", times.decode_host_share},
       {"peak_memory_bytes", peak_bytes}};
   if (on_gpu) {
     result["gpu"] = ctx.caps.gpu_name;
@@ -157,10 +165,11 @@ void print_result(const Json& result) {
              result["tpot_ms"]["p50"].get<double>());
   if (result["output_len"].get<int64_t>() == 1) return;  // no decode step
   fmt::print(
-      "  a decode step reads {} of weights: {:.1f} GB/s of {:.1f} GB/s measured ({:.0f} %)\n",
+      "  a decode step reads {} of weights: {:.1f} GB/s of {:.1f} GB/s measured ({:.0f} %); "
+      "the host takes {:.1f} % of it\n",
       bytes_text(result["weight_bytes_read_per_token"].get<int64_t>()),
       result["weights_read_gb_per_s"].get<double>(), result["read_gb_per_s"].get<double>(),
-      100 * result["read_share"].get<double>());
+      100 * result["read_share"].get<double>(), 100 * result["decode_host_share"].get<double>());
 }
 
 Status run_throughput(const Globals& globals, const Options& options) {

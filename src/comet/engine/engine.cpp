@@ -141,6 +141,10 @@ bool Engine::step() {
   COMET_CHECK(!plan.chunks.empty(), "{} sequences wait and none can run", sequences_.size());
   apply(plan);
 
+  const auto seconds = [](RequestTimes::Point from, RequestTimes::Point to) {
+    return std::chrono::duration<double>(to - from).count();
+  };
+  const RequestTimes::Point launched = RequestTimes::Point::clock::now();
   {
     const ArenaScope scope(ctx_.arena);
     const Batch batch = batch_->finish();
@@ -153,7 +157,7 @@ bool Engine::step() {
     }
     sample_rows(logits);
   }
-  now_ = RequestTimes::Point::clock::now();
+  const RequestTimes::Point sampled = now_ = RequestTimes::Point::clock::now();
   for (const StepPlan::Chunk& chunk : plan.chunks) {
     sequences_[chunk.seq_idx]->state.num_computed += chunk.num_tokens;
   }
@@ -163,8 +167,11 @@ bool Engine::step() {
   }
   end_cancelled();
   ++stats_.num_steps;
-  stats_.last_step_s =
-      std::chrono::duration<double>(RequestTimes::Point::clock::now() - begin).count();
+  stats_.last_step_s = seconds(begin, RequestTimes::Point::clock::now());
+  if (stats_.last_batch_tokens == stats_.last_batch_seqs) {
+    stats_.decode_s += stats_.last_step_s;
+    stats_.decode_host_s += stats_.last_step_s - seconds(launched, sampled);
+  }
   return !sequences_.empty();
 }
 

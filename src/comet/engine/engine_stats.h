@@ -21,6 +21,10 @@ struct EngineStats {
   int64_t num_finished_length = 0;
   int64_t num_cancelled = 0;
   int64_t num_failed = 0;
+  // Steps that only decoded: their duration, and the part of it that the device stood still for the
+  // host, which planned, built the batch and published.
+  double decode_s = 0;
+  double decode_host_s = 0;
   // The last step.
   double last_step_s = 0;         // how long it took
   int64_t last_batch_tokens = 0;  // tokens it ran through the model
