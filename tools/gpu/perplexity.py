@@ -51,7 +51,7 @@ def measure(arguments, folder):
         if flags is not None:
             model = os.path.join(folder, name.replace(" ", "-"))
             run([arguments.comet, "quantize", arguments.model, "-o", model, *flags, "--calib",
-                 arguments.calibration, "--calib-samples", "32", "--calib-length", "512"])
+                 arguments.calibration, "--calib-samples", "32", "--calib-length", "512", "--device", "cpu"])
         cpu, num_tokens, _ = evaluate(arguments, model, "cpu", folder)
         cuda, _, report = evaluate(arguments, model, "cuda", folder)
         rows.append({"format": name, "num_tokens": num_tokens, "cpu": cpu, "cuda": cuda,

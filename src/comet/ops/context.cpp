@@ -1,5 +1,6 @@
 #include "comet/ops/context.h"
 
+#include "comet/base/log.h"
 #include "comet/ops/op_table.h"
 
 namespace comet {
@@ -55,6 +56,11 @@ Result<std::unique_ptr<Runtime>> Runtime::create(std::string_view device, int nu
   }
   if (num_threads == 0) num_threads = default_num_threads();
   if (cuda_idx >= 0) return cuda(cuda_idx, num_threads);
+  if (device == "auto" && forced_isa.empty() && cuda_built() && !cuda_device_lines().empty()) {
+    auto gpu = cuda(0, num_threads);
+    if (gpu.ok()) return gpu;
+    log_warning("this machine's GPU is not used: {}", gpu.error().message);
+  }
   const Result<CpuIsa> isa = select_cpu_isa(forced_isa);
   if (!isa) return isa.error();
   return cpu(*isa, num_threads);

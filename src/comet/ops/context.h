@@ -44,8 +44,8 @@ Tensor copy_to_host(Context& ctx, const Tensor& device);
 /// Owns what a Context points to. One per process and device; not shared between threads.
 class Runtime {
  public:
-  /// `device` is "auto", "cpu" or "cuda[:i]"; num_threads 0 = default_num_threads(); forced_isa is
-  /// the value of COMET_CPU ("" = best of the machine).
+  /// `device`: "auto" (GPU 0 if usable, unless forced_isa), "cpu", "cuda[:i]"; num_threads 0 =
+  /// default_num_threads(); forced_isa is the value of COMET_CPU ("" = best of the machine).
   static Result<std::unique_ptr<Runtime>> create(std::string_view device, int num_threads,
                                                  std::string_view forced_isa);
   /// The same for GPU device_idx; an error that says what is missing.
