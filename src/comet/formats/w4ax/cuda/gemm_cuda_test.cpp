@@ -261,7 +261,7 @@ TEST(W4axCuda, Tile128IsTheFragmentOrder) {
 TEST(W4axCuda, RaggedLinearsOfEveryMode) {
   Bench bench = open_bench();
   if (!bench.gpu) GTEST_SKIP() << "no GPU";
-  const std::vector<int64_t> tokens{1, 3, 16, 17, 64, 100, 256};
+  const std::vector<int64_t> tokens{1, 3, 16, 17, 64, 100, 256, 1024};
   for (const Granularity granularity :
        {Granularity::kChannel, Granularity::kGroup, Granularity::kProgressive}) {
     for (const ActScale scale : {ActScale::kS1, ActScale::kS2, ActScale::kS2h}) {
@@ -278,6 +278,27 @@ TEST(W4axCuda, RaggedLinearsOfEveryMode) {
       check({.part_rows = {33, 256}, .k = 2500, .int8_blocks = 8});
       if (HasFatalFailure()) return;
     }
+  }
+}
+
+/// Every kernel with few CTAs, for compute-sanitizer: tiles of 16, 32, 64 and 128 tokens, one
+/// segment and two, K split; then so many tiles of tokens that K is not split and stages are filled
+/// again.
+TEST(W4axCuda, SmallLinearsOfEveryMode) {
+  Bench bench = open_bench();
+  if (!bench.gpu) GTEST_SKIP() << "no GPU";
+  for (const Granularity granularity :
+       {Granularity::kChannel, Granularity::kGroup, Granularity::kProgressive}) {
+    for (const ActScale scale : {ActScale::kS1, ActScale::kS2}) {
+      Case c{.part_rows = {40, 5}, .k = 1300, .scale = scale, .granularity = granularity};
+      check_case(bench, c, {3, 20, 40, 70});
+      c.int8_blocks = 3;
+      check_case(bench, c, {3, 40});
+      if (HasFatalFailure()) return;
+    }
+    const Case c{.part_rows = {5}, .k = 1300, .int8_blocks = 3, .granularity = granularity};
+    check_case(bench, c, {9000});
+    if (HasFatalFailure()) return;
   }
 }
 
