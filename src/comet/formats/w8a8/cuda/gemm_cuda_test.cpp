@@ -143,6 +143,14 @@ TEST(W8A8GemmCuda, RaggedE4M3) {
   }
 }
 
+/// Every kernel with few CTAs, for compute-sanitizer: 9 steps of k, so that stages are filled
+/// again.
+TEST(W8A8GemmCuda, SmallProductsOfEveryKernel) {
+  const auto gpu = testing::open_gpu();
+  if (!gpu) GTEST_SKIP() << "no GPU";
+  for (const bool is_e4m3 : {false, true}) check_all_kernels({17, 131, 1040, is_e4m3}, *gpu);
+}
+
 /// Sums of one sign: what an accumulator of too few bits loses shows here.
 TEST(W8A8GemmCuda, LongE4M3SumsOfOneSign) {
   const auto gpu = testing::open_gpu();
