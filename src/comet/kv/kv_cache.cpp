@@ -129,6 +129,7 @@ Result<KvCache> KvCache::create(const KvFormat& format, const KvShape& shape, in
   if (ctx != nullptr && ctx->cuda != nullptr) {
     const Status supported = check_cuda_cache(format, shape, options);
     if (!supported) return supported.error();
+    cache.saturated_rows_ = make_gpu_counter();
   }
   try {
     Allocator& memory = ctx == nullptr ? host_allocator() : ctx->memory;
@@ -156,6 +157,12 @@ int64_t KvCache::bytes_per_token() const {
   return format_->page_bytes(shape_) * num_layers_ / kPageTokens;
 }
 
+int64_t KvCache::num_saturated_rows() const {
+  if (saturated_rows_ == nullptr) return num_saturated_rows_;
+  // Kernels may be writing it: one load, of whatever is there.
+  return static_cast<int64_t>(*reinterpret_cast<const volatile uint64_t*>(saturated_rows_->data()));
+}
+
 std::byte* KvCache::layer_pages(int64_t layer_idx) const {
   COMET_CHECK(layer_idx >= 0 && layer_idx < num_layers_, "layer {} of {}", layer_idx, num_layers_);
   return storage_->data() + layer_idx * layer_bytes_;
@@ -167,7 +174,8 @@ Tensor KvCache::attend(Context& ctx, int64_t layer_idx, const HeadsInput& heads,
     const Tensor out =
         ctx.arena.alloc(ctx.ops.product_dtype, {heads.q.num_rows, heads.q.num_columns});
     attend_cuda(ctx, {format_, shape_, layer_pages(layer_idx), heads, options_.rotate,
-                      scales_.empty() ? KvScales() : scales_[layer_idx], batch.device, out});
+                      scales_.empty() ? KvScales() : scales_[layer_idx], batch.device, out,
+                      reinterpret_cast<uint64_t*>(saturated_rows_->data())});
     return out;
   }
   const int64_t head_dim = shape_.head_dim;

@@ -44,8 +44,9 @@ class KvCache {
   /// Bytes that one token takes in all layers, windows apart.
   [[nodiscard]] int64_t bytes_per_token() const;
   [[nodiscard]] int64_t num_pages() const { return num_pages_; }
-  /// Rows (one token of one KV head, K or V) that attend has saturated so far.
-  [[nodiscard]] int64_t num_saturated_rows() const { return num_saturated_rows_; }
+  /// Rows (one token of one KV head, K or V) that attend has saturated so far; on a GPU those of
+  /// the steps that have ended.
+  [[nodiscard]] int64_t num_saturated_rows() const;
   [[nodiscard]] const KvFormat& format() const { return *format_; }
   [[nodiscard]] const KvShape& shape() const { return shape_; }
 
@@ -78,7 +79,8 @@ class KvCache {
   int64_t num_pages_ = 0;
   int64_t num_layers_ = 0;
   int64_t layer_bytes_ = 0;
-  int64_t num_saturated_rows_ = 0;
+  int64_t num_saturated_rows_ = 0;           // of attend on a CPU
+  std::shared_ptr<Storage> saturated_rows_;  // of attend on a GPU: its kernels add to it
   std::shared_ptr<Storage> storage_;
   std::vector<KvScales> scales_;  // [num_layers], or empty
   WindowStore window_;

@@ -124,6 +124,15 @@ TEST_F(DeviceSamplerTest, DrawsWhatTheCpuDraws) {
   EXPECT_LE(num_different, num_rows / 200);
 }
 
+/// Few rows and few parts, for compute-sanitizer.
+TEST_F(DeviceSamplerTest, SmallBatches) {
+  for (const int32_t vocab : {37, 4097}) {
+    std::vector<Case> cases;
+    for (uint64_t i = 0; i < 12; ++i) cases.push_back(random_case(i, vocab));
+    EXPECT_LE(num_differences(cases, 3), 1);
+  }
+}
+
 TEST_F(DeviceSamplerTest, LargeVocabularies) {
   std::vector<Case> cases;
   for (const double temperature : {0.0, 0.7, 1.0, 3.0}) {

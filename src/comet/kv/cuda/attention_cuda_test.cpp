@@ -191,6 +191,18 @@ TEST(DecodeCuda, MatchesFloat64) {
   }
 }
 
+/// Every kernel with few CTAs, for compute-sanitizer.
+TEST(DecodeCuda, SmallCasesOfEveryKernel) {
+  const auto gpu = comet::testing::open_gpu();
+  if (!gpu) GTEST_SKIP() << "no GPU";
+  for (const int64_t dim : {64, 128}) {
+    for (const NamedFormat& format : all_page_formats()) {
+      check_decode(*gpu, format, RaggedCase({{1, 33}, {1, 420}}, 8, 2, dim, 3));
+      check_decode(*gpu, format, RaggedCase({{1, 70}}, 16, 1, dim, 4));
+    }
+  }
+}
+
 /// Graphs are padded with empty sequences, whose table may hold anything.
 TEST(DecodeCuda, EmptySequencesGiveZeros) {
   const auto gpu = comet::testing::open_gpu();
@@ -321,13 +333,38 @@ TEST(PrefillCuda, MatchesFloat64) {
   uint64_t seed = 100;
   for (const int64_t dim : {64, 128}) {
     for (const NamedFormat& format : all_page_formats()) {
-      for (const Heads heads : {Heads{2, 2}, {4, 1}, {7, 1}}) {
+      for (const Heads heads : {Heads{2, 2}, {4, 1}, {7, 1}, {8, 1}}) {
         check_prefill(*gpu, format, RaggedCase(lens, heads.num_heads, heads.kv_heads, dim, ++seed));
       }
       check_prefill(*gpu, format, RaggedCase({{40, 5000}, {270, 700}}, 2, 1, dim, ++seed));
       for (const int32_t len : {1, 2, 3, 31, 32, 33, 96, 160, 192, 257}) {
         check_prefill(*gpu, format, RaggedCase({{len, len}}, 2, 1, dim, ++seed));
       }
+    }
+  }
+}
+
+/// Every kernel with few CTAs, for compute-sanitizer: tiles of 128 keys pass through two stages.
+TEST(PrefillCuda, SmallCasesOfEveryKernel) {
+  const auto gpu = comet::testing::open_gpu();
+  if (!gpu) GTEST_SKIP() << "no GPU";
+  for (const int64_t dim : {64, 128}) {
+    for (const NamedFormat& format : all_page_formats()) {
+      check_prefill(*gpu, format, RaggedCase({{9, 590}, {130, 130}}, 2, 1, dim, 5));
+    }
+  }
+}
+
+/// Heads of LLaMA-3 8B and 70B, decode and prefill.
+TEST(AttentionLlamaCuda, MatchesFloat64) {
+  const auto gpu = comet::testing::open_gpu();
+  if (!gpu) GTEST_SKIP() << "no GPU";
+  uint64_t seed = 200;
+  for (const int64_t num_heads : {32, 64}) {
+    for (const NamedFormat& format : all_page_formats()) {
+      check_decode(*gpu, format,
+                   RaggedCase({{1, 1}, {1, 513}, {1, 2048}}, num_heads, 8, 128, ++seed));
+      check_prefill(*gpu, format, RaggedCase({{150, 150}, {33, 700}}, num_heads, 8, 128, ++seed));
     }
   }
 }

@@ -22,5 +22,7 @@ struct KvAttendArgs {
 /// An error that names what the GPU's kernels lack of this cache: a format, a head_dim, a window.
 Status check_cuda_cache(const KvFormat& format, const KvShape& shape, const KvOptions& options);
 void attend_cuda(Context& ctx, const KvAttendArgs& args);
+/// A uint64_t, 0, that kernels add to and the host reads without waiting for them.
+std::shared_ptr<Storage> make_gpu_counter();
 
 }  // namespace comet::kv

@@ -9,6 +9,8 @@ Status check_cuda_cache(const KvFormat& format, const KvShape& /*shape*/,
                     format.name);
 }
 
+std::shared_ptr<Storage> make_gpu_counter() { return nullptr; }
+
 void attend_cuda(Context& /*ctx*/, const KvAttendArgs& /*args*/) {
   COMET_CHECK(false, "a build without CUDA has no GPU");
 }

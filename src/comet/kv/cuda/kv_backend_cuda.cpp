@@ -1,5 +1,8 @@
+#include <cstring>
+
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/device/cuda/cuda_resources.h"
+#include "comet/device/cuda/device_memory.h"
 #include "comet/kv/cuda/append/append.h"
 #include "comet/kv/cuda/decode/decode.h"
 #include "comet/kv/cuda/kv_backend.h"
@@ -160,6 +163,12 @@ Status check_cuda_cache(const KvFormat& format, const KvShape& shape, const KvOp
         options.window_first, options.window_recent);
   }
   return {};
+}
+
+std::shared_ptr<Storage> make_gpu_counter() {
+  auto counter = std::make_shared<Storage>(pinned_allocator(), sizeof(uint64_t));
+  std::memset(counter->data(), 0, sizeof(uint64_t));
+  return counter;
 }
 
 void attend_cuda(Context& ctx, const KvAttendArgs& args) {

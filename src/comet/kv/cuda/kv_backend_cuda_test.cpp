@@ -145,6 +145,38 @@ TEST(KvBackendCuda, StepsMatchTheCpus) {
   }
 }
 
+/// One step of 3 tokens whose second has values that no FP16 scale reaches; the rows counted.
+int64_t count_saturated(Context& ctx, const NamedFormat& format, const RaggedCase& c) {
+  auto cache = KvCache::create(*format.format, c.shape(), 1, c.num_pages, {}, 1, &ctx);
+  COMET_CHECK(cache.ok(), "{}", cache.error().message);
+  const RaggedBatch ragged(c.seqs, c.tables);
+  const StepRows rows = random_rows(3, c, 1);
+  const int64_t columns = rows.fused.size(1);
+  auto* bits = reinterpret_cast<uint16_t*>(rows.fused.raw());
+  for (int64_t i = columns - c.kv_heads * c.head_dim; i < columns; ++i) {
+    bits[columns + i] = testing::f32_to_bf16(i % 2 == 0 ? 1e30F : -1e30F);
+  }
+  const ArenaScope scope(ctx.arena);
+  std::vector<Tensor> keep;
+  const HeadsInput heads = heads_of(ctx, rows, false, keep);
+  const Batch batch = stage_batch(ctx, ragged.batch());
+  copy_to_host(ctx, cache->attend(ctx, 0, heads, batch));  // waits for it
+  return cache->num_saturated_rows();
+}
+
+TEST(KvBackendCuda, SaturatedRowsAreCounted) {
+  if (!comet::testing::open_gpu()) GTEST_SKIP() << "no GPU";
+  auto gpu = Runtime::cuda(0, 1);
+  ASSERT_TRUE(gpu.ok()) << gpu.error().message;
+  const auto cpu = Runtime::cpu(CpuIsa::kPortable, 1);
+  const RaggedCase c({{3, 3}}, 4, 2, 64, 9);
+  for (const NamedFormat& format : testing::all_page_formats()) {
+    const int64_t want = count_saturated(cpu->context(), format, c);
+    EXPECT_EQ(count_saturated((*gpu)->context(), format, c), want) << format.format->name;
+    EXPECT_EQ(want, format.page == PageFormat::kKv16 ? 0 : 2) << format.format->name;
+  }
+}
+
 TEST(KvBackendCuda, ErrorsNameWhatIsMissing) {
   const auto message = [](const KvFormat& format, int64_t dim, const KvOptions& options) {
     const Status status = check_cuda_cache(format, {2, dim}, options);
