@@ -231,8 +231,11 @@ QuantizedWeight random_w4ax(const W4axShape& shape, uint64_t seed) {
     if (shape.granularity == Granularity::kGroup) {
       w.group_scale.push_back(to_float(to_float16(rng.next_uniform() * 0.1F)));
     } else if (progressive) {
-      w.group_multiplier.push_back(static_cast<uint8_t>(1 + rng.next_below(16)));
-      w.group_offset.push_back(static_cast<int8_t>(static_cast<int>(rng.next_below(256)) - 128));
+      const auto g = static_cast<int>(1 + rng.next_below(16));
+      const auto num_offsets = static_cast<uint64_t>(256 - 15 * g);  // 15·g + o ≤ 127
+      w.group_multiplier.push_back(static_cast<uint8_t>(g));
+      w.group_offset.push_back(
+          static_cast<int8_t>(static_cast<int>(rng.next_below(num_offsets)) - 128));
     }
   }
   for (int64_t i = 0; shape.has_bias && i < rows; ++i) w.bias.push_back(rng.next_normal());

@@ -1,6 +1,7 @@
 // Bad manifests and bad tensors: every error is one sentence that names the field or tensor.
 #include <gtest/gtest.h>
 
+#include "comet/formats/w4ax/layout.h"
 #include "comet/formats/w4ax/w4ax.h"
 #include "support/linear_samples.h"
 
@@ -175,6 +176,26 @@ TEST(Bind, MultipliersStayInRange) {
   Fixture f;
   f.tensors.at("model.layers.0.self_attn.qkv_proj.group_scale").data<uint8_t>()[9] = 17;
   expect_bind_error(f, "group_scale");
+}
+
+/// u·g + o beyond 8 bits is an error where such a code is stored, and only there.
+TEST(Bind, LevelsFitInEightBits) {
+  const std::string linear = "model.layers.0.self_attn.qkv_proj";
+  constexpr int kRow = 9;
+  Fixture f;
+  f.tensors.at(linear + ".group_scale").data<uint8_t>()[kRow] = 16;
+  f.tensors.at(linear + ".group_offset").data<int8_t>()[kRow] = -97;  // 14 · 16 − 97 = 127
+  auto* packed = f.tensors.at(linear + ".weight_packed").data<uint8_t>();
+  const int64_t blocks = f.tensors.at(linear + ".weight_packed").size(1);
+  const auto set_code = [&](int64_t k, int code) {
+    const NibblePosition p = nibble_position(kRow, k, blocks);
+    packed[p.byte] = static_cast<uint8_t>((packed[p.byte] & (0xF0 >> p.shift)) | code << p.shift);
+  };
+  for (int64_t k = 0; k < kBlock; ++k) set_code(k, 14);
+  const auto bound = f.bind();
+  ASSERT_TRUE(bound.ok()) << bound.error().message;
+  set_code(77, 15);
+  expect_bind_error(f, linear + ".group_offset: code 15 at stored row 9, channel 77 stands for");
 }
 
 }  // namespace

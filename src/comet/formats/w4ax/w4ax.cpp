@@ -36,6 +36,30 @@ Status bind_tensor(const TensorSource& tensors, const std::string& name, DType d
   return {};
 }
 
+/// Kernels hold w8 = u·g + o in 8 bits. Only a group whose largest code could leave them is read.
+Status check_levels(const std::string& name, const Meta& meta, const std::vector<Tensor>& slots) {
+  constexpr int kMaxCode = 15;
+  constexpr int kMaxLevel = 127;
+  const int64_t rows = meta.num_stored_rows();
+  const int64_t blocks = meta.site.num_blocks();
+  const uint8_t* packed = slots[kPacked].data<uint8_t>();
+  for (int64_t group = 0; group < blocks * rows; ++group) {
+    const int g = slots[kMultiplier].data<uint8_t>()[group];
+    const int o = slots[kOffset].data<int8_t>()[group];
+    if (kMaxCode * g + o <= kMaxLevel) continue;
+    for (int64_t k = group / rows * kBlock; k < (group / rows + 1) * kBlock; ++k) {
+      const NibblePosition p = nibble_position(group % rows, k, blocks);
+      const int u = packed[p.byte] >> p.shift & 15;
+      if (u * g + o <= kMaxLevel) continue;
+      return make_error(ErrorCode::kCorrupt,
+                        "{}.group_offset: code {} at stored row {}, channel {} stands for "
+                        "{}·{} + {} = {}; expected at most {}: the file is damaged, quantize again",
+                        name, u, group % rows, k, u, g, o, u * g + o, kMaxLevel);
+    }
+  }
+  return {};
+}
+
 Status bind_scales(const TensorSource& tensors, const std::string& name, const Meta& meta,
                    std::vector<Tensor>& slots) {
   const int64_t rows = meta.num_stored_rows();
@@ -52,7 +76,8 @@ Status bind_scales(const TensorSource& tensors, const std::string& name, const M
   if (std::any_of(g, g + groups.num_elements(), [](uint8_t value) { return value > 16; })) {
     return make_error(ErrorCode::kCorrupt, "{}.group_scale: holds a value above 16", name);
   }
-  return bind_tensor(tensors, name + ".group_offset", DType::kI8, groups, slots[kOffset]);
+  status = bind_tensor(tensors, name + ".group_offset", DType::kI8, groups, slots[kOffset]);
+  return status ? check_levels(name, meta, slots) : status;
 }
 
 /// Reads <site>.perm where it exists: each source channel at most once, all in range.
