@@ -1,12 +1,23 @@
 #!/usr/bin/env python3
-"""The table of a study's results.json as Markdown, for README and docs: a row a format, a column a figure.
+"""The tables of a study's results.json as Markdown: a row a format, a column a figure.
 
-usage: tools/study_table.py RESULTS.json [MODEL...]
-Behind ± stands the standard error; a figure in brackets is relative to the first format of the model.
+usage: tools/study_table.py RESULTS.json...     prints the tables
+       tools/study_table.py --write | --check   renews the committed tables, or says which are stale
+
+A committed table stands between <!-- study_table RESULTS.json... --> and <!-- study_table end -->, with
+paths from the repository's root. Behind ± stands the standard error: of a top-1 agreement the binomial
+one of its tokens, of everything else the row's own (lm_eval defines none for perplexity per word). A
+figure in brackets is relative to the first format of the model.
 """
 import json
 import math
+import pathlib
+import re
 import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PAGES = ("README.md", "docs/formats.md", "studies/bf16-or-death/README.md")
+MARKED = re.compile(r"(<!-- study_table ((?:\S+\.json ?)+)-->\n).*?(\n<!-- study_table end -->)", re.DOTALL)
 
 # (column, end of the row's metric, factor, digits, whether the loss against the first format is shown)
 COLUMNS = (
@@ -15,6 +26,7 @@ COLUMNS = (
     ("KL", "heldout.txt/kl_mean", 1, 4, False),
     ("top-1, %", "heldout.txt/top1_agreement", 100, 1, False),
     ("WikiText-2 perplexity", "wikitext2/token_perplexity", 1, 2, True),
+    ("per word", "wikitext2/word_perplexity", 1, 2, False),
     ("arc_easy", "arc_easy/acc", 100, 1, False),
     ("piqa", "piqa/acc", 100, 1, False),
     ("hellaswag", "hellaswag/acc_norm", 100, 1, False),
@@ -22,13 +34,20 @@ COLUMNS = (
 )
 
 
+def standard_error(row):
+    if row["stderr"] is None and row["metric"].endswith("/top1_agreement"):
+        return math.sqrt(row["value"] * (1 - row["value"]) / row["n"])
+    return row["stderr"]
+
+
 def cell(row, base, column):
     _, _, factor, digits, has_loss = column
     if row is None:
         return "–"
     text = f"{row['value'] * factor:.{digits}f}"
-    if row["stderr"] is not None and not math.isnan(row["stderr"]):
-        text += f" ± {row['stderr'] * factor:.{digits}f}"
+    error = standard_error(row)
+    if error is not None and not math.isnan(error):
+        text += f" ± {error * factor:.{digits}f}"
     if has_loss and base is not None and base is not row:
         text += f" ({100 * (row['value'] / base['value'] - 1):+.1f} %)"
     return text
@@ -49,13 +68,37 @@ def table(rows, model):
     return "\n".join(lines)
 
 
+def tables(paths):
+    texts = []
+    for path in paths:
+        rows = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))["rows"]
+        texts += [table(rows, model) for model in dict.fromkeys(row["model"] for row in rows)]
+    return "\n\n".join(texts)
+
+
+def renewed(page):
+    """The page's text, and what it is with the tables of today's results."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    if not MARKED.search(text):
+        sys.exit(f"study_table: {page}: no <!-- study_table RESULTS.json --> … <!-- study_table end -->")
+    return text, MARKED.sub(lambda m: m[1] + tables(ROOT / p for p in m[2].split()) + m[3], text)
+
+
 def main():
-    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
         sys.exit(__doc__.strip())
-    with open(sys.argv[1], encoding="utf-8") as file:
-        rows = json.load(file)["rows"]
-    models = sys.argv[2:] or list(dict.fromkeys(row["model"] for row in rows))
-    print("\n\n".join(table(rows, model) for model in models))
+    if arguments not in (["--write"], ["--check"]):
+        print(tables(arguments))
+        return
+    stale = [page for page in PAGES if len(set(renewed(page))) > 1]
+    if arguments == ["--check"]:
+        if stale:
+            sys.exit(f"study_table: {', '.join(stale)}: not as results.json; run tools/study_table.py --write")
+        return
+    for page in stale:
+        (ROOT / page).write_text(renewed(page)[1], encoding="utf-8")
+        print(f"study_table: {page}")
 
 
 if __name__ == "__main__":
