@@ -286,7 +286,8 @@ __device__ __forceinline__ void sm90_store_quad(const GemmArgs& args, const Sm90
 template <typename Traits>
 __device__ __forceinline__ void sm90_store(const GemmArgs& args, const Sm90Place& place,
                                            const typename Traits::Sum* partial) {
-  constexpr int kBatch = Traits::kTokens == 16 || Traits::kTokens == 128 ? 2 : 4;
+  constexpr bool kIsFull = Traits::kE4M3 && Traits::kTokens == 64;  // 4 would spill
+  constexpr int kBatch = Traits::kTokens == 16 || Traits::kTokens == 128 ? 2 : kIsFull ? 3 : 4;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int num_splits = static_cast<int>(gridDim.z);
   const int stride = Traits::kConsumerWarps * num_splits;
