@@ -146,7 +146,8 @@ void Engine::emit(Sequence& seq, TokenEvent event) {
 }
 
 void Engine::end_cancelled() {
-  for (size_t i = 0; i < sequences_.size(); ++i) {  // an on_event may submit
+  const size_t count = sequences_.size();  // an on_event may submit: those come behind
+  for (size_t i = 0; i < count; ++i) {
     Sequence& seq = *sequences_[i];
     if (!seq.cancel_requested || seq.finished) continue;
     TokenEvent event;
@@ -160,7 +161,8 @@ void Engine::fail_running(const std::string& message) {
   now_ = RequestTimes::Point::clock::now();
   const bool any_admitted = std::any_of(sequences_.begin(), sequences_.end(),
                                         [](const auto& seq) { return seq->state.admitted; });
-  for (size_t i = 0; i < sequences_.size(); ++i) {
+  const size_t count = sequences_.size();  // as in end_cancelled
+  for (size_t i = 0; i < count; ++i) {
     Sequence& seq = *sequences_[i];
     if (any_admitted != seq.state.admitted) continue;
     TokenEvent event;

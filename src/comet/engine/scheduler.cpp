@@ -21,9 +21,7 @@ class Planner {
         preempted_(sequences.size(), false) {}
 
   StepPlan make() {
-    for (size_t i = 0; i < sequences_.size(); ++i) {
-      if (sequences_[i].admitted) ++num_running_;
-    }
+    for (const SequenceState& seq : sequences_) num_running_ += seq.admitted ? 1 : 0;
     for (const bool decodes : {true, false}) {
       for (size_t i = 0; i < sequences_.size(); ++i) {
         if (sequences_[i].admitted && (missing(i) == 1) == decodes) plan_running(i);

@@ -1,5 +1,6 @@
 #include "comet/io/safetensors_writer.h"
 
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -44,9 +45,11 @@ Status take_back_names(const std::string& directory) {
     const bool shard = name.size() > numbered.size() && name.starts_with("model-") &&
                        name.substr(11, 4) == "-of-" && name.ends_with(".safetensors");
     if (!shard && name != kSingleName) continue;
-    const std::string target = shard ? directory + "/" + name.substr(0, 11) + ".safetensors.partial"
-                                     : partial_path(directory, 0);
-    if (Status status = rename_file(directory + "/" + name, target); !status) return status;
+    const std::string target =
+        shard ? fmt::format("{}/{}.safetensors.partial", directory, name.substr(0, 11))
+              : partial_path(directory, 0);
+    const std::string source = fmt::format("{}/{}", directory, name);
+    if (Status status = rename_file(source, target); !status) return status;
   }
   return {};
 }

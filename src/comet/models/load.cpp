@@ -127,6 +127,17 @@ Result<ModelFormat> parse_model_format(const io::ModelConfig& config, const std:
   return format;
 }
 
+Status check_device_memory(Context& ctx, const std::string& source, int64_t num_bytes) {
+  if (ctx.cuda == nullptr) return {};
+  const int64_t free_bytes = free_gpu_bytes();
+  if (num_bytes <= free_bytes) return {};
+  return make_error(ErrorCode::kResourceExhausted,
+                    "{}: its weights take {:.1f} GB of GPU memory, but {:.1f} GB are free; take a "
+                    "smaller model or format, or end what else uses the GPU",
+                    source, static_cast<double>(num_bytes) / 1e9,
+                    static_cast<double>(free_bytes) / 1e9);
+}
+
 Result<std::unique_ptr<LlamaModel>> load_model(Context& ctx, const io::Checkpoint& checkpoint,
                                                const std::string& kv_name) {
   auto config = io::parse_model_config(checkpoint.config(), checkpoint.config_path());
@@ -138,6 +149,9 @@ Result<std::unique_ptr<LlamaModel>> load_model(Context& ctx, const io::Checkpoin
     if (!kv_format) return kv_format.error();
     format->kv = *kv_format;
   }
+  const Status fits =
+      check_device_memory(ctx, checkpoint.directory(), static_cast<int64_t>(checkpoint.BYTES()));
+  if (!fits) return fits.error();
   auto model = LlamaModel::load(*config, *format, CheckpointSource(checkpoint), ctx.caps);
   if (!model) return model.error();
   if (const Status moved = model->move_to_device(ctx); !moved) return moved.error();

@@ -40,6 +40,10 @@ class MemorySource final : public formats::TensorSource {
   std::map<std::string, Tensor, std::less<>> tensors_;
 };
 
+/// An error that says what was asked for and what is free when a GPU has no room for num_bytes of
+/// weights; `source` opens it. Nothing to check on a CPU.
+Status check_device_memory(Context& ctx, const std::string& source, int64_t num_bytes);
+
 /// Loads the model of an opened checkpoint; `kv_name` overrides the checkpoint's KV format ("" =
 /// keep).
 Result<std::unique_ptr<LlamaModel>> load_model(Context& ctx, const io::Checkpoint& checkpoint,

@@ -1,5 +1,5 @@
-// Models of a published shape with random weights, made in memory: `--synthetic NAME`. For speed
-// and memory figures only; the text they write is noise.
+// Models of a published shape with random weights, made in memory (`--synthetic NAME`) or, by
+// quant/export, as a checkpoint. For speed and memory figures only; the text they write is noise.
 #pragma once
 
 #include <optional>
@@ -27,8 +27,15 @@ struct SyntheticOptions {
 /// Names that synthetic_config knows, comma-separated.
 std::string synthetic_names();
 Result<io::ModelConfig> synthetic_config(std::string_view name);
+/// config.json of a checkpoint of that shape in that format.
+Result<Json> synthetic_config_json(std::string_view name, const SyntheticOptions& options);
 
-/// A loaded model with Gaussian weights (BF16) or random codes.
+/// Bytes of the tensors of such a model, in a file or where the device reads them; draws one layer.
+Result<int64_t> synthetic_bytes(Context& ctx, const io::ModelConfig& config,
+                                const ModelFormat& format, const formats::TensorSource& tensors);
+
+/// A loaded model with Gaussian weights (BF16) or random codes, made where it runs. One that the
+/// GPU has no room for is an error before it is begun.
 Result<std::unique_ptr<LlamaModel>> make_synthetic_model(Context& ctx, std::string_view name,
                                                          const SyntheticOptions& options);
 

@@ -59,7 +59,7 @@ void Service::set_model(ServedModel model, engine::EngineLoop& loop) {
   ready_ = true;
 }
 
-void Service::handle(std::shared_ptr<http::Exchange> exchange) {
+void Service::handle(const std::shared_ptr<http::Exchange>& exchange) {
   const http::HttpRequest& request = exchange->request();
   auto call =
       std::make_shared<Call>(*this, exchange, request_id_of(request.header("x-request-id")));

@@ -60,7 +60,7 @@ class Service {
   Service& operator=(const Service&) = delete;
 
   /// The HTTP server's handler: on the I/O thread, does not block, does not throw.
-  void handle(std::shared_ptr<http::Exchange> exchange);
+  void handle(const std::shared_ptr<http::Exchange>& exchange);
 
   /// The model is ready. Once; `loop` outlives every request.
   void set_model(ServedModel model, engine::EngineLoop& loop);

@@ -1,6 +1,7 @@
 #include "comet/text/chat_template.h"
 
 #include <algorithm>
+#include <ranges>
 
 #include "comet/base/json.h"
 #include "comet/text/template/json_value.h"
@@ -49,9 +50,8 @@ Result<std::string> final_text(const ChatInput& input) {
     const Value* content = messages.items().back().as_dict().find("content");
     if (content != nullptr && content->is_string()) return content->as_text();
     if (content != nullptr && content->is(Kind::kList)) {
-      const auto& parts = content->items();
-      for (auto part = parts.rbegin(); part != parts.rend(); ++part) {
-        const Value* text = part->is_dict() ? part->as_dict().find("text") : nullptr;
+      for (const Value& part : std::views::reverse(content->items())) {
+        const Value* text = part.is_dict() ? part.as_dict().find("text") : nullptr;
         if (text != nullptr && text->is_string()) return text->as_text();
       }
     }

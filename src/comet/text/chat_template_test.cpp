@@ -133,7 +133,12 @@ TEST(ChatTemplate, HostileTemplatesEndWithinTheLimits) {
   const std::string deep_list =
       "{% set ns = namespace(x=[]) %}{% for i in range(9999) %}"
       "{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}";
+  const std::string nested =
+      "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}"
+      "{% endfor %}";
+  const std::string doubled = "{% set ns = namespace(s='ab') %}{% for i in range(99) %}";
   const std::string deep_string(100'000, '(');
+  const std::string chain = "{% for i in range(99999) %}{% set ns = namespace(p=ns) %}";
   std::string sum = "{{ 1";
   for (int i = 0; i < 100'000; ++i) sum += "+1";
   std::string blocks;
@@ -142,19 +147,14 @@ TEST(ChatTemplate, HostileTemplatesEndWithinTheLimits) {
       "{% for i in range(10**9) %}x{% endfor %}",
       loop + ends,
       loop + "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" + ends,
-      "{% set ns = namespace(s='ab') %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s %}{% "
-      "endfor %}",
-      "{% set ns = namespace(s='ab') %}{% for i in range(99) %}{% set ns.s = ns.s.replace('a', "
-      "ns.s) "
-      "%}{% endfor %}",
+      doubled + "{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+      doubled + "{% set ns.s = ns.s.replace('a', ns.s) %}{% endfor %}",
       "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}",
       "{% macro m(n) %}{% for i in range(2) %}{{ m(n + 1) }}{% endfor %}{% endmacro %}{{ m(0) }}",
       "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
       deep_list,
-      "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}"
-      "{% endfor %}{{ ns.x == [ns.x, 1] }}{{ ns.x }}",
-      "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}"
-      "{% endfor %}{{ ns.x | tojson }}",
+      nested + "{{ ns.x == [ns.x, 1] }}{{ ns.x }}",
+      nested + "{{ ns.x | tojson }}",
       "{{ 'x' * 10**12 }}",
       "{{ [1] * 10**12 }}",
       "{{ 'x'.ljust(10**12) }}",
@@ -172,8 +172,7 @@ TEST(ChatTemplate, HostileTemplatesEndWithinTheLimits) {
       sum + " }}",
       blocks,
       "{% set ns = namespace() %}{% set ns.me = ns %}{{ ns.me.me.me }}{{ [ns] | tojson }}",
-      "{% for i in range(99999) %}{% set ns = namespace(p=ns) %}{% set _ = cycler %}{{ x.y }}{% "
-      "endfor %}",
+      chain + "{% set _ = cycler %}{{ x.y }}{% endfor %}",
       "{{ dict([[[1], 2]]) }}",
       "{{ range(-(2**62), 2**62, 1) }}",
       "{{ 'x'.split('') }}",

@@ -10,8 +10,8 @@
 namespace comet::simd {
 namespace {
 
-typedef float F32Lanes __attribute__((vector_size(16)));
-typedef int32_t I32Lanes __attribute__((vector_size(16)));
+using F32Lanes __attribute__((vector_size(16))) = float;
+using I32Lanes __attribute__((vector_size(16))) = int32_t;
 
 struct F32 {
   F32Lanes v;

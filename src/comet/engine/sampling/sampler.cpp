@@ -64,7 +64,9 @@ size_t draw(std::span<const float> weights, double u) {
       const float weight = weights[i + j];
       if (weight <= 0) continue;
       last = i + j;
-      if (is_here && (left -= weight) < 0) return last;
+      if (!is_here) continue;
+      left -= weight;
+      if (left < 0) return last;
     }
     if (is_here) return last;  // rounding: the last of the block
     left -= mass;

@@ -84,7 +84,7 @@ Tensor pack_zeros(const QuantizedWeight& weight, int64_t begin, int64_t rows) {
   std::fill_n(words, packed.num_elements(), 0U);
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t g = 0; g < groups; ++g) {
-      const int zero = weight.group_zero[g * weight.num_rows() + begin + row];
+      const int zero{weight.group_zero[g * weight.num_rows() + begin + row]};
       words[row / kWordCodes * groups + g] |= static_cast<uint32_t>(zero + kCodeOffset)
                                               << (4 * (row % kWordCodes));
     }

@@ -32,8 +32,7 @@ TEST(W4a16, WordsAreThoseOfTheGolden) {
   QuantizedWeight weight = random_w4a16({2}, 128, DType::kBF16, false);
   for (int r = 0; r < 2; ++r) {
     for (int c = 0; c < 128; ++c) {
-      weight.codes[static_cast<size_t>(r * 128 + c)] =
-          static_cast<int8_t>((r * 5 + c * 3 + c / 7) % 16 - 8);
+      weight.codes[r * 128 + c] = static_cast<int8_t>((r * 5 + c * 3 + c / 7) % 16 - 8);
     }
   }
   weight.group_scale = {0.5F, 0.0703125F};

@@ -113,19 +113,6 @@ void copy_groups(const std::vector<RowTile>& tiles, int64_t blocks, int64_t rows
   }
 }
 
-void describe(const QuantizedWeight& weight, PackedLinear& packed) {
-  const SiteLayout& site = weight.site;
-  packed.site = {{"name", site.name},
-                 {"k", site.k},
-                 {"k_padded", site.k_padded},
-                 {"int8_blocks", site.int8_blocks},
-                 {"clip", shortest_decimal(site.clip)}};
-  packed.linear = {{"name", weight.name},
-                   {"site", site.name},
-                   {"parts", weight.parts},
-                   {"rows", weight.part_rows}};
-}
-
 Tensor pack_codes(const QuantizedWeight& weight, const std::vector<RowTile>& tiles) {
   const int64_t k = weight.site.k_padded;
   const int64_t blocks = weight.site.num_blocks();
@@ -142,6 +129,19 @@ Tensor pack_codes(const QuantizedWeight& weight, const std::vector<RowTile>& til
 }
 
 }  // namespace
+
+void describe(const QuantizedWeight& weight, PackedLinear& packed) {
+  const SiteLayout& site = weight.site;
+  packed.site = {{"name", site.name},
+                 {"k", site.k},
+                 {"k_padded", site.k_padded},
+                 {"int8_blocks", site.int8_blocks},
+                 {"clip", shortest_decimal(site.clip)}};
+  packed.linear = {{"name", weight.name},
+                   {"site", site.name},
+                   {"parts", weight.parts},
+                   {"rows", weight.part_rows}};
+}
 
 Result<PackedLinear> pack(const QuantizedWeight& weight) {
   check_sizes(weight);

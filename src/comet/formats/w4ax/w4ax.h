@@ -75,6 +75,8 @@ Result<std::shared_ptr<const FormatConfig>> parse_config(const Json& quantizatio
                                                          const std::string& source);
 Json manifest(const ManifestParts& parts);
 Result<PackedLinear> pack(const QuantizedWeight& weight);
+/// The rows of quantization_config that pack() makes; of a weight with or without codes.
+void describe(const QuantizedWeight& weight, PackedLinear& packed);
 Result<QuantizedWeight> unpack(const LinearWeight& weight);
 /// Bytes of the packed nibbles of these parts.
 int64_t packed_size(std::span<const int64_t> part_rows, int64_t k_padded);

@@ -288,6 +288,23 @@ TEST(KvWindow, ChangesNothingOnKv16) {
   EXPECT_EQ(window_bytes(kv4_format(), c.shape(), options), 24 * 2 * 2 * 64 * 2);
 }
 
+/// Runs the case whole, by single tokens and in chunks.
+void expect_chunks_change_no_bit(const KvFormat& format, const KvOptions& options,
+                                 const RaggedCase& c, CpuIsa isa) {
+  const auto runtime = Runtime::cpu(isa, 2);
+  for (const uint8_t generated : {0, 1}) {
+    CacheRunner whole(format, options, c);
+    whole.is_generated = {generated, generated};
+    const auto expected = whole.run(runtime->context(), c, {150});
+    for (const auto& lengths : {counting(1, 150), std::vector<int32_t>{1, 8, 40, 90, 91, 150}}) {
+      CacheRunner chunked(format, options, c);
+      chunked.is_generated = {generated, generated};
+      EXPECT_EQ(chunked.run(runtime->context(), c, lengths), expected)
+          << format.name << " " << cpu_isa_name(isa) << " generated " << int{generated};
+    }
+  }
+}
+
 TEST(KvOptions, ChunksChangeNoBitWhereTheBatchSaysWhatIsGenerated) {
   for (const int64_t head_dim : {64, 80}) {
     const RaggedCase c = whole_sequences({150, 97}, 4, 2, head_dim, 6);
@@ -295,19 +312,7 @@ TEST(KvOptions, ChunksChangeNoBitWhereTheBatchSaysWhatIsGenerated) {
          {KvOptions{}, KvOptions{.window_first = 3, .window_recent = 40}}) {
       for (const KvFormat* format : {&kv16_format(), &kv8_format(), &kv4_format()}) {
         for (const CpuIsa isa : available_cpu_isas()) {
-          const auto runtime = Runtime::cpu(isa, 2);
-          for (const uint8_t generated : {0, 1}) {
-            CacheRunner whole(*format, options, c);
-            whole.is_generated = {generated, generated};
-            const auto expected = whole.run(runtime->context(), c, {150});
-            for (const auto& lengths :
-                 {counting(1, 150), std::vector<int32_t>{1, 8, 40, 90, 91, 150}}) {
-              CacheRunner chunked(*format, options, c);
-              chunked.is_generated = {generated, generated};
-              EXPECT_EQ(chunked.run(runtime->context(), c, lengths), expected)
-                  << format->name << " " << cpu_isa_name(isa) << " generated " << int{generated};
-            }
-          }
+          expect_chunks_change_no_bit(*format, options, c, isa);
         }
       }
     }

@@ -49,6 +49,21 @@ formats::QuantizedWeight random_weight(Granularity granularity, ActScale scale) 
   return weight;
 }
 
+/// The weight of row n at stored channel i.
+double stored_value(const formats::QuantizedWeight& weight, int64_t n, int64_t i) {
+  const int64_t group = i / formats::kBlock * weight.num_rows() + n;
+  const double code = weight.codes[n * weight.site.k_padded + i];
+  switch (weight.granularity) {
+    case Granularity::kProgressive:
+      return weight.channel_scale[n] *
+             (code * weight.group_multiplier[group] + weight.group_offset[group]);
+    case Granularity::kGroup:
+      return code * weight.group_scale[group];
+    default:
+      return code * weight.channel_scale[n];
+  }
+}
+
 /// x · dense_weightᵀ equals the product of stored rows and decoded stored weights, in FP64.
 TEST(DenseWeight, UndoesOrderAndRotation) {
   ThreadPool pool(2);
@@ -67,15 +82,9 @@ TEST(DenseWeight, UndoesOrderAndRotation) {
           double size = 0;
           for (int64_t i = 0; i < 300; ++i) got += double{x.row(t)[i]} * dense.row(n)[i];
           for (int64_t i = 0; i < weight.site.k_padded; ++i) {
-            const int64_t group = i / formats::kBlock * 8 + n;
-            double w = weight.codes[n * weight.site.k_padded + i];
-            if (granularity == Granularity::kProgressive) {
-              w = w * weight.group_multiplier[group] + weight.group_offset[group];
-            }
-            w *= granularity == Granularity::kGroup ? weight.group_scale[group]
-                                                    : weight.channel_scale[n];
-            want += stored.row(t)[i] * w;
-            size += std::abs(stored.row(t)[i] * w);
+            const double product = stored.row(t)[i] * stored_value(weight, n, i);
+            want += product;
+            size += std::abs(product);
           }
           ASSERT_NEAR(got, want, 1e-6 * size) << granularity_name(granularity);
         }

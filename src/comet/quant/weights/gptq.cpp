@@ -31,17 +31,23 @@ std::vector<int32_t> descending_diagonal(const SymmetricMatrix& h) {
 struct CodedRows {
   int64_t first;
   Matrix delta;
+  std::span<int8_t> codes;  // of the whole weight
 };
 
-/// Codes columns [begin, end) in coding order of `count` rows from rows.first + lane_begin on, at
-/// most kLanes. `carried` [rows, end − begin]: Σ_{j<begin} Δ_j·U_ji / U_ii.
+/// Σ_{j<begin} Δ_j·U_ji / U_ii for the columns i from `begin` on in coding order, a row each.
+struct CarriedColumns {
+  int64_t begin;
+  View<const float, 2> sums;
+};
+
+/// Codes the carried columns of the rows from rows.first + lane_begin on, at most kLanes.
 void code_lanes(const Matrix& stored, const WeightGrid& grid, const FeedbackFactor& factor,
-                View<const float, 2> carried, int64_t begin, CodedRows& rows, int64_t lane_begin,
-                std::span<int8_t> codes) {
+                const CarriedColumns& carried, CodedRows& rows, int64_t lane_begin) {
   const int64_t k = stored.cols;
+  const int64_t begin = carried.begin;
   const int64_t count = std::min(kLanes, rows.delta.rows - lane_begin);
   std::array<std::array<float, kLanes>, kBlockColumns> delta{};
-  for (int64_t i = begin; i < begin + carried.size(1); ++i) {
+  for (int64_t i = begin; i < begin + carried.sums.size(1); ++i) {
     std::array<float, kLanes> within{};
     const float* u = factor.rows.row(i) + begin;
     for (int64_t j = 0; j < i - begin; ++j) {
@@ -52,9 +58,9 @@ void code_lanes(const Matrix& stored, const WeightGrid& grid, const FeedbackFact
       const int64_t row = rows.first + lane_begin + lane;
       const float w = stored.row(row)[channel];
       const Levels levels = grid.levels(row, channel / kBlock);
-      const float before = carried.row(lane_begin + lane)[i - begin];
+      const float before = carried.sums.row(lane_begin + lane)[i - begin];
       const float code = nearest_code(levels, w + before + within[lane]);
-      codes[row * k + channel] = static_cast<int8_t>(code);
+      rows.codes[row * k + channel] = static_cast<int8_t>(code);
       const float error = w - level_value(levels, code);
       delta[i - begin][lane] = error;
       rows.delta.row(lane_begin + lane)[i] = error;
@@ -128,14 +134,14 @@ void code_with_feedback(Context& ctx, const Matrix& stored, const WeightGrid& gr
                   static_cast<int64_t>(codes.size()) == stored.rows * k,
               "{} columns, factor of {}", k, factor.order.size());
   for (int64_t first = 0; first < stored.rows; first += kRowsPerStep) {
-    CodedRows rows{first, Matrix(std::min(kRowsPerStep, stored.rows - first), k)};
+    CodedRows rows{first, Matrix(std::min(kRowsPerStep, stored.rows - first), k), codes};
     for (int64_t begin = 0; begin < k; begin += kBlockColumns) {
       const ArenaScope scope(ctx.arena);
       const int64_t count = std::min(kBlockColumns, k - begin);
-      const Tensor carried = carried_into(ctx, factor, rows.delta, begin, count);
+      const Tensor sums = carried_into(ctx, factor, rows.delta, begin, count);
+      const CarriedColumns carried{begin, sums.view<const float, 2>()};
       ctx.pool.parallel_for((rows.delta.rows + kLanes - 1) / kLanes, [&](int64_t task_idx, int) {
-        code_lanes(stored, grid, factor, carried.view<const float, 2>(), begin, rows,
-                   task_idx * kLanes, codes);
+        code_lanes(stored, grid, factor, carried, rows, task_idx * kLanes);
       });
     }
   }

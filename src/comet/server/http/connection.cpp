@@ -39,9 +39,7 @@ class ConnectionExchange final : public Exchange,
     std::string().swap(request_.body);
   }
   void respond(HttpResponse response) override {
-    run([this, response = std::move(response)](Connection& c) mutable {
-      c.respond(request_, std::move(response));
-    });
+    run([this, response = std::move(response)](Connection& c) { c.respond(request_, response); });
   }
   void start_stream(std::vector<Header> headers) override {
     run([this, headers = std::move(headers)](Connection& c) { c.start_stream(request_, headers); });
@@ -231,7 +229,7 @@ void Connection::answer_error(int status, const std::string& message) {
 
 // --- writing ---
 
-void Connection::respond(const HttpRequest& request, HttpResponse response) {
+void Connection::respond(const HttpRequest& request, const HttpResponse& response) {
   keep_alive_ = keep_alive_ && !host_.draining;
   send(response_bytes(response, keep_alive_, request.method != "HEAD"));
   end_exchange();

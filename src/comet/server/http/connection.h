@@ -50,7 +50,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
  private:
   friend class ConnectionExchange;
   // Of the exchange in hand; later ones' calls do not arrive here.
-  void respond(const HttpRequest& request, HttpResponse response);
+  void respond(const HttpRequest& request, const HttpResponse& response);
   void start_stream(const HttpRequest& request, const std::vector<Header>& headers);
   void write_stream(const std::string& events);
   void finish_stream();

@@ -6,6 +6,8 @@
 namespace comet::server::http {
 namespace {
 
+using std::string_literals::operator""s;
+
 const std::string kGet = "GET /health?x=1 HTTP/1.1\r\nHost: a\r\n\r\n";
 
 struct Outcome {
@@ -87,11 +89,11 @@ TEST(RequestReader, RefusesWhatTwoReadersCouldReadDifferently) {
   }
   EXPECT_EQ(status_of(post + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"), 501);
   EXPECT_EQ(status_of(post + "Transfer-Encoding: identity\r\n\r\n"), 501);
-  EXPECT_EQ(status_of(post + std::string("X: a\0b\r\n\r\n", 10)), 400);
+  EXPECT_EQ(status_of(post + "X: a\0b\r\n\r\n"s), 400);
   EXPECT_EQ(status_of("GET / HTTP/1.1\r\n\r\n"), 400);  // no Host
   EXPECT_EQ(status_of("GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
   EXPECT_EQ(status_of("GET / HTTP/2.0\r\nHost: a\r\n\r\n"), 505);
-  EXPECT_EQ(status_of("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n"), 400);  // TLS
+  EXPECT_EQ(status_of("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n"s), 400);  // TLS
 }
 
 TEST(RequestReader, BoundsHeaderAndBody) {

@@ -145,7 +145,7 @@ TEST_F(StudyReport, SaysWhyNothingIsRecommended) {
 
 TEST(CrossingRate, IsWhereStraightLinesMeet) {
   const auto curve = [](std::vector<ResultRow>& rows,
-                        std::vector<std::pair<double, double>> points) {
+                        const std::vector<std::pair<double, double>>& points) {
     for (const auto& [rate, value] : points) {
       rows.emplace_back();
       rows.back().rate_per_s = rate;

@@ -40,9 +40,10 @@ TEST(StudyCells, AreModelsTimesFormatsTimesMetrics) {
 
 TEST(QuantizeArguments, AreFlagsOfTheCommand) {
   const StudySpec spec = spec_of();
+  const std::string model = COMET_SOURCE_DIR "/models/demo";
   EXPECT_EQ(quantize_arguments(spec.models[0], spec.formats[1], "OUT"),
-            (std::vector<std::string>{"quantize", COMET_SOURCE_DIR "/models/demo", "--out", "OUT",
-                                      "--format", "w4a16", "--weights", "rtn"}));
+            (std::vector<std::string>{"quantize", model, "--out", "OUT", "--format", "w4a16",
+                                      "--weights", "rtn"}));
 }
 
 TEST(RowsOfResult, AreItsNumbers) {

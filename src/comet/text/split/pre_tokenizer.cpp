@@ -1,6 +1,7 @@
 #include "comet/text/split/pre_tokenizer.h"
 
 #include <algorithm>
+#include <ranges>
 
 #include "comet/text/bpe/byte_level.h"
 #include "comet/text/normalizer.h"
@@ -39,13 +40,13 @@ void merge_with_previous(std::vector<Span>& spans) {
 void merge_with_next(std::vector<Span>& spans) {
   std::vector<Span> kept;  // from the last to the first
   bool was_match = false;
-  for (auto span = spans.rbegin(); span != spans.rend(); ++span) {
-    if (span->is_match && !was_match && !kept.empty()) {
-      kept.back().begin = span->begin;
+  for (const Span& span : std::views::reverse(spans)) {
+    if (span.is_match && !was_match && !kept.empty()) {
+      kept.back().begin = span.begin;
     } else {
-      kept.push_back(*span);
+      kept.push_back(span);
     }
-    was_match = span->is_match;
+    was_match = span.is_match;
   }
   spans.assign(kept.rbegin(), kept.rend());
 }

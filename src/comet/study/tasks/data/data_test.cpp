@@ -36,9 +36,9 @@ TEST(PythonText, IsPythonsOwn) {
 }
 
 /// A literal with zeros inside.
-template <size_t n>
-std::string bytes(const char (&literal)[n]) {
-  return {literal, n - 1};
+template <size_t kSize>
+std::string bytes(const char (&literal)[kSize]) {
+  return {literal, kSize - 1};
 }
 
 // Files of zlib 1.2.13: a fixed and a dynamic code, a stored block, a header with a name.

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "comet/base/json.h"
@@ -27,7 +28,9 @@ class DataRow {
   Result<DataRow> object(std::string_view field) const;
   /// The list `field` of objects.
   Result<std::vector<DataRow>> objects(std::string_view field) const;
-  void set(std::string_view field, OrderedJson value) { value_[std::string(field)] = value; }
+  void set(std::string_view field, OrderedJson value) {
+    value_[std::string(field)] = std::move(value);
+  }
 
   Error wrong(std::string_view field, std::string_view expected) const;
 

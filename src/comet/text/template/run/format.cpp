@@ -94,10 +94,7 @@ std::string number_text(Interpreter& run, const Layout& layout, const Value& val
                         std::string_view("fFeEg%").find(layout.type) != std::string_view::npos;
   bool is_negative = false;
   std::string digits;
-  if (as_float && layout.type != '\0') {
-    is_negative = std::signbit(value.as_double());
-    digits = float_digits(run, layout, std::abs(value.as_double()));
-  } else if (as_float) {
+  if (as_float) {
     is_negative = std::signbit(value.as_double());
     digits = float_digits(run, layout, std::abs(value.as_double()));
   } else {

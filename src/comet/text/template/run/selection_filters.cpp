@@ -32,8 +32,9 @@ Value map_attribute(Interpreter& run, const Value& input, const CallArguments& a
   std::vector<Value> mapped;
   for (const Value& item : run.items_of(input)) {
     Value value = attribute_by_path(run, item, *path);
-    const bool is_missing = value.is_undefined() && fallback != nullptr;
-    mapped.push_back(is_missing && !fallback->is(Kind::kNone) ? *fallback : std::move(value));
+    const bool has_fallback = fallback != nullptr && !fallback->is(Kind::kNone);
+    if (value.is_undefined() && has_fallback) value = *fallback;
+    mapped.push_back(std::move(value));
   }
   return run.iterator(std::move(mapped));
 }

@@ -3,6 +3,27 @@
 #include <algorithm>
 
 namespace comet::text::jinja {
+namespace {
+
+/// The comparison that stands next, if one does, and takes it.
+std::optional<Operator> take_comparison(TokenStream& tokens) {
+  constexpr std::pair<std::string_view, Operator> kOperators[] = {
+      {"==", Operator::kEqual},     {"!=", Operator::kNotEqual}, {"<", Operator::kLess},
+      {"<=", Operator::kLessEqual}, {">", Operator::kGreater},   {">=", Operator::kGreaterEqual}};
+  std::optional<Operator> op;
+  for (const auto& [text, each] : kOperators) {
+    if (tokens.at_operator(text)) op = each;
+  }
+  if (tokens.at_name("in")) op = Operator::kIn;
+  if (tokens.at_name("not") && TokenStream::is_name(tokens.next_token(), "in")) {
+    tokens.skip();
+    op = Operator::kNotIn;
+  }
+  if (op) tokens.skip();
+  return op;
+}
+
+}  // namespace
 
 void ExpressionParser::fail_nesting() const {
   fail_at(tokens_.line(),
@@ -120,31 +141,16 @@ ExpressionPtr ExpressionParser::negation() {
 }
 
 ExpressionPtr ExpressionParser::comparison() {
-  constexpr std::pair<std::string_view, Operator> kOperators[] = {
-      {"==", Operator::kEqual},     {"!=", Operator::kNotEqual}, {"<", Operator::kLess},
-      {"<=", Operator::kLessEqual}, {">", Operator::kGreater},   {">=", Operator::kGreaterEqual}};
   ExpressionPtr left = sum();
-  ExpressionPtr result;
-  while (true) {
-    std::optional<Operator> op;
-    for (const auto& [text, each] : kOperators) {
-      if (tokens_.at_operator(text)) op = each;
-    }
-    if (tokens_.at_name("in")) op = Operator::kIn;
-    if (tokens_.at_name("not") && TokenStream::is_name(tokens_.next_token(), "in")) {
-      tokens_.skip();
-      op = Operator::kNotIn;
-    }
-    if (!op) break;
-    tokens_.skip();
-    if (result == nullptr) {
-      result = make(ExpressionKind::kComparison, left->line);
-      add(*result, std::move(left));
-    }
+  std::optional<Operator> op = take_comparison(tokens_);
+  if (!op) return left;
+  ExpressionPtr result = make(ExpressionKind::kComparison, left->line);
+  add(*result, std::move(left));
+  for (; op; op = take_comparison(tokens_)) {
     result->ops.push_back(*op);
     add(*result, sum());
   }
-  return result == nullptr ? std::move(left) : std::move(result);
+  return result;
 }
 
 ExpressionPtr ExpressionParser::sum() {

@@ -142,10 +142,8 @@ std::string double_text(double value) {
   }
   if (exponent < 0)
     return out + "0." + std::string(static_cast<size_t>(-exponent - 1), '0') + digits;
-  if (num_digits <= exponent + 1) {
-    return out + digits + std::string(static_cast<size_t>(exponent + 1 - num_digits), '0') + ".0";
-  }
-  const auto point = static_cast<size_t>(exponent + 1);
+  const size_t point = static_cast<size_t>(exponent) + 1;
+  if (digits.size() <= point) return out + digits + std::string(point - digits.size(), '0') + ".0";
   return out.append(digits, 0, point).append(1, '.').append(digits, point);
 }
 
