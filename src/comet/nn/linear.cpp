@@ -2,7 +2,6 @@
 
 #include "comet/formats/schemes/bind_linear.h"
 #include "comet/ops/op_table.h"
-#include "comet/ops/silu_mul/silu_mul.h"
 
 namespace comet::nn {
 
@@ -25,22 +24,20 @@ Status Linear::move_to_device(Context& ctx) {
 }
 
 formats::Activation Linear::input(Context& ctx, ConstRows x) const {
-  if (observer_ != nullptr) observer_->on_input(*this, x.f32());
-  return weight_.backend->input_from_rows(ctx, weight_, x);
+  return observed(weight_.backend->input_from_rows(ctx, weight_, x));
 }
 
 formats::Activation Linear::input(Context& ctx, const formats::NormInput& x) const {
-  if (observer_ == nullptr) return weight_.backend->input_from_norm(ctx, weight_, x);
-  const Tensor rows = ctx.arena.alloc(DType::kF32, {x.x.size(0), x.x.size(1)});
-  formats::norm_rows(ctx, rows.view<float, 2>(), x);
-  return input(ctx, rows);
+  return observed(weight_.backend->input_from_norm(ctx, weight_, x));
 }
 
 formats::Activation Linear::input(Context& ctx, const formats::SiluMulInput& x) const {
-  if (observer_ == nullptr) return weight_.backend->input_from_silu_mul(ctx, weight_, x);
-  const Tensor rows = ctx.arena.alloc(DType::kF32, {x.gate.num_rows, x.gate.num_columns});
-  silu_mul(ctx, rows.view<float, 2>(), x.gate.f32(), x.up.f32());
-  return input(ctx, rows);
+  return observed(weight_.backend->input_from_silu_mul(ctx, weight_, x));
+}
+
+formats::Activation Linear::observed(formats::Activation input) const {
+  if (observer_ != nullptr) observer_->on_input(*this, input.parts[0]);
+  return input;
 }
 
 Tensor Linear::operator()(Context& ctx, ConstRows x) const {

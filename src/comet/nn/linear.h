@@ -12,11 +12,11 @@ namespace comet::nn {
 
 class Linear;
 
-/// Sees the FP32 input rows of a linear before they are quantized: calibration.
+/// Sees the input rows of a float linear, where and as the device multiplies them: calibration.
 class InputObserver {
  public:
   virtual ~InputObserver() = default;
-  virtual void on_input(const Linear& linear, View<const float, 2> rows) = 0;
+  virtual void on_input(const Linear& linear, ConstRows rows) = 0;
 };
 
 class Linear {
@@ -40,13 +40,14 @@ class Linear {
 
   [[nodiscard]] const formats::LinearSpec& spec() const { return weight_.spec; }
   [[nodiscard]] const formats::LinearWeight& weight() const { return weight_; }
-  /// nullptr takes the observer away. While one is set, inputs are computed unfused.
+  /// nullptr takes the observer away. Of a dense linear: the inputs of others are codes.
   void set_observer(InputObserver* observer) { observer_ = observer; }
 
  private:
   [[nodiscard]] formats::Activation input(Context& ctx, ConstRows x) const;
   [[nodiscard]] formats::Activation input(Context& ctx, const formats::NormInput& x) const;
   [[nodiscard]] formats::Activation input(Context& ctx, const formats::SiluMulInput& x) const;
+  [[nodiscard]] formats::Activation observed(formats::Activation input) const;
   [[nodiscard]] Tensor multiply(Context& ctx, const formats::Activation& x, DType dtype) const;
 
   formats::LinearWeight weight_;

@@ -6,6 +6,7 @@
 #include "comet/base/clock.h"
 #include "comet/base/log.h"
 #include "comet/io/file.h"
+#include "comet/quant/backend/backend.h"
 #include "comet/quant/blocks/block_planner.h"
 #include "comet/quant/checkpoint_writer.h"
 #include "comet/quant/companion_files.h"
@@ -36,7 +37,7 @@ bool all_finite(const Matrix& m) {
 
 /// What the stages of one run share.
 struct Run {
-  Context& ctx;
+  Backend& backend;
   const io::Checkpoint& checkpoint;
   const QuantizeRequest& request;
   const CalibrationSet& set;
@@ -58,11 +59,11 @@ Status prepare(Run& run, const std::optional<SavedRun>& saved) {
   run.report.num_calibration_samples = static_cast<int64_t>(run.set.samples.size());
   run.report.num_calibration_tokens = run.set.num_tokens();
   const models::CheckpointSource source(run.checkpoint);
-  auto hidden = embed_samples(run.ctx, source, run.config, run.set);
+  auto hidden = embed_samples(run.backend.host, source, run.config, run.set);
   if (!hidden) return hidden.error();
   run.hidden = *std::move(hidden);
   if (!run.request.gate.inputs.samples.empty()) {
-    auto gate = QualityGate::create(run.ctx, run.checkpoint, run.config, run.request.gate);
+    auto gate = QualityGate::create(run.backend.host, run.checkpoint, run.config, run.request.gate);
     if (!gate) return Error{gate.error().code, "the quality gate's text: " + gate.error().message};
     run.gate = *std::move(gate);
   }
@@ -111,19 +112,21 @@ Status quantize_next_layer(Run& run) {
   if (!layer) return layer.error();
   release_layer(run.checkpoint, i);
   Stopwatch stopwatch;
-  LayerStage stage{run.ctx, run.request.options, run.config,
-                   run.set, run.hidden,          *std::move(layer)};
+  LayerStage stage{run.backend, run.request.options, run.config,
+                   run.set,     run.hidden,          *std::move(layer)};
   auto quantized = quantize_layer(std::move(stage), run.plan.layers[i]);
   if (!quantized) return quantized.error();
   const double quantize_seconds = stopwatch.seconds();
   run.report.linears.insert(run.report.linears.end(), quantized->reports.begin(),
                             quantized->reports.end());
-  auto bound = run.writer.append_layer(run.ctx.caps, i, *std::move(quantized));
+  Context& device = run.backend.device;
+  auto bound = run.writer.append_layer(device.caps, i, *std::move(quantized));
   if (!bound) return bound.error();
+  if (Status moved = bound->move_to_device(device); !moved) return moved;
   stopwatch.restart();
   const kv::KvOptions& kv_options = run.request.options.kv_options;
   const LayerRun layer_run{run.config, run.set, run.writer.kv_format(), kv_options};
-  const Status ran = run_layer(run.ctx, *bound, layer_run, run.hidden, /*update=*/true);
+  const Status ran = run_layer(run.backend, *bound, layer_run, run.hidden, /*update=*/true);
   if (!ran) return ran;
   if (!all_finite(run.hidden)) {
     return make_error(ErrorCode::kInvalidArgument,
@@ -134,7 +137,8 @@ Status quantize_next_layer(Run& run) {
   const double run_seconds = stopwatch.seconds();
   stopwatch.restart();
   if (run.gate) {
-    const Status status = run.gate->advance(run.ctx, i, *bound, run.writer.kv_format(), kv_options);
+    const Status status =
+        run.gate->advance(run.backend, i, *bound, run.writer.kv_format(), kv_options);
     if (!status) return status;
     release_layer(run.checkpoint, i);
   }
@@ -185,7 +189,7 @@ Status complete(Run& run, OutputFolder& folder) {
     const auto written = io::Checkpoint::open(folder.path());
     if (!written) return written.error();
     const Stopwatch stopwatch;
-    const auto result = run.gate->score(run.ctx, *written);
+    const auto result = run.gate->score(run.backend.host, *written);
     if (!result) return result.error();
     log_debug("quality gate scored in {:.1f} s", stopwatch.seconds());
     run.report.gate = *result;
@@ -258,9 +262,11 @@ Result<QuantReport> quantize_model(Context& ctx, const io::Checkpoint& checkpoin
     if (*saved) folder->keep();
     return writer.error();
   }
-  auto plan = find_plan(ctx, checkpoint, request, set, *saved);
+  const auto backend = make_backend(ctx);
+  auto plan = find_plan(backend->host, checkpoint, request, set, *saved);
   if (!plan) return plan.error();
-  Run run{ctx, checkpoint, request, set, *config, *std::move(plan), *writer, state, folder->path()};
+  Run run{*backend,         checkpoint, request, set,           *config,
+          *std::move(plan), *writer,    state,   folder->path()};
   Status status = prepare(run, *saved);
   if (status) status = quantize_layers(run);
   if (run.interrupted) {

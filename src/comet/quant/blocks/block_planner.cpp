@@ -16,7 +16,7 @@ constexpr int64_t kRowsPerStep = 128;  // whose logits are held at once, beside 
 
 /// The walk over the float model: what its rules share.
 struct Walk {
-  Context& ctx;
+  Backend& backend;
   const io::ModelConfig& config;
   const QuantizeOptions& options;
   models::CheckpointSource source;
@@ -28,16 +28,17 @@ struct Walk {
 Result<LayerStage> folded_stage(Walk& walk, int64_t layer_idx) {
   auto layer = load_layer_weights(walk.source, walk.config, layer_idx);
   if (!layer) return layer.error();
-  LayerStage stage{walk.ctx, walk.options, walk.config, walk.set, walk.hidden, *std::move(layer)};
+  LayerStage stage{walk.backend, walk.options, walk.config,
+                   walk.set,     walk.hidden,  *std::move(layer)};
   if (const Status status = fold_and_measure(stage); !status) return status.error();
   return stage;
 }
 
 Status advance(Walk& walk, const LayerWeights& folded) {
-  const auto bound = bind_float_layer(folded, walk.config, walk.ctx.caps);
+  const auto bound = bind_float_layer(folded, walk.config, walk.backend.device);
   if (!bound) return bound.error();
   const LayerRun run{walk.config, walk.set, kv::kv32_format()};
-  return run_layer(walk.ctx, *bound, run, walk.hidden, /*update=*/true);
+  return run_layer(walk.backend, *bound, run, walk.hidden, /*update=*/true);
 }
 
 std::vector<double> errors_of(const std::vector<SiteCandidate>& candidates) {
@@ -58,7 +59,7 @@ std::vector<int64_t> counts_of(const std::vector<SiteCandidate>& candidates) {
 class KlMeter {
  public:
   static Result<KlMeter> create(Walk& walk, const io::Checkpoint& checkpoint) {
-    auto model = models::load_model(walk.ctx, checkpoint, "");
+    auto model = models::load_model(walk.backend.host, checkpoint, "");
     if (!model) return model.error();
     KlMeter meter;
     meter.set_ = planning_samples(walk.set, kMaxKlTokens);
@@ -72,7 +73,7 @@ class KlMeter {
                         "but only {} are available; use --int8-rule error",
                         (*model)->bytes_read_per_step(), logit_bytes, *memory);
     }
-    auto hidden = embed_samples(walk.ctx, walk.source, walk.config, meter.set_);
+    auto hidden = embed_samples(walk.backend.host, walk.source, walk.config, meter.set_);
     if (!hidden) return hidden.error();
     meter.hidden_ = *std::move(hidden);
     meter.model_ = *std::move(model);
@@ -88,15 +89,15 @@ class KlMeter {
   /// KL(float‖site quantized) in nats a token.
   Result<double> measure(Walk& walk, const LayerWeights& folded, size_t site_idx,
                          const formats::SiteLayout& layout) {
-    auto bound = bind_float_layer(folded, walk.config, walk.ctx.caps);
+    auto bound = bind_float_layer(folded, walk.config, walk.backend.device);
     if (!bound) return bound.error();
-    auto linear =
-        bind_simulated_linear(folded, walk.config, kSites[site_idx], layout, walk.ctx.caps);
+    auto linear = bind_simulated_linear(folded, walk.config, kSites[site_idx], layout,
+                                        walk.backend.host.caps);
     if (!linear) return linear.error();
     *linears_of(*bound)[site_idx] = *std::move(linear);
     Matrix x = hidden_;
     const LayerRun run{walk.config, set_, kv::kv32_format()};
-    if (const Status ran = run_layer(walk.ctx, *bound, run, x, true); !ran) return ran.error();
+    if (const Status ran = run_layer(walk.backend, *bound, run, x, true); !ran) return ran.error();
     if (const Status ran = run_from(walk, folded.layer_idx + 1, x); !ran) return ran.error();
     std::vector<double> kl(x.rows);
     for_logits(walk, x, [&](int64_t row, std::span<const float> logits) {
@@ -110,14 +111,14 @@ class KlMeter {
 
   Status advance(Walk& walk, int64_t layer_idx) {
     const LayerRun run{walk.config, set_, kv::kv32_format()};
-    return run_layer(walk.ctx, model_->layers()[layer_idx], run, hidden_, true);
+    return run_layer(walk.backend, model_->layers()[layer_idx], run, hidden_, true);
   }
 
  private:
   Status run_from(Walk& walk, int64_t first_layer, Matrix& x) const {
     const LayerRun run{walk.config, set_, kv::kv32_format()};
     for (int64_t i = first_layer; i < walk.config.num_layers; ++i) {
-      if (const Status s = run_layer(walk.ctx, model_->layers()[i], run, x, true); !s) return s;
+      if (const Status s = run_layer(walk.backend, model_->layers()[i], run, x, true); !s) return s;
     }
     return {};
   }
@@ -125,11 +126,11 @@ class KlMeter {
   void for_logits(Walk& walk, const Matrix& x,
                   const std::function<void(int64_t, std::span<const float>)>& visit) const {
     for (int64_t begin = 0; begin < x.rows; begin += kRowsPerStep) {
-      const ArenaScope scope(walk.ctx.arena);
+      const ArenaScope scope(walk.backend.host.arena);
       const int64_t count = std::min(kRowsPerStep, x.rows - begin);
-      const Tensor logits = model_->logits(walk.ctx, {x.row(begin), {count, x.cols}});
+      const Tensor logits = model_->logits(walk.backend.host, {x.row(begin), {count, x.cols}});
       const View<const float, 2> rows = logits.view<const float, 2>();
-      walk.ctx.pool.parallel_for(count, [&](int64_t i, int) {
+      walk.backend.host.pool.parallel_for(count, [&](int64_t i, int) {
         visit(begin + i, std::span(rows.row(i), static_cast<size_t>(rows.size(1))));
       });
     }
@@ -187,7 +188,8 @@ Result<BlockPlan> plan_blocks(Context& ctx, const io::Checkpoint& checkpoint,
   if (options.int8_rule == BlockRule::kFixed || share == 0.0 || share == 1.0) {
     return fixed_block_plan(options, *config);
   }
-  Walk walk{ctx, *config, options, models::CheckpointSource(checkpoint),
+  const auto backend = make_cpu_backend(ctx);
+  Walk walk{*backend, *config, options, models::CheckpointSource(checkpoint),
             planning_samples(set, kMaxErrorTokens)};
   auto hidden = embed_samples(ctx, walk.source, *config, walk.set);
   if (!hidden) return hidden.error();

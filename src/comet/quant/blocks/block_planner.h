@@ -22,8 +22,8 @@ constexpr int64_t kMaxKlTokens = 1024;     // kl: logits of the model
 /// Evenly spaced samples of `set` with at most `max_tokens` tokens, at least one.
 CalibrationSet planning_samples(const CalibrationSet& set, int64_t max_tokens);
 
-/// The plan of options.int8_rule. `on_layer(n)` is called after layer n has been measured; an error
-/// of its ends the planning.
+/// The plan of options.int8_rule; `ctx` is a CPU's. `on_layer(n)` is called after layer n has been
+/// measured; an error of its ends the planning.
 Result<BlockPlan> plan_blocks(Context& ctx, const io::Checkpoint& checkpoint,
                               const QuantizeOptions& options, const CalibrationSet& set,
                               const std::function<Status(int64_t)>& on_layer);

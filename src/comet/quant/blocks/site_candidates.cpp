@@ -52,7 +52,7 @@ std::vector<int64_t> candidate_counts(int64_t num_blocks) {
 std::vector<SiteCandidate> site_candidates(LayerStage& s, size_t site_idx) {
   const Matrix x = sample(s.stats[site_idx].kept_rows, kMaxRows);
   const Matrix weight = sample(s.layer.weights[site_idx], kMaxOutputs);
-  const double signal = sum_of_squares(matrix_product(s.ctx, x, weight));
+  const double signal = sum_of_squares(matrix_product(s.backend.host, x, weight));
   const std::vector<float>& p999 = s.stats[site_idx].p999;
   const int64_t num_blocks = SiteShape{0, s.layer.specs[site_idx].k}.num_blocks();
   std::vector<SiteCandidate> candidates;
@@ -65,7 +65,7 @@ std::vector<SiteCandidate> site_candidates(LayerStage& s, size_t site_idx) {
     for (const float ratio : std::span(kRatios).first(clipped ? kRatios.size() : 1)) {
       formats::SiteLayout layout = best.layout;
       layout.clip = ratio;
-      const double error = output_error(s.ctx, layout, x, weight);
+      const double error = output_error(s.backend.host, layout, x, weight);
       const double relative = signal > 0.0 ? error / signal : 0.0;
       if (best.relative_error >= 0.0 && relative >= best.relative_error) continue;
       best.relative_error = relative;

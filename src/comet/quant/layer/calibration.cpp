@@ -124,16 +124,20 @@ Result<Matrix> embed_samples(Context& ctx, const formats::TensorSource& tensors,
   return hidden;
 }
 
-Status run_layer(Context& ctx, const models::LlamaLayer& layer, const LayerRun& run, Matrix& hidden,
-                 bool update) {
+Status run_layer(Backend& backend, const models::LlamaLayer& layer, const LayerRun& run,
+                 Matrix& hidden, bool update) {
   if (run.set.samples.empty()) return {};
+  Context& ctx = backend.device;
   const io::ModelConfig& config = run.config;
   const int64_t max_length = longest(run.set);
   const int64_t num_pages = (max_length + kv::kPageTokens - 1) / kv::kPageTokens;
   auto cache = kv::KvCache::create(run.kv_format, {config.num_kv_heads, config.head_dim}, 1,
-                                   num_pages, run.kv_options);
+                                   num_pages, run.kv_options, 1, &ctx);
   if (!cache) return cache.error();
-  const std::vector<float> inv_freq = io::rope_inverse_frequencies(config);
+  const std::vector<float> frequencies = io::rope_inverse_frequencies(config);
+  const Tensor inv_freq_tensor =
+      copy_to_device(ctx, frequencies, {static_cast<int64_t>(frequencies.size())});
+  const std::span<const float> inv_freq(inv_freq_tensor.data<float>(), frequencies.size());
   std::vector<int32_t> positions(max_length);
   std::iota(positions.begin(), positions.end(), 0);
   std::vector<int32_t> pages(num_pages);
@@ -153,10 +157,13 @@ Status run_layer(Context& ctx, const models::LlamaLayer& layer, const LayerRun& 
     batch.block_tables = {pages.data(), {1, num_pages}};
     batch.seq_slots = slots;
     models::Residual stream = models::Residual::allocate(ctx, count, hidden.cols);
-    std::copy_n(hidden.row(begin), count * hidden.cols, stream.x.data);
+    backend.upload(stream.x.data, hidden.row(begin), count * hidden.cols);
     layer.forward(ctx, kv::stage_batch(ctx, batch), *cache, 0, inv_freq, stream);
     stream.settle(ctx);
-    if (update) std::copy_n(stream.x.data, count * hidden.cols, hidden.row(begin));
+    if (update) {
+      const Matrix out = backend.download(stream.x);
+      std::copy_n(out.values.data(), count * hidden.cols, hidden.row(begin));
+    }
     begin += count;
   }
   return {};

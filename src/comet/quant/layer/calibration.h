@@ -9,6 +9,7 @@
 #include "comet/base/result.h"
 #include "comet/kv/kv_cache.h"
 #include "comet/models/llama.h"
+#include "comet/quant/backend/backend.h"
 #include "comet/quant/matrix.h"
 
 namespace comet::quant {
@@ -39,6 +40,7 @@ Result<CalibrationSet> cut_calibration_windows(const Documents& documents, int64
 Status check_calibration(const CalibrationSet& set, const io::ModelConfig& config);
 
 /// Embeddings of all samples one after another, [num_tokens, hidden]; NaN or Inf is an error.
+/// `ctx` is a CPU's.
 Result<Matrix> embed_samples(Context& ctx, const formats::TensorSource& tensors,
                              const io::ModelConfig& config, const CalibrationSet& set);
 
@@ -49,9 +51,9 @@ struct LayerRun {
   kv::KvOptions kv_options = {};
 };
 
-/// Runs the layer on every sample, each with an empty cache of one layer; `hidden`
-/// [num_tokens, hidden] is the input, and becomes the output when `update`.
-Status run_layer(Context& ctx, const models::LlamaLayer& layer, const LayerRun& run, Matrix& hidden,
-                 bool update);
+/// Runs the layer, which lies on the backend's device, on every sample, each with an empty cache of
+/// one layer; `hidden` [num_tokens, hidden] is the input, and becomes the output when `update`.
+Status run_layer(Backend& backend, const models::LlamaLayer& layer, const LayerRun& run,
+                 Matrix& hidden, bool update);
 
 }  // namespace comet::quant

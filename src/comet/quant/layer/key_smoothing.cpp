@@ -19,9 +19,14 @@ void update_absmax(View<const float, 2> x, int64_t head_dim, int64_t heads_per_g
   }
 }
 
+/// In the host's memory.
+View<const float, 1> values_of(const nn::RmsNorm& norm) {
+  return {norm.weight().data(), {static_cast<int64_t>(norm.weight().size())}};
+}
+
 }  // namespace
 
-std::vector<float> key_scales(Context& ctx, const models::LlamaLayer& layer,
+std::vector<float> key_scales(Backend& backend, const models::LlamaLayer& layer,
                               const io::ModelConfig& config, const CalibrationSet& set,
                               const Matrix& hidden) {
   const std::vector<float> inv_freq = io::rope_inverse_frequencies(config);
@@ -33,16 +38,22 @@ std::vector<float> key_scales(Context& ctx, const models::LlamaLayer& layer,
   std::vector<int32_t> positions;
   int64_t begin = 0;
   for (const auto& sample : set.samples) {
+    Context& ctx = backend.device;
     const ArenaScope scope(ctx.arena);
     const auto count = static_cast<int64_t>(sample.size());
     positions.resize(count);
     std::iota(positions.begin(), positions.end(), 0);
     models::Residual stream = models::Residual::allocate(ctx, count, hidden.cols);
-    std::copy_n(hidden.row(begin), count * hidden.cols, stream.x.data);
-    const kv::HeadsInput heads = layer.project(ctx, stream, inv_freq);
-    kv::norm_and_rotate_heads(ctx, heads, config.head_dim, positions);
-    update_absmax(heads.q.f32(), config.head_dim, config.num_heads / num_groups, q_absmax);
-    update_absmax(heads.k.f32(), config.head_dim, config.num_kv_heads / num_groups, k_absmax);
+    backend.upload(stream.x.data, hidden.row(begin), count * hidden.cols);
+    const kv::HeadsInput projected = layer.project(ctx, stream, inv_freq);
+    Matrix q = backend.download(projected.q);
+    Matrix k = backend.download(projected.k);
+    const kv::HeadsInput heads{
+        q.view(),           k.view(), {}, values_of(layer.q_norm), values_of(layer.k_norm),
+        projected.norm_eps, inv_freq};
+    kv::norm_and_rotate_heads(backend.host, heads, config.head_dim, positions);
+    update_absmax(q.view(), config.head_dim, config.num_heads / num_groups, q_absmax);
+    update_absmax(k.view(), config.head_dim, config.num_kv_heads / num_groups, k_absmax);
     begin += count;
   }
   std::vector<float> lambda(size, 1.0F);

@@ -12,7 +12,7 @@ namespace comet::quant {
 
 /// λ [num_kv_heads · head_dim/2] ([head_dim/2] for all heads of a model with qk_norm), each within
 /// 2^±10; 1 where q or k is always zero.
-std::vector<float> key_scales(Context& ctx, const models::LlamaLayer& layer,
+std::vector<float> key_scales(Backend& backend, const models::LlamaLayer& layer,
                               const io::ModelConfig& config, const CalibrationSet& set,
                               const Matrix& hidden);
 

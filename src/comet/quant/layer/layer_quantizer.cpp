@@ -9,8 +9,6 @@
 #include "comet/quant/fmpq/activation_rows.h"
 #include "comet/quant/fmpq/permutation.h"
 #include "comet/quant/fmpq/rotation.h"
-#include "comet/quant/matrix_product.h"
-#include "comet/quant/weights/hessian.h"
 #include "comet/quant/weights/weight_methods.h"
 
 namespace comet::quant {
@@ -57,31 +55,30 @@ class StageTimes {
   std::string text_;
 };
 
-using Hessians = std::array<SymmetricMatrix, kNumSites>;
+using Hessians = std::array<std::unique_ptr<SiteHessian>, kNumSites>;
 
 Result<Hessians> accumulate_hessians(LayerStage& s) {
-  std::vector<HessianAccumulator> accumulators(s.layouts.begin(), s.layouts.end());
+  Hessians hessians;
+  for (size_t i = 0; i < kNumSites; ++i) hessians[i] = s.backend.make_hessian(s.layouts[i]);
   const Status observed = observe_sites(s, [&](size_t i, View<const float, 2> rows) {
-    accumulators[i].add(s.ctx, rows);
+    hessians[i]->add(rows);
     return Status();
   });
   if (!observed) return observed.error();
-  Hessians hessians;
-  for (size_t i = 0; i < kNumSites; ++i) hessians[i] = accumulators[i].finish(s.ctx);
   return hessians;
 }
 
 /// From the inputs that were kept, which are dropped.
-SymmetricMatrix hessian_of_inputs(LayerStage& s, size_t i) {
-  HessianAccumulator accumulator(s.layouts[i]);
+std::unique_ptr<SiteHessian> hessian_of_inputs(LayerStage& s, size_t i) {
+  auto hessian = s.backend.make_hessian(s.layouts[i]);
   const Matrix& rows = s.inputs.rows(i);
   constexpr int64_t kRowsPerStep = 1024;  // stored and quantized forms are made of so many
   for (int64_t begin = 0; begin < rows.rows; begin += kRowsPerStep) {
     const int64_t count = std::min(kRowsPerStep, rows.rows - begin);
-    accumulator.add(s.ctx, {rows.row(begin), {count, rows.cols}});
+    hessian->add({rows.row(begin), {count, rows.cols}});
   }
   s.inputs.drop(i);
-  return accumulator.finish(s.ctx);
+  return hessian;
 }
 
 /// Mean square of every stored channel of quantized rows.
@@ -122,10 +119,10 @@ double decibels(double signal, double noise) {
 }
 
 /// Of the linear's output.
-double output_snr_db(Context& ctx, const Matrix& x, const Matrix& weight, const Matrix& quantized_x,
-                     const Matrix& decoded) {
-  const Matrix want = matrix_product(ctx, x, weight);
-  const Matrix got = matrix_product(ctx, quantized_x, decoded);
+double output_snr_db(Backend& backend, const Matrix& x, const Matrix& weight,
+                     const Matrix& quantized_x, const Matrix& decoded) {
+  const Matrix want = backend.product(x, weight);
+  const Matrix got = backend.product(quantized_x, decoded);
   return decibels(sum_of_squares(want), sum_of_squared_differences(want, got));
 }
 
@@ -171,16 +168,16 @@ struct StoredSite {
 
 StoredSite store_site(const LayerStage& s, size_t i) {
   StoredSite stored{stored_columns(s.layer.weights[i], s.layouts[i]),
-                    stored_rows(s.ctx.pool, s.layouts[i], s.stats[i].kept_rows.view())};
-  rotate_int4_blocks(s.ctx.pool, stored.weight, s.layouts[i]);
+                    stored_rows(s.backend.host.pool, s.layouts[i], s.stats[i].kept_rows.view())};
+  rotate_int4_blocks(s.backend.host.pool, stored.weight, s.layouts[i]);
   return stored;
 }
 
-Status quantize_site(LayerStage& s, size_t i, const SymmetricMatrix& hessian, QuantizedLayer& out) {
+Status quantize_site(LayerStage& s, size_t i, SiteHessian* hessian, QuantizedLayer& out) {
   const StoredSite stored = store_site(s, i);
   const bool measured = stored.x.rows > 0 && s.options.codes != WeightCodes::kE4M3;
-  const Matrix quantized_x =
-      measured ? quantized_rows(s.ctx.pool, s.layouts[i], stored.x) : Matrix(0, stored.x.cols);
+  const Matrix quantized_x = measured ? quantized_rows(s.backend.host.pool, s.layouts[i], stored.x)
+                                      : Matrix(0, stored.x.cols);
   const std::vector<float> importance = channel_importance(quantized_x);
   const auto method = find_weight_method(s.options.weights);
   if (!method) return method.error();
@@ -188,14 +185,14 @@ Status quantize_site(LayerStage& s, size_t i, const SymmetricMatrix& hessian, Qu
                               stored.weight,
                               s.options.granularity,
                               importance,
-                              &hessian,
+                              hessian,
                               s.options.damp,
                               s.options.scale_type,
                               s.options.codes,
                               s.options.search_scales};
-  auto coded = (*method)->quantize(s.ctx, problem);
+  auto coded = (*method)->quantize(s.backend.host, problem);
   if (!coded) return coded.error();
-  const Matrix decoded = decoded_weight(s.ctx.pool, *coded);
+  const Matrix decoded = decoded_weight(s.backend.host.pool, *coded);
   LinearReport& report = out.reports[i];
   report.name = s.layer.specs[i].name;
   report.rows = stored.weight.rows;
@@ -208,7 +205,7 @@ Status quantize_site(LayerStage& s, size_t i, const SymmetricMatrix& hessian, Qu
   report.weight_mse = weight_error / static_cast<double>(stored.weight.rows * s.layouts[i].k);
   report.weight_snr_db = decibels(sum_of_squares(stored.weight), weight_error);
   if (measured) {
-    report.output_snr_db = output_snr_db(s.ctx, stored.x, stored.weight, quantized_x, decoded);
+    report.output_snr_db = output_snr_db(s.backend, stored.x, stored.weight, quantized_x, decoded);
   }
   out.linears[i] = to_quantized_weight(s, i, *std::move(coded));
   return {};
@@ -217,7 +214,8 @@ Status quantize_site(LayerStage& s, size_t i, const SymmetricMatrix& hessian, Qu
 void search_clips(LayerStage& s) {
   for (size_t i = 0; i < kNumSites; ++i) {
     const StoredSite stored = store_site(s, i);
-    s.layouts[i].clip = search_activation_clip(s.ctx, s.layouts[i], stored.x, stored.weight);
+    s.layouts[i].clip =
+        search_activation_clip(s.backend.host, s.layouts[i], stored.x, stored.weight);
   }
 }
 
@@ -248,8 +246,9 @@ Result<QuantizedLayer> quantize_layer(LayerStage s, const SiteBlocks& int8_block
       hessians[i] = hessian_of_inputs(s, i);
       times.end("Hessian");
     }
-    if (const Status status = quantize_site(s, i, hessians[i], out); !status) return status.error();
-    hessians[i] = {};
+    if (const Status status = quantize_site(s, i, hessians[i].get(), out); !status)
+      return status.error();
+    hessians[i].reset();
     times.end(s.layer.specs[i].name);
   }
   log_debug("layer {}: {}", s.layer.layer_idx, times.text());

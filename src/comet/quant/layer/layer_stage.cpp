@@ -15,19 +15,21 @@ constexpr int64_t kMaxKeptRows = 1024;
 /// Hands every site's rows to `handle(site, rows)` while the float layer runs.
 class SiteObserver final : public nn::InputObserver {
  public:
-  SiteObserver(models::LlamaLayer& layer, SiteHandler handle) : handle_(std::move(handle)) {
+  SiteObserver(Backend& backend, models::LlamaLayer& layer, SiteHandler handle)
+      : backend_(backend), handle_(std::move(handle)) {
     const auto linears = linears_of(layer);
     for (size_t i = 0; i < kNumSites; ++i) {
       linears[i]->set_observer(this);
       site_of_[linears[i]] = i;
     }
   }
-  void on_input(const nn::Linear& linear, View<const float, 2> rows) override {
-    if (status_) status_ = handle_(site_of_.at(&linear), rows);
+  void on_input(const nn::Linear& linear, ConstRows rows) override {
+    if (status_) status_ = handle_(site_of_.at(&linear), backend_.download(rows).view());
   }
   [[nodiscard]] const Status& status() const { return status_; }
 
  private:
+  Backend& backend_;
   SiteHandler handle_;
   std::map<const nn::Linear*, size_t> site_of_;
   Status status_;
@@ -42,7 +44,7 @@ Status collect_stats(LayerStage& s) {
   if (s.keep_inputs) s.inputs.reset(s.layer, s.set.num_tokens());
   const Status observed = observe_sites(s, [&](size_t i, View<const float, 2> rows) {
     if (s.keep_inputs) s.inputs.append(i, rows);
-    return accumulators[i].add(s.ctx.pool, rows);
+    return accumulators[i].add(s.backend.host.pool, rows);
   });
   if (!observed) return observed;
   for (size_t i = 0; i < kNumSites; ++i) s.stats[i] = accumulators[i].finish();
@@ -94,19 +96,19 @@ void fold_site(LayerStage& s, size_t site_idx, std::span<const float> scales) {
 }
 
 Status observe_sites(LayerStage& s, const SiteHandler& handle) {
-  auto bound = bind_float_layer(s.layer, s.config, s.ctx.caps);
+  auto bound = bind_float_layer(s.layer, s.config, s.backend.device);
   if (!bound) return bound.error();
-  SiteObserver observer(*bound, handle);
-  const LayerRun run{s.config, s.set, kv::kv32_format()};
-  const Status ran = run_layer(s.ctx, *bound, run, s.hidden, false);
+  SiteObserver observer(s.backend, *bound, handle);
+  const LayerRun run{s.config, s.set, s.backend.widest_cache()};
+  const Status ran = run_layer(s.backend, *bound, run, s.hidden, false);
   return ran ? observer.status() : ran;
 }
 
 Status fold_and_measure(LayerStage& s) {
   if (s.options.smooth_keys) {
-    auto bound = bind_float_layer(s.layer, s.config, s.ctx.caps);
+    auto bound = bind_float_layer(s.layer, s.config, s.backend.device);
     if (!bound) return bound.error();
-    fold_key_scales(s.layer, key_scales(s.ctx, *bound, s.config, s.set, s.hidden));
+    fold_key_scales(s.layer, key_scales(s.backend, *bound, s.config, s.set, s.hidden));
   }
   if (const Status status = collect_stats(s); !status) return status;
   if (s.options.equalize) equalize(s);

@@ -19,7 +19,7 @@
 namespace comet::quant {
 
 struct LayerStage {
-  Context& ctx;
+  Backend& backend;
   const QuantizeOptions& options;
   const io::ModelConfig& config;
   const CalibrationSet& set;

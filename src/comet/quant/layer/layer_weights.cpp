@@ -164,13 +164,16 @@ models::MemorySource borrow_tensors(const LayerWeights& layer, const io::ModelCo
 }
 
 Result<models::LlamaLayer> bind_float_layer(const LayerWeights& layer,
-                                            const io::ModelConfig& config, const Caps& caps) {
+                                            const io::ModelConfig& config, Context& ctx) {
   const auto dense = formats::find_weight_format("dense");
   if (!dense) return dense.error();
   models::ModelFormat format;
   format.weights = *dense;
-  return models::LlamaLayer::load(config, layer.layer_idx, format, borrow_tensors(layer, config),
-                                  caps);
+  auto bound = models::LlamaLayer::load(config, layer.layer_idx, format,
+                                        borrow_tensors(layer, config), ctx.caps);
+  if (!bound) return bound;
+  if (const Status moved = bound->move_to_device(ctx); !moved) return moved.error();
+  return bound;
 }
 
 std::array<nn::Linear*, kNumSites> linears_of(models::LlamaLayer& layer) {

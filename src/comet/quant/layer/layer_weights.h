@@ -54,9 +54,9 @@ Result<LayerWeights> load_layer_weights(const formats::TensorSource& tensors,
 /// The layer's tensors under their checkpoint names, FP32, borrowing the memory of `layer`.
 models::MemorySource borrow_tensors(const LayerWeights& layer, const io::ModelConfig& config);
 
-/// The dense layer over these weights, planned; borrows `layer`.
+/// The dense layer over these weights, planned, where the device of ctx runs it; borrows `layer`.
 Result<models::LlamaLayer> bind_float_layer(const LayerWeights& layer,
-                                            const io::ModelConfig& config, const Caps& caps);
+                                            const io::ModelConfig& config, Context& ctx);
 
 /// The linears of a layer in the order of kSites.
 std::array<nn::Linear*, kNumSites> linears_of(models::LlamaLayer& layer);

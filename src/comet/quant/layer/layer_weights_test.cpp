@@ -24,10 +24,9 @@ class LayerWeightsTest : public ::testing::TestWithParam<testing::TinyModel> {
 
   Matrix output_of(const LayerWeights& layer) {
     Matrix hidden = embed_samples(runtime_->context(), source_, config_, set_).value();
-    const models::LlamaLayer bound =
-        bind_float_layer(layer, config_, runtime_->context().caps).value();
+    const models::LlamaLayer bound = bind_float_layer(layer, config_, runtime_->context()).value();
     const LayerRun run{config_, set_, kv::kv32_format()};
-    run_layer(runtime_->context(), bound, run, hidden, true).value();
+    run_layer(*make_cpu_backend(runtime_->context()), bound, run, hidden, true).value();
     return hidden;
   }
 
@@ -96,9 +95,8 @@ TEST_P(LayerWeightsTest, SmoothedKeysKeepTheFunctionAndBalance) {
   LayerWeights layer = original;
   const Matrix hidden = embed_samples(runtime_->context(), source_, config_, set_).value();
   const auto scales = [&](const LayerWeights& of) {
-    const models::LlamaLayer bound =
-        bind_float_layer(of, config_, runtime_->context().caps).value();
-    return key_scales(runtime_->context(), bound, config_, set_, hidden);
+    const models::LlamaLayer bound = bind_float_layer(of, config_, runtime_->context()).value();
+    return key_scales(*make_cpu_backend(runtime_->context()), bound, config_, set_, hidden);
   };
   std::vector<float> uneven(scales(layer).size());
   for (size_t i = 0; i < uneven.size(); ++i) uneven[i] = 0.3F + 0.1F * static_cast<float>(i % 9);

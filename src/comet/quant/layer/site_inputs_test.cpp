@@ -34,13 +34,14 @@ TEST(SiteInputs, AreWhatASecondPassWouldGive) {
   const auto source = testing::memory_source(tensors);
   auto runtime = Runtime::cpu(detect_cpu_isa(), 1);
   Context& ctx = runtime->context();
+  const auto backend = make_cpu_backend(ctx);
   const CalibrationSet set = testing::random_samples(3, 30, 4);
   for (const bool rotate_values : {false, true}) {
     QuantizeOptions options = options_of_recipe("fmpq", "cpu", false).value();
     options.rotate_values = rotate_values;
     Matrix hidden = embed_samples(ctx, source, config, set).value();
-    LayerStage stage{ctx, options, config,
-                     set, hidden,  load_layer_weights(source, config, 0).value()};
+    LayerStage stage{*backend, options, config,
+                     set,      hidden,  load_layer_weights(source, config, 0).value()};
     stage.keep_inputs = SiteInputs::fit(config, set.num_tokens());
     ASSERT_TRUE(stage.keep_inputs);
     ASSERT_TRUE(fold_and_measure(stage).ok());

@@ -5,8 +5,8 @@
 
 #include "comet/base/clock.h"
 #include "comet/io/file.h"
+#include "comet/quant/backend/backend.h"
 #include "comet/quant/layer/site_inputs.h"
-#include "comet/quant/matrix_product.h"
 #include "comet/quant/output_folder.h"
 #include "comet/quant/run/run_state.h"
 #include "comet/quant/weights/weight_methods.h"
@@ -167,12 +167,13 @@ QuantizeForecast forecast(const io::Checkpoint& checkpoint, const io::ModelConfi
 double measure_flops_per_second(Context& ctx) {
   constexpr int64_t kTokens = 256;
   constexpr int64_t kSize = 1024;
+  const auto backend = make_backend(ctx);
   const Matrix x(kTokens, kSize);
   const Matrix weight(kSize, kSize);
   double best_seconds = 0.0;
   for (int i = 0; i < 4; ++i) {  // the first also brings pages and clocks up
     const Stopwatch stopwatch;
-    (void)matrix_product(ctx, x, weight);
+    (void)backend->product(x, weight);
     const double seconds = std::max(stopwatch.seconds(), 1e-6);
     best_seconds = i == 0 ? seconds : std::min(best_seconds, seconds);
   }

@@ -85,18 +85,21 @@ Result<QualityGate> QualityGate::create(Context& ctx, const io::Checkpoint& chec
   return gate;
 }
 
-Status QualityGate::advance(Context& ctx, int64_t layer_idx, const models::LlamaLayer& quantized,
-                            const kv::KvFormat& kv_format, const kv::KvOptions& kv_options) {
+Status QualityGate::advance(Backend& backend, int64_t layer_idx,
+                            const models::LlamaLayer& quantized, const kv::KvFormat& kv_format,
+                            const kv::KvOptions& kv_options) {
   const auto format = models::parse_model_format(config_, checkpoint_->config_path());
   if (!format) return format.error();
   const models::CheckpointSource source(*checkpoint_);
-  const auto original = models::LlamaLayer::load(config_, layer_idx, *format, source, ctx.caps);
+  Context& ctx = backend.device;
+  auto original = models::LlamaLayer::load(config_, layer_idx, *format, source, ctx.caps);
   if (!original) return original.error();
+  if (Status moved = original->move_to_device(ctx); !moved) return moved;
   const LayerRun before{config_, set_->inputs, *format->kv, format->kv_options};
-  const Status ran = run_layer(ctx, *original, before, original_hidden, /*update=*/true);
+  const Status ran = run_layer(backend, *original, before, original_hidden, /*update=*/true);
   if (!ran) return ran;
   const LayerRun after{config_, set_->inputs, kv_format, kv_options};
-  return run_layer(ctx, quantized, after, quantized_hidden, /*update=*/true);
+  return run_layer(backend, quantized, after, quantized_hidden, /*update=*/true);
 }
 
 Result<GateResult> QualityGate::score(Context& ctx, const io::Checkpoint& quantized) const {

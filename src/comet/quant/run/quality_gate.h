@@ -34,13 +34,14 @@ struct GateResult {
 
 class QualityGate {
  public:
-  /// `set` and `checkpoint` (the original) must live as long; ids and lengths are checked.
+  /// `set` and `checkpoint` (the original) must live as long; ids and lengths are checked. `ctx`,
+  /// here and in score(), is a CPU's.
   static Result<QualityGate> create(Context& ctx, const io::Checkpoint& checkpoint,
                                     const io::ModelConfig& config, const GateSet& set);
 
   /// Both models' activations behind layer `layer_idx`. `quantized` is that layer as loaded from
-  /// what was written, run with the cache of `quantized_run`.
-  Status advance(Context& ctx, int64_t layer_idx, const models::LlamaLayer& quantized,
+  /// what was written, on the backend's device, run with the cache of `quantized_run`.
+  Status advance(Backend& backend, int64_t layer_idx, const models::LlamaLayer& quantized,
                  const kv::KvFormat& kv_format, const kv::KvOptions& kv_options);
   /// After the last layer: the scores, by the finished model's own norm and head.
   Result<GateResult> score(Context& ctx, const io::Checkpoint& quantized) const;

@@ -61,7 +61,8 @@ Json run_fingerprint(const Context& ctx, const io::Checkpoint& checkpoint,
           {"model", model_json(checkpoint)},
           {"calibration", tokens_json(set.samples)},
           {"gate", tokens_json(gate.targets)},
-          {"kernel_path", cpu_isa_name(ctx.caps.cpu_isa)}};
+          {"kernel_path", fmt::format("{}{}{}", cpu_isa_name(ctx.caps.cpu_isa),
+                                      ctx.caps.gpu_name.empty() ? "" : ", ", ctx.caps.gpu_name)}};
 }
 
 }  // namespace comet::quant

@@ -54,7 +54,7 @@ std::optional<double> strength_of(const LayerStage& s, size_t i) {
   const SmoothingProblem problem{s.stats[i].kept_rows, s.layer.weights[i],
                                  s.layer.specs[i].part_rows,
                                  [&](double strength) { return site_factors(s, i, strength); }};
-  return search_smoothing(s.ctx, problem);
+  return search_smoothing(s.backend.host, problem);
 }
 
 }  // namespace

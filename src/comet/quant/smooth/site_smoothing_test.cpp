@@ -20,23 +20,19 @@ class SiteSmoothingTest : public ::testing::TestWithParam<testing::TinyModel> {
     options_.smooth_keys = false;
   }
   LayerStage stage() {
-    return {runtime_->context(),
-            options_,
-            config_,
-            set_,
-            hidden_,
-            load_layer_weights(source_, config_, 1).value()};
+    return {*backend_, options_, config_,
+            set_,      hidden_,  load_layer_weights(source_, config_, 1).value()};
   }
   Matrix output_of(const LayerWeights& layer) {
     Matrix hidden = hidden_;
-    const models::LlamaLayer bound =
-        bind_float_layer(layer, config_, runtime_->context().caps).value();
-    run_layer(runtime_->context(), bound, {config_, set_, kv::kv32_format()}, hidden, true).value();
+    const models::LlamaLayer bound = bind_float_layer(layer, config_, runtime_->context()).value();
+    run_layer(*backend_, bound, {config_, set_, kv::kv32_format()}, hidden, true).value();
     return hidden;
   }
 
   io::ModelConfig config_;
   std::unique_ptr<Runtime> runtime_;
+  std::unique_ptr<Backend> backend_ = make_cpu_backend(runtime_->context());
   models::MemorySource source_;
   CalibrationSet set_;
   Matrix hidden_;
@@ -73,7 +69,7 @@ TEST_P(SiteSmoothingTest, StatisticsAndInputsAreWhatASecondPassWouldGive) {
   LayerStage smoothed = stage();
   smoothed.keep_inputs = true;
   ASSERT_TRUE(fold_and_measure(smoothed).ok());
-  LayerStage again{runtime_->context(), options_, config_, set_, hidden_, smoothed.layer};
+  LayerStage again{*backend_, options_, config_, set_, hidden_, smoothed.layer};
   options_.smoothing = Smoothing::kOff;
   again.keep_inputs = true;
   ASSERT_TRUE(fold_and_measure(again).ok());

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 
+#include "comet/quant/weights/host_hessian.h"
 #include "comet/quant/weights/weight_methods.h"
 #include "comet/tensor/float8.h"
 #include "support/tiny_llama.h"
@@ -17,7 +18,7 @@ using testing::random_matrix;
 class EightBitTest : public ::testing::Test {
  protected:
   CodedWeight quantize(std::string_view method, WeightCodes codes, DType scale_type,
-                       const SymmetricMatrix* hessian = nullptr, bool search_scales = true) {
+                       SiteHessian* hessian = nullptr, bool search_scales = true) {
     const WeightProblem problem{"w",        w_,    Granularity::kChannel, {}, hessian, 0.01,
                                 scale_type, codes, search_scales};
     return find_weight_method(method).value()->quantize(runtime_->context(), problem).value();
@@ -113,7 +114,8 @@ TEST_F(EightBitTest, FeedbackLowersTheOutputError) {
   const SymmetricMatrix h = correlated_hessian(256);
   const double rtn = output_error(decoded(quantize("rtn", WeightCodes::kS8, DType::kF32)), h);
   for (const bool search : {true, false}) {
-    const CodedWeight gptq = quantize("gptq", WeightCodes::kS8, DType::kF32, &h, search);
+    HostHessian hessian(runtime_->context(), h);
+    const CodedWeight gptq = quantize("gptq", WeightCodes::kS8, DType::kF32, &hessian, search);
     EXPECT_LT(output_error(decoded(gptq), h), 0.6 * rtn);
     if (search) continue;
     for (int64_t n = 0; n < w_.rows; ++n) {
@@ -124,8 +126,9 @@ TEST_F(EightBitTest, FeedbackLowersTheOutputError) {
 
 TEST_F(EightBitTest, ScalesOfGroupsMayComeFromAbsmaxToo) {
   const SymmetricMatrix h = correlated_hessian(256);
+  HostHessian hessian(runtime_->context(), h);
   for (const bool search : {true, false}) {
-    const WeightProblem problem{"w",  w_,           Granularity::kGroup, {},    &h,
+    const WeightProblem problem{"w",  w_,           Granularity::kGroup, {},    &hessian,
                                 0.01, DType::kBF16, WeightCodes::kS4,    search};
     const auto coded = find_weight_method("gptq").value()->quantize(runtime_->context(), problem);
     const auto rtn = find_weight_method("rtn").value()->quantize(runtime_->context(), problem);

@@ -15,6 +15,7 @@ class HessianAccumulator {
   explicit HessianAccumulator(const formats::SiteLayout& layout);
   /// rows [n, k] in the model's order; their quantized stored form is what counts.
   void add(Context& ctx, View<const float, 2> rows);
+  [[nodiscard]] int64_t num_channels() const { return layout_.k_padded; }
   /// The sum so far; nothing may be added after it.
   SymmetricMatrix finish(Context& ctx);
 

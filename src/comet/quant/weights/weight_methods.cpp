@@ -2,8 +2,6 @@
 
 #include <array>
 
-#include "comet/quant/weights/gptq.h"
-
 namespace comet::quant {
 namespace {
 
@@ -41,15 +39,14 @@ Result<CodedWeight> clip_searched(Context& ctx, const WeightProblem& problem) {
 Result<CodedWeight> gptq(Context& ctx, const WeightProblem& problem) {
   COMET_CHECK(problem.codes != WeightCodes::kE4M3, "{}: FP8 weights are rounded only",
               problem.name);
-  COMET_CHECK(problem.hessian != nullptr && problem.hessian->n == problem.stored.cols,
+  COMET_CHECK(problem.hessian != nullptr && problem.hessian->num_channels() == problem.stored.cols,
               "{}: no Hessian of {} channels", problem.name, problem.stored.cols);
-  auto factor = factor_hessian(ctx, *problem.hessian, problem.damp, problem.name);
-  if (!factor) return factor.error();
   CodedWeight coded;
   coded.grid = choose_grid(ctx.pool, problem.stored, grid_kind(problem), problem.search_scales,
                            problem.importance);
-  coded.codes.resize(problem.stored.values.size());
-  code_with_feedback(ctx, problem.stored, coded.grid, *factor, coded.codes);
+  auto codes = problem.hessian->code({problem.name, problem.stored, coded.grid, problem.damp});
+  if (!codes) return codes.error();
+  coded.codes = *std::move(codes);
   return coded;
 }
 

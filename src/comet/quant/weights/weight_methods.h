@@ -10,7 +10,7 @@
 
 #include "comet/base/result.h"
 #include "comet/ops/context.h"
-#include "comet/quant/weights/symmetric_matrix.h"
+#include "comet/quant/backend/backend.h"
 #include "comet/quant/weights/weight_grid.h"
 
 namespace comet::quant {
@@ -19,8 +19,8 @@ struct WeightProblem {
   std::string name;      // of the linear, for errors
   const Matrix& stored;  // [rows, k_padded] permuted, padded, rotated
   formats::Granularity granularity = formats::Granularity::kChannel;
-  std::span<const float> importance;         // [k_padded] mean square of each stored input channel
-  const SymmetricMatrix* hessian = nullptr;  // of quantized stored inputs, where needs_hessian
+  std::span<const float> importance;  // [k_padded] mean square of each stored input channel
+  SiteHessian* hessian = nullptr;     // of quantized stored inputs, where needs_hessian
   double damp = 0.01;
   DType scale_type = DType::kF16;  // of group scales, and of all where codes have 8 bits
   WeightCodes codes = WeightCodes::kS4;

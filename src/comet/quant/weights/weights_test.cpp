@@ -7,6 +7,7 @@
 #include "comet/quant/weights/cholesky.h"
 #include "comet/quant/weights/gptq.h"
 #include "comet/quant/weights/hessian.h"
+#include "comet/quant/weights/host_hessian.h"
 #include "comet/quant/weights/weight_methods.h"
 
 namespace comet::quant {
@@ -153,7 +154,8 @@ TEST(WeightMethods, FeedbackLowersTheOutputError) {
   const Matrix w = random_matrix(21, 256, 3);
   for (const Granularity granularity : kGranularities) {
     const auto clip = weight_methods()[1].quantize(ctx, {"w", w, granularity, {}});
-    const auto gptq = weight_methods()[2].quantize(ctx, {"w", w, granularity, {}, &h});
+    HostHessian hessian(ctx, h);
+    const auto gptq = weight_methods()[2].quantize(ctx, {"w", w, granularity, {}, &hessian});
     ASSERT_TRUE(gptq.ok());
     EXPECT_LT(output_error(w, decoded_weight(ctx.pool, *gptq), h),
               0.6 * output_error(w, decoded_weight(ctx.pool, *clip), h))
@@ -233,10 +235,12 @@ TEST(Gptq, SameForAnyNumberOfThreads) {
   const Matrix w = random_matrix(1030, 384, 7);  // more than a step of rows
   const auto one = Runtime::cpu(detect_cpu_isa(), 1);
   const auto two = Runtime::cpu(detect_cpu_isa(), 2);
-  const auto a =
-      weight_methods()[2].quantize(one->context(), {"w", w, Granularity::kProgressive, {}, &h});
-  const auto b =
-      weight_methods()[2].quantize(two->context(), {"w", w, Granularity::kProgressive, {}, &h});
+  HostHessian of_one(one->context(), h);
+  HostHessian of_two(two->context(), h);
+  const auto a = weight_methods()[2].quantize(one->context(),
+                                              {"w", w, Granularity::kProgressive, {}, &of_one});
+  const auto b = weight_methods()[2].quantize(two->context(),
+                                              {"w", w, Granularity::kProgressive, {}, &of_two});
   EXPECT_EQ(a->codes, b->codes);
   EXPECT_EQ(a->grid.channel_scale, b->grid.channel_scale);
 }

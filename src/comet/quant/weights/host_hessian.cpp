@@ -1,0 +1,28 @@
+#include "comet/quant/weights/host_hessian.h"
+
+#include "comet/quant/weights/gptq.h"
+
+namespace comet::quant {
+
+int64_t HostHessian::num_channels() const {
+  return accumulator_ ? accumulator_->num_channels() : sum_.n;
+}
+
+void HostHessian::add(View<const float, 2> rows) {
+  COMET_CHECK(accumulator_.has_value(), "rows after the codes");
+  accumulator_->add(ctx_, rows);
+}
+
+Result<std::vector<int8_t>> HostHessian::code(const FeedbackProblem& problem) {
+  if (accumulator_) {
+    sum_ = accumulator_->finish(ctx_);
+    accumulator_.reset();
+  }
+  const auto factor = factor_hessian(ctx_, sum_, problem.damp, problem.name);
+  if (!factor) return factor.error();
+  std::vector<int8_t> codes(problem.stored.values.size());
+  code_with_feedback(ctx_, problem.stored, problem.grid, *factor, codes);
+  return codes;
+}
+
+}  // namespace comet::quant
