@@ -149,8 +149,8 @@ Result<std::unique_ptr<LlamaModel>> load_model(Context& ctx, const io::Checkpoin
     if (!kv_format) return kv_format.error();
     format->kv = *kv_format;
   }
-  const Status fits =
-      check_device_memory(ctx, checkpoint.directory(), static_cast<int64_t>(checkpoint.BYTES()));
+  const Status fits = check_device_memory(ctx, checkpoint.directory(),
+                                          static_cast<int64_t>(checkpoint.total_bytes()));
   if (!fits) return fits.error();
   auto model = LlamaModel::load(*config, *format, CheckpointSource(checkpoint), ctx.caps);
   if (!model) return model.error();

@@ -27,9 +27,12 @@ constexpr std::array<Row, 9> kRows{{
     {"llama2-7b", 4096, 32, 32, 32, 128, 11008, 32000, false, 1e4, 4096},
     {"llama3-8b", 4096, 32, 32, 8, 128, 14336, 128256, false, 5e5, 8192},
     {"llama3-70b", 8192, 80, 64, 8, 128, 28672, 128256, false, 5e5, 8192},
-    {"mistral-7b", 4096, 32, 32, 8, 128, 14336, 32000, false, 1e4, 32768, "MistralForCausalLM", "mistral"},
-    {"qwen2.5-7b", 3584, 28, 28, 4, 128, 18944, 152064, false, 1e6, 32768, "Qwen2ForCausalLM", "qwen2"},
-    {"qwen3-8b", 4096, 36, 32, 8, 128, 12288, 151936, false, 1e6, 40960, "Qwen3ForCausalLM", "qwen3"},
+    {"mistral-7b", 4096, 32, 32, 8, 128, 14336, 32000, false, 1e4, 32768, "MistralForCausalLM",
+     "mistral"},
+    {"qwen2.5-7b", 3584, 28, 28, 4, 128, 18944, 152064, false, 1e6, 32768, "Qwen2ForCausalLM",
+     "qwen2"},
+    {"qwen3-8b", 4096, 36, 32, 8, 128, 12288, 151936, false, 1e6, 40960, "Qwen3ForCausalLM",
+     "qwen3"},
 }};
 
 Result<Json> published_config(std::string_view name) {
@@ -140,15 +143,10 @@ Result<Json> synthetic_config_json(std::string_view name, const SyntheticOptions
   const formats::ManifestParts parts = manifest_parts(*config, options);
   if ((*weights)->manifest != nullptr) {
     (*json)["quantization_config"] = (*weights)->manifest(parts);
-    // Of Comet's own int8 head beside a format that does not name it.
-    if (options.int8_lm_head) (*json)["quantization_config"]["lm_head"] = "int8";
-  } else if (options.int8_lm_head) {
-    return make_error(ErrorCode::kUnsupported,
-                      "--lm-head int8 of a {} model: expected --format w4ax, w4a16 or w8a8-*",
-                      options.format);
   }
   // Comet's own format keeps the cache in its manifest, the others beside it.
-  if (!json->contains("quantization_config") || !(*json)["quantization_config"].contains("kv_cache")) {
+  if (!json->contains("quantization_config") ||
+      !(*json)["quantization_config"].contains("kv_cache")) {
     (*json)["comet_kv_cache"] = parts.kv_cache;
   }
   return json;
@@ -176,8 +174,9 @@ Result<std::unique_ptr<LlamaModel>> make_synthetic_model(Context& ctx, std::stri
   const std::string source = fmt::format("synthetic {}", name);
   const auto config = io::parse_model_config(*json, source);
   if (!config) return config.error();
-  const auto format = parse_model_format(*config, source);
+  auto format = parse_model_format(*config, source);
   if (!format) return format.error();
+  if (options.int8_lm_head) format->lm_head = *formats::find_weight_format("w8a8-int");
   const RandomTensors tensors(ctx, *config, options);
   const auto num_bytes = synthetic_bytes(ctx, *config, *format, tensors);
   if (!num_bytes) return num_bytes.error();

@@ -1,6 +1,8 @@
 // The operators of a GPU: from views to launches on ctx.cuda->stream.
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/device/cuda/cuda_resources.h"
+#include "comet/device/cuda/upload.h"
+#include "comet/device/host_memory.h"
 #include "comet/ops/context.h"
 #include "comet/ops/cuda/launches.h"
 #include "comet/ops/op_table.h"
@@ -90,10 +92,10 @@ const OpTable& cuda_op_table() {
 Tensor copy_to_device(Context& ctx, const Tensor& host) {
   if (ctx.cuda == nullptr) return host;
   COMET_CHECK(host.contiguous(), "a strided tensor {} to the device", host.shape().to_string());
-  const auto bytes = static_cast<size_t>(host.num_bytes());
+  if (!is_host_memory(host.raw())) return host;
   Tensor device = allocate_tensor(ctx.memory, host.dtype(), host.shape());
-  COMET_CUDA(
-      cudaMemcpyAsync(device.raw(), host.raw(), bytes, cudaMemcpyHostToDevice, ctx.cuda->stream));
+  upload(ctx.pool, *ctx.cuda, device.raw(), host.raw(), static_cast<size_t>(host.num_bytes()));
+  COMET_CUDA(cudaStreamSynchronize(ctx.cuda->stream));
   COMET_CUDA(cudaStreamSynchronize(ctx.cuda->stream));
   return device;
 }

@@ -5,6 +5,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 
@@ -41,7 +42,8 @@ struct CudaResources {
   int num_sms = 0;
   cudaStream_t stream = nullptr;
   Staging staging;
-  std::shared_ptr<CublasLt> cublaslt;  // opened by the first who asks: cublaslt_of()
+  std::array<Staging, 2> upload_buffers;  // of upload(): one is filled while the other travels
+  std::shared_ptr<CublasLt> cublaslt;     // opened by the first who asks: cublaslt_of()
 };
 
 }  // namespace comet

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/device/device.h"
+#include "comet/device/host_memory.h"
 
 namespace comet {
 namespace {
@@ -31,10 +33,15 @@ class GpuAllocator final : public Allocator {
     const cudaError_t error = cudaMalloc(&data, std::max(bytes, kLeastBytes));
     if (error == cudaErrorMemoryAllocation) throw_out_of_memory(error, bytes);
     COMET_CUDA(error);
+    used_.store(true, std::memory_order_relaxed);
     return static_cast<std::byte*>(data);
   }
+  [[nodiscard]] bool used() const { return used_.load(std::memory_order_relaxed); }
   // Called by destructors, also while the process ends: an error here has nowhere to go.
   void free(std::byte* data, size_t /*bytes*/) override { cudaFree(data); }
+
+ private:
+  std::atomic<bool> used_{false};
 };
 
 class PinnedAllocator final : public Allocator {
@@ -47,6 +54,11 @@ class PinnedAllocator final : public Allocator {
   void free(std::byte* data, size_t /*bytes*/) override { cudaFreeHost(data); }
 };
 
+GpuAllocator& own_gpu_allocator() {
+  static GpuAllocator allocator;
+  return allocator;
+}
+
 }  // namespace
 
 GpuMemory gpu_memory() {
@@ -55,9 +67,14 @@ GpuMemory gpu_memory() {
   return memory;
 }
 
-Allocator& gpu_allocator() {
-  static GpuAllocator allocator;
-  return allocator;
+Allocator& gpu_allocator() { return own_gpu_allocator(); }
+
+/// A process that runs on the CPU alone does not wake the driver.
+bool is_host_memory(const void* data) {
+  if (!own_gpu_allocator().used()) return true;
+  cudaPointerAttributes attributes{};
+  COMET_CUDA(cudaPointerGetAttributes(&attributes, data));
+  return attributes.type != cudaMemoryTypeDevice;
 }
 
 Allocator& pinned_allocator() {

@@ -1,4 +1,4 @@
-// Synthetic contents of device memory against the CPU's Rng, by models/synthetic.cpp's rules.
+// Synthetic contents of device memory against the CPU's Rng, by the rules of random_kind.h.
 #include <gtest/gtest.h>
 
 #include "comet/base/rng.h"
@@ -39,8 +39,6 @@ TEST(FillCuda, EqualsTheCpuBitForBit) {
     const std::vector<uint8_t> s8 = filled(args, count, gpu->stream);
     args.kind = RandomKind::kE4M3;
     const std::vector<uint8_t> e4m3 = filled(args, count, gpu->stream);
-    args.kind = RandomKind::kS8Each;
-    const std::vector<uint8_t> each = filled(args, count, gpu->stream);
     args.kind = RandomKind::kNibbles;
     const std::vector<uint8_t> nibbles = filled(args, count, gpu->stream);
     for (int64_t i = 0; i < count; ++i) {
@@ -49,7 +47,6 @@ TEST(FillCuda, EqualsTheCpuBitForBit) {
       ASSERT_EQ(half, table[static_cast<size_t>(part % kRandomTableSize)]) << i;
       ASSERT_EQ(static_cast<int8_t>(s8[i]), part % 255 - 127) << i;
       ASSERT_EQ(e4m3[i], (part & 0x8F) | 0x30) << i;
-      ASSERT_EQ(static_cast<int8_t>(each[i]), static_cast<int8_t>(rng.bits(i) % 255 - 127)) << i;
       ASSERT_EQ(nibbles[i], rng.bits(i / 8) >> (8 * (i % 8)) & 0xFF) << i;
     }
   }

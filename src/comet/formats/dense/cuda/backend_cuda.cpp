@@ -7,6 +7,7 @@
 #include "comet/device/cuda/cublaslt.h"
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/device/cuda/cuda_resources.h"
+#include "comet/device/cuda/upload.h"
 #include "comet/formats/cuda/float_rows.h"
 #include "comet/formats/dense/cuda/gemv.h"
 #include "comet/formats/dense/dense.h"
@@ -37,7 +38,7 @@ DType common_type(const LinearWeight& weight) {
   return std::ranges::all_of(parts, is_exact_bf16) ? DType::kBF16 : DType::kF32;
 }
 
-/// `part` on the host, as `dtype`, in which its values are exact.
+/// `part` as `dtype`, in which its values are exact; one of another type is on the host.
 Tensor converted(const Tensor& part, DType dtype) {
   if (part.dtype() == dtype) return part;
   Tensor out = allocate_tensor(host_allocator(), dtype, part.shape());
@@ -57,11 +58,9 @@ Tensor gather_parts(Context& ctx, std::span<const Tensor> parts, DType dtype, co
   Tensor out = allocate_tensor(ctx.memory, dtype, shape);
   size_t offset = 0;
   for (const Tensor& part : parts) {
-    const Tensor host = converted(part, dtype);
-    const auto part_bytes = static_cast<size_t>(host.num_bytes());
-    COMET_CUDA(cudaMemcpyAsync(out.raw() + offset, host.raw(), part_bytes, cudaMemcpyDefault,
-                               ctx.cuda->stream));
-    COMET_CUDA(cudaStreamSynchronize(ctx.cuda->stream));  // `host` may end here
+    const Tensor source = converted(part, dtype);
+    const auto part_bytes = static_cast<size_t>(source.num_bytes());
+    upload(ctx.pool, *ctx.cuda, out.raw() + offset, source.raw(), part_bytes);
     offset += part_bytes;
   }
   return out;
@@ -79,6 +78,7 @@ Status prepare(Context& ctx, LinearWeight& weight) {
   if (weight.spec.has_bias) {
     prepared[kBias] = gather_parts(ctx, tensors.subspan(num_parts), DType::kF32, Shape{n});
   }
+  COMET_CUDA(cudaStreamSynchronize(ctx.cuda->stream));  // parts on the device go now
   weight.tensors = std::move(prepared);
   return {};
 }

@@ -7,6 +7,7 @@
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/device/cuda/cuda_resources.h"
 #include "comet/device/cuda/tensor_map.h"
+#include "comet/device/cuda/upload.h"
 #include "comet/formats/cuda/float_rows.h"
 #include "comet/formats/float_input.h"
 #include "comet/formats/w4a16/cuda/gemm.h"
@@ -47,7 +48,7 @@ Tensor stack_parts(Context& ctx, const LinearWeight& weight, size_t first_slot) 
   for (size_t part = 0; part < weight.spec.parts.size(); ++part) {
     const Tensor& from = weight.tensors[first_slot + part];
     const auto bytes = static_cast<size_t>(from.num_bytes());
-    COMET_CUDA(cudaMemcpyAsync(to, from.raw(), bytes, cudaMemcpyDefault, ctx.cuda->stream));
+    upload(ctx.pool, *ctx.cuda, to, from.raw(), bytes);
     to += bytes;
   }
   return stacked;

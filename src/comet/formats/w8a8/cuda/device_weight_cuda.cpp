@@ -2,6 +2,7 @@
 
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/device/cuda/cuda_resources.h"
+#include "comet/device/cuda/upload.h"
 #include "comet/formats/float_input.h"
 #include "comet/formats/w8a8/channel_codes.h"
 #include "comet/formats/w8a8/cuda/gemm_sm90.h"
@@ -28,9 +29,14 @@ Tensor copy_codes(Context& ctx, const LinearWeight& weight) {
   std::byte* out = codes.raw();
   for (size_t part = 0; part < weight.spec.parts.size(); ++part) {
     const int64_t rows = weight.spec.part_rows[part];
-    COMET_CUDA(cudaMemcpy2DAsync(out, static_cast<size_t>(stride), weight.tensors[part].raw(),
-                                 static_cast<size_t>(k), static_cast<size_t>(k),
-                                 static_cast<size_t>(rows), cudaMemcpyDefault, stream));
+    const std::byte* from = weight.tensors[part].raw();
+    if (stride == k) {
+      upload(ctx.pool, *ctx.cuda, out, from, static_cast<size_t>(rows * k));
+    } else {
+      COMET_CUDA(cudaMemcpy2DAsync(out, static_cast<size_t>(stride), from, static_cast<size_t>(k),
+                                   static_cast<size_t>(k), static_cast<size_t>(rows),
+                                   cudaMemcpyDefault, stream));
+    }
     out += rows * stride;
   }
   COMET_CUDA(cudaStreamSynchronize(stream));

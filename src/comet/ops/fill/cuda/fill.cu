@@ -1,5 +1,5 @@
 // Random and constant contents for synthetic weights: out[i] is a pure function of (seed, stream,
-// i), the one that models/synthetic.cpp uses on the CPU. Grid: each thread writes 16 bytes (8
+// i), the one that ops/fill/fill.cpp uses on the CPU. Grid: each thread writes 16 bytes (8
 // elements of 16 bits, 16 bytes) at a time, over the grid. Floor: the bytes of out at write rate;
 // each 64-bit draw (two mixes, some 30 instructions) makes 4 elements, or 16 nibbles, so writing
 // stays the bound.
@@ -44,14 +44,6 @@ __device__ __forceinline__ uint32_t random_word(const RandomFillArgs& args, uint
     case RandomKind::kS8:
     case RandomKind::kE4M3:
       return bytes_of_draw(args.kind, rng_bits(key, word_idx * 4));
-    case RandomKind::kS8Each: {
-      uint32_t word = 0;
-      for (int j = 0; j < 4; ++j) {
-        const auto value = static_cast<uint32_t>(rng_bits(key, word_idx * 4 + j) % 255);
-        word |= ((value - 127) & 0xFF) << (8 * j);
-      }
-      return word;
-    }
     case RandomKind::kNibbles:
       return static_cast<uint32_t>(rng_bits(key, word_idx / 2) >> (word_idx % 2 * 32));
   }

@@ -1,24 +1,18 @@
-// Fills device memory for synthetic weights, with the very values that models/synthetic.cpp draws
-// on the CPU. Callers: `--synthetic` on CUDA, and benches. Pointers are device pointers, 16-byte
+// Fills device memory for synthetic weights, with the very values that ops/fill/fill.cpp draws on
+// the CPU. Callers: `--synthetic` on CUDA, and benches. Pointers are device pointers, 16-byte
 // aligned where said; launches throw CudaError.
 #pragma once
 
 #include <cstdint>
 
+#include "comet/ops/fill/random_kind.h"
+
 struct CUstream_st;
 
 namespace comet::ops_cuda {
 
-/// Which values: element i comes from part i % 4 (16 bits) of bits(i − i % 4), unless said.
-enum class RandomKind : int32_t {
-  kTable16,  // table[part % 4096], 16-bit elements: BF16 of any distribution
-  kS8,       // part % 255 − 127, bytes
-  kE4M3,     // (part & 0x8F) | 0x30, bytes: ±[½, 2)
-  kS8Each,   // bits(i) % 255 − 127, bytes: a draw for each (lm_head)
-  kNibbles,  // byte i % 8 of bits(i / 8): uniform nibbles, in whatever order a format packs them
-};
-
-constexpr int64_t kRandomTableSize = 4096;
+using comet::kRandomTableSize;
+using comet::RandomKind;
 
 struct RandomFillArgs {
   RandomKind kind = RandomKind::kTable16;
