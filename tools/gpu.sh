@@ -20,9 +20,7 @@ readonly SANITIZE_FILTER="*Small*:CudaDevice.Memory*:CudaDevice.AGraph*:FillCuda
 ProducerCuda.*:DenseCuda.*:W4a16CudaBackend.*:W4a16Cuda.Blocks*:W4a16Cuda.Gather*:W4a16Cuda.Extremes:PageMap.*:\
 AppendCuda.*:KvBackendCuda.*:DecodeCuda.Empty*:DeviceSamplerTest.Extremes*"
 # Kernels of cuBLAS, by parts of their names: not ours to check.
-readonly LIBRARY_KERNELS=(nvjet cublas cutlass xmma gemvx gemv2)
-readonly MEMCHECK_LIMIT_S=160
-readonly RACECHECK_LIMIT_S=360
+readonly LIBRARY_KERNELS=nvjet,cublas,cutlass,xmma,gemvx,gemv2
 readonly PACKED_DATA=(models/demo/config.json models/demo/generation_config.json models/demo/heldout.txt
   models/demo/tokenizer.json models/demo/tokenizer_config.json models/demo/calibration.txt tests/data/llama
   tools/gpu tools/gpu.sh)
@@ -96,26 +94,15 @@ sanitizer_path() {
 }
 
 sanitize() {
-  local prefix tool status failed=0 filter=${1:-$SANITIZE_FILTER} log sanitizer version limit_s name
-  local arguments=(--error-exitcode 3)
+  local prefix tool failed=0 filter=${1:-$SANITIZE_FILTER} sanitizer
   prefix=$(results)
   link_source_folder
   sanitizer=$(sanitizer_path)
-  version=$("$sanitizer" --version | sed -n 's/^Version \([0-9.]*\).*/\1/p')
-  for name in "${LIBRARY_KERNELS[@]}"; do arguments+=(--kernel-name-exclude "kernel_substring=$name"); done
   for tool in memcheck racecheck; do
-    status=0
-    limit_s=$MEMCHECK_LIMIT_S
-    [[ $tool == racecheck ]] && limit_s=$RACECHECK_LIMIT_S
-    log=$(mktemp)
-    say "$tool $version of $filter"
-    timeout -k 5 "$limit_s" "$sanitizer" --tool "$tool" "${arguments[@]}" "$(program comet_gpu_test)" \
-      --gtest_filter="$filter" 2>&1 | tee "$log" | grep -av '^\[ RUN\|^\[---' || status=${PIPESTATUS[0]}
-    printf '{"tool": "%s", "version": "%s", "filter": "%s", "num_passed": %s, "exit_status": %s, "summary": "%s"}\n' \
-      "$tool" "$version" "$filter" "$(grep -ac '^\[       OK \]' "$log" || true)" "$status" \
-      "$(grep -a 'SUMMARY' "$log" | tail -n 1 | tr -d '"=\\')" >"$prefix-sanitize-$tool.json"
-    rm -f "$log"
-    [[ $status -eq 0 ]] || failed=1
+    say "$tool -> $prefix-sanitize-$tool.json"
+    timeout -k 5 $((LIMIT_S / 2)) python3 tools/gpu/sanitize.py --sanitizer "$sanitizer" --tool "$tool" \
+      --program "$(program comet_gpu_test)" --filter "$filter" --exclude-kernels "$LIBRARY_KERNELS" \
+      --json "$prefix-sanitize-$tool.json" || failed=1
   done
   [[ $failed -eq 0 ]] || fail "findings, or out of time: see $prefix-sanitize-*.json"
 }
