@@ -49,6 +49,14 @@ __device__ __forceinline__ void wgmma_pin(int32_t (&d)[kCount]) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(d[i])::"memory");
 }
 
+/// Likewise for the fragments of a in rs: they are made behind the wait before them, and before the
+/// product. No instruction.
+template <int kCount>
+__device__ __forceinline__ void wgmma_pin(uint32_t (&a)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(a[i])::"memory");
+}
+
 /// The layouts of an operand in shared memory, by their code in bits 62 and 63 of a descriptor.
 enum class WgmmaSwizzle : uint32_t { kNone = 0, k128 = 1, k64 = 2, k32 = 3 };
 

@@ -4,7 +4,7 @@
 #include "comet/device/cuda/cuda_resources.h"
 #include "comet/formats/cuda/float_rows.h"
 #include "comet/formats/float_input.h"
-#include "comet/formats/w4ax/cuda/gemm_mma.h"
+#include "comet/formats/w4ax/cuda/gemm_sm90.h"
 #include "comet/formats/w4ax/w4ax.h"
 
 namespace comet::formats {
@@ -125,13 +125,39 @@ void run_mma(Context& ctx, const LinearWeight& weight, const Activation& x, Rows
   cuda::gemm_mma(args, plan, workspace, meta.device_counters.data<int32_t>(), ctx.cuda->stream);
 }
 
+void run_sm90(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out) {
+  const CudaMeta& meta = cuda_meta_of(weight);
+  const cuda::GemmArgs args = gemm_args(weight, meta, x, out);
+  if (x.rows == 0) return;
+  const cuda::Sm90Plan plan = cuda::plan_gemm_sm90(args, ctx.cuda->num_sms);
+  const ArenaScope scope(ctx.arena);
+  void* workspace = nullptr;
+  if (plan.workspace_bytes > 0) {
+    workspace = ctx.arena.alloc(DType::kU8, {plan.workspace_bytes}).raw();
+  }
+  cuda::run_gemm_sm90(args, plan, workspace, meta.device_counters.data<int32_t>(),
+                      ctx.cuda->stream);
+}
+
+/// sm_90a code runs on sm_90 alone; scales per block have no kernel there yet.
+bool supports_sm90(const LinearWeight& weight, const Caps& caps) {
+  const Meta& meta = meta_of(weight);
+  return caps.kind == DeviceKind::kCuda && caps.sm == 90 &&
+         meta.granularity != Granularity::kGroup && meta.site.scale != ActScale::kS1;
+}
+
 bool supports_mma(const LinearWeight& /*weight*/, const Caps& caps) { return caps.sm >= 80; }
 
 double cost_mma_us(const LinearWeight& weight, const Caps& /*caps*/) {
   return static_cast<double>(weight.bytes()) / 3e6;
 }
 
-constexpr LinearKernel kCudaKernels[] = {{"w4ax_mma", supports_mma, cost_mma_us, run_mma}};
+double cost_sm90_us(const LinearWeight& weight, const Caps& /*caps*/) {
+  return static_cast<double>(weight.bytes()) / 4e6;
+}
+
+constexpr LinearKernel kCudaKernels[] = {{"w4ax_mma", supports_mma, cost_mma_us, run_mma},
+                                         {"w4ax_sm90", supports_sm90, cost_sm90_us, run_sm90}};
 
 }  // namespace
 }  // namespace w4ax

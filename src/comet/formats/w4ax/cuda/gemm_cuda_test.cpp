@@ -340,6 +340,12 @@ TEST(W4axCuda, ManyOutputs) {
     check_case(bench, sized, {1, 32, 64, 130});
     if (HasFatalFailure()) return;
   }
+  // Tiles of 256 rows of which the last one has 128.
+  const Case odd{.part_rows = {128 * 300 + 8},
+                 .k = 384,
+                 .int8_blocks = 3,
+                 .granularity = Granularity::kProgressive};
+  check_case(bench, odd, {130});
 }
 
 /// The largest sums: −8 · 127 and ±127 · 127 over the most channels.

@@ -1,0 +1,153 @@
+// Kernel, launch and plans of gemm_sm90.h; what the kernel does stands in gemm_sm90.cuh.
+#include "comet/formats/w4ax/cuda/gemm_sm90.cuh"
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+
+#include "comet/device/cuda/cuda_check.h"
+#include "comet/formats/w4ax/cuda/gemm_sm90_store.cuh"
+
+namespace comet::formats::w4ax::cuda {
+namespace {
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+/// Sums of one piece of work, and what becomes of them.
+template <class T>
+__device__ __forceinline__ void consume_work(const GemmArgs& args, const Sm90Schedule& schedule,
+                                             const Sm90Pipeline<T>& pipeline, Sm90StageIndex<T>& at,
+                                             const Sm90Work& work, void* workspace,
+                                             int32_t* counters) {
+  // The INT4 segment's sums where an INT8 one follows.
+  int32_t low[T::kParts][T::kSums] = {};
+  int32_t high[T::kParts][T::kSums] = {};
+  if constexpr (T::kTwoSegments) {
+    const int border = args.int4_blocks;
+    sm90_multiply<T>(pipeline, at, (work.end < border ? work.end : border) - work.begin, low);
+    sm90_multiply<T>(pipeline, at, work.end - (work.begin > border ? work.begin : border), high);
+  } else {
+    sm90_multiply<T>(pipeline, at, work.end - work.begin, high);
+  }
+  prims::wait_for_previous_kernel();  // its scales may be read, what it read may be written
+  if (work.end - work.begin < args.blocks) {
+    const int slot = 2 * static_cast<int>(blockIdx.x) + (work.begin > 0 ? 0 : 1);
+    const bool has_low = T::kTwoSegments && work.begin < args.int4_blocks;
+    const bool has_high = !T::kTwoSegments || work.end > args.int4_blocks;
+    if constexpr (T::kTwoSegments) {
+      if (has_low) sm90_write_slot<T>(workspace, slot, 1, low);
+    }
+    if (has_high) sm90_write_slot<T>(workspace, slot, 0, high);
+    int32_t* counter = counters + 2 * (work.tile - schedule.grid.num_whole) + threadIdx.x / 128;
+    if (!sm90_is_last<T>(args, pipeline, work, counter)) return;
+    sm90_for_each_other(schedule, work.tile, [&](int other, int begin, int end) {
+      if constexpr (T::kTwoSegments) {
+        if (begin < args.int4_blocks) sm90_add_slot<T>(workspace, other, 1, low);
+      }
+      if (!T::kTwoSegments || end > args.int4_blocks) {
+        sm90_add_slot<T>(workspace, other, 0, high);
+      }
+    });
+  }
+  sm90_store<T>(args, pipeline, sm90_place(schedule.grid, work.tile), low, high);
+}
+
+#endif
+
+template <class T>
+__global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
+    gemm_sm90(const GemmArgs args, const Sm90Grid grid, void* workspace, int32_t* counters,
+              const __grid_constant__ CUtensorMap x_map) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  extern __shared__ __align__(1024) uint8_t shared[];
+  prims::allow_next_kernel();  // it waits for this one's end before it reads what this one writes
+  const Sm90Pipeline<T> pipeline{shared};
+  if (threadIdx.x == 0) {
+    for (int stage = 0; stage < T::kStages; ++stage) {
+      prims::mbarrier_init(pipeline.full(stage), 1);
+      prims::mbarrier_init(pipeline.empty(stage), T::kConsumers / 32);
+    }
+    prims::mbarrier_init_fence();
+  }
+  __syncthreads();
+  if (threadIdx.x >= T::kConsumers) {
+    prims::registers_shrink<T::kProducerRegisters>();
+    if (threadIdx.x == T::kConsumers) sm90_produce<T>(args, grid, pipeline, &x_map);
+    return;
+  }
+  prims::registers_grow<T::kConsumerRegisters>();
+  Sm90Schedule schedule(grid, args.blocks);
+  Sm90StageIndex<T> at;
+  Sm90Work work;
+  while (schedule.next(work)) {
+    consume_work<T>(args, schedule, pipeline, at, work, workspace, counters);
+  }
+#endif
+}
+
+struct Launch {
+  const GemmArgs& args;
+  const Sm90Plan& plan;
+  const CUtensorMap& x_map;
+  void* workspace;
+  int32_t* counters;
+  cudaStream_t stream;
+
+  template <class T>
+  void kernel() const {
+    COMET_CUDA(cudaFuncSetAttribute(gemm_sm90<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    T::kSharedBytes));
+    const Sm90Grid grid{(args.num_tiles + T::kTiles - 1) / T::kTiles,
+                        (args.tokens + T::kTokens - 1) / T::kTokens, plan.num_whole};
+    cudaLaunchAttribute early{};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(plan.num_ctas));
+    config.blockDim = dim3(T::kThreads);
+    config.dynamicSmemBytes = T::kSharedBytes;
+    config.stream = stream;
+    config.attrs = &early;
+    config.numAttrs = 1;
+    COMET_CUDA(cudaLaunchKernelEx(&config, gemm_sm90<T>, args, grid, workspace, counters, x_map));
+  }
+
+  template <WeightKind kKind, bool kTwoSegments>
+  void tile() const {
+    switch (plan.tile_tokens) {
+      case 16:
+        return kernel<Sm90Traits<kKind, 128, 16, kTwoSegments>>();
+      case 32:
+        return kernel<Sm90Traits<kKind, 128, 32, kTwoSegments>>();
+      case 64:
+        return kernel<Sm90Traits<kKind, 128, 64, kTwoSegments>>();
+      default:
+        if constexpr (!kTwoSegments) {
+          if (plan.tile_rows == 256) return kernel<Sm90Traits<kKind, 256, 128, false>>();
+        }
+        return kernel<Sm90Traits<kKind, 128, 128, kTwoSegments>>();
+    }
+  }
+
+  template <WeightKind kKind>
+  void segments() const {
+    const bool has_two = args.int4_blocks > 0 && args.int4_blocks < args.blocks;
+    has_two ? tile<kKind, true>() : tile<kKind, false>();
+  }
+};
+
+}  // namespace
+
+void launch_gemm_sm90(const GemmArgs& args, const Sm90Plan& plan, const void* x_map,
+                      void* workspace, int32_t* counters, CUstream_st* stream) {
+  if (args.tokens == 0 || args.num_tiles == 0) return;
+  const Launch launch{args,      plan,     *static_cast<const CUtensorMap*>(x_map),
+                      workspace, counters, stream};
+  if (args.kind == WeightKind::kProgressive) {
+    launch.segments<WeightKind::kProgressive>();
+  } else {
+    launch.segments<WeightKind::kChannel>();
+  }
+}
+
+}  // namespace comet::formats::w4ax::cuda

@@ -1,0 +1,32 @@
+// The w4ax product by wgmma (sm_90a) for scales per segment, S2 and S2h of channel and progressive
+// weights: plan, launch. Every result has the bits of reference_linear (docs/formats.md §1).
+// Callers: backend_cuda.cpp, tests.
+#pragma once
+
+#include "comet/formats/w4ax/cuda/gemm_mma.h"
+
+namespace comet::formats::w4ax::cuda {
+
+/// How a product is cut. CTAs stay until the work is done; the first num_whole tiles go to them one
+/// by one, the blocks of the others in equal shares, whatever the tiles' borders.
+struct Sm90Plan {
+  int32_t tile_rows = 128;   // 128, 256
+  int32_t tile_tokens = 16;  // 16, 32, 64, 128; 128 where rows are 256
+  int32_t num_ctas = 1;
+  int32_t num_whole = 0;
+  int64_t workspace_bytes = 0;
+};
+
+Sm90Plan plan_gemm_sm90(const GemmArgs& args, int num_sms);
+
+/// `x_map`: CUtensorMap of the codes as bytes, boxes of 128 bytes × plan.tile_tokens, 128-byte
+/// swizzle. `workspace`: plan.workspace_bytes, 16-byte aligned. `counters`: kNumCounters, zero
+/// before and after. Throws CudaError.
+void launch_gemm_sm90(const GemmArgs& args, const Sm90Plan& plan, const void* x_map,
+                      void* workspace, int32_t* counters, CUstream_st* stream);
+
+/// Makes the map and launches (gemm_sm90_cuda.cpp).
+void run_gemm_sm90(const GemmArgs& args, const Sm90Plan& plan, void* workspace, int32_t* counters,
+                   CUstream_st* stream);
+
+}  // namespace comet::formats::w4ax::cuda
