@@ -180,16 +180,18 @@ Status run_throughput(const Globals& globals, const Options& options) {
   const double gpu_copy_gb_per_s =
       ctx.cuda != nullptr ? bench::measure_gpu_copy_gb_per_s(ctx) : 0.0;
   std::unique_ptr<models::LlamaModel> model;
-  std::optional<OpenedModel> opened;
+  std::optional<io::Checkpoint> checkpoint;  // keeps the maps alive
   if (!options.synthetic.name.empty()) {
     auto made = make_synthetic(ctx, globals, options.synthetic, options.kv);
     if (!made) return made.error();
     model = *std::move(made);
   } else {
-    auto result = open_model(ctx, options.model, options.kv);
-    if (!result) return result.error();
-    opened = *std::move(result);
-    model = std::move(opened->model);
+    auto opened = io::Checkpoint::open(options.model);
+    if (!opened) return opened.error();
+    checkpoint = *std::move(opened);
+    auto loaded = models::load_model(ctx, *checkpoint, options.kv);
+    if (!loaded) return loaded.error();
+    model = *std::move(loaded);
   }
   auto kv_memory = parse_bytes("--kv-memory", options.kv_memory);
   if (!kv_memory) return kv_memory.error();

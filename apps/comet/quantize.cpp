@@ -1,4 +1,5 @@
-// comet quantize MODEL -o OUT: a dense checkpoint becomes a W4AxKV4, W4A16 or W8A8 one.
+// comet quantize MODEL -o OUT: a dense checkpoint becomes a W4AxKV4, W4A16 or W8A8 one. With
+// --synthetic NAME in place of MODEL: one of random weights, for speed and memory figures.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include "comet/base/log.h"
 #include "comet/base/progress.h"
 #include "comet/io/file.h"
+#include "comet/quant/export/synthetic_checkpoint.h"
 #include "comet/quant/quantize_model.h"
 #include "comet/study/perplexity.h"
 
@@ -30,6 +32,8 @@ struct Options {
   std::optional<int64_t> calib_length;
   bool force = false;
   bool resume = false;
+  std::string synthetic;
+  std::string tokenizer;  // of a synthetic model
 };
 
 /// The packaged text: beside an installed binary, else of the source tree.
@@ -194,12 +198,60 @@ Status run_quantize(const Globals& globals, const Options& options) {
   return write_result(globals, options, *report);
 }
 
+models::SyntheticOptions synthetic_options(const quant::QuantizeOptions& chosen, uint64_t seed) {
+  models::SyntheticOptions options;
+  options.format = chosen.format;
+  options.kv = chosen.kv;
+  options.kv_options = chosen.kv_options;
+  options.granularity = chosen.granularity;
+  options.act_scale = chosen.act_scale;
+  options.int8_share = chosen.int8_share;
+  options.int8_blocks = chosen.int8_blocks;
+  options.int8_lm_head = chosen.int8_lm_head;
+  options.seed = seed;
+  return options;
+}
+
+/// Random weights are drawn and written by the CPU, whatever the device: the disk is the bound.
+Status run_synthetic(const Globals& globals, const Options& options) {
+  const auto config = models::synthetic_config(options.synthetic);
+  if (!config) return config.error();
+  const auto chosen = quantize_options(options.method, *config);
+  if (!chosen) return chosen.error();
+  Globals on_cpu = globals;
+  on_cpu.device = "cpu";
+  auto runtime = make_runtime(on_cpu);
+  if (!runtime) return runtime.error();
+  const Stopwatch stopwatch;
+  Progress progress("writing", config->num_layers, "layers", globals.quiet);
+  const auto num_bytes = quant::write_synthetic_checkpoint(
+      (*runtime)->context(), {.name = options.synthetic,
+                              .options = synthetic_options(*chosen, globals.seed),
+                              .out_dir = options.out,
+                              .force = options.force,
+                              .tokenizer_dir = options.tokenizer,
+                              .on_layer = [&](int64_t) { progress.advance(1); }});
+  if (!num_bytes) return num_bytes.error();
+  const double seconds = stopwatch.seconds();
+  if (prints_text(globals)) {
+    fmt::print("{}: {} of random weights in {:.1f} s\n", options.out, bytes_text(*num_bytes),
+               seconds);
+  }
+  return write_json_result(globals, "quantize",
+                           {{"synthetic", options.synthetic},
+                            {"format", chosen->format},
+                            {"kv", chosen->kv},
+                            {"size_bytes", *num_bytes},
+                            {"seconds", seconds},
+                            {"peak_memory_bytes", peak_memory_bytes()}});
+}
+
 }  // namespace
 
 void add_quantize(CLI::App& app, const Globals& globals, Action& action) {
   auto options = std::make_shared<Options>();
   CLI::App& command = *app.add_subcommand("quantize", "Make a 4-bit or 8-bit model");
-  command.add_option("MODEL", options->model, "Model folder")->required();
+  auto* model = command.add_option("MODEL", options->model, "Model folder");
   command.add_option("-o,--out", options->out, "Folder to make")->required();
   add_method_options(command, options->method);
   command.add_option("--calib", options->calib,
@@ -214,8 +266,22 @@ void add_quantize(CLI::App& app, const Globals& globals, Action& action) {
   command.add_flag("--force", options->force, "Replace OUT");
   command.add_flag("--resume", options->resume,
                    "Go on where an interrupted run of the same command stopped");
-  command.callback([&globals, &action, options] {
-    action = [&globals, options] { return run_quantize(globals, *options); };
+  auto* synthetic = command.add_option(
+      "--synthetic", options->synthetic,
+      "In place of MODEL, random weights of a published shape: " + models::synthetic_names());
+  for (const char* flag : {"--calib", "--calib-samples", "--calib-length", "--resume"}) {
+    synthetic->excludes(command.get_option(flag));
+  }
+  command
+      .add_option("--tokenizer", options->tokenizer,
+                  "Folder whose tokenizer and chat template a synthetic model gets")
+      ->needs(synthetic);
+  command.callback([&globals, &action, options, model, synthetic] {
+    if (model->count() + synthetic->count() != 1) {
+      throw CLI::ValidationError("quantize", "give a MODEL folder or --synthetic NAME");
+    }
+    const auto run = synthetic->count() == 1 ? run_synthetic : run_quantize;
+    action = [&globals, options, run] { return run(globals, *options); };
   });
 }
 

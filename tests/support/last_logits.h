@@ -11,14 +11,10 @@
 
 namespace comet::testing {
 
-inline std::vector<float> last_logits(const std::string& folder,
+inline std::vector<float> last_logits(Context& ctx, const models::LlamaModel& model,
                                       const std::vector<int32_t>& tokens) {
-  auto runtime = Runtime::cpu(detect_cpu_isa(), 1);
-  Context& ctx = runtime->context();
-  const auto checkpoint = io::Checkpoint::open(folder).value();
-  const auto model = models::load_model(ctx, checkpoint, "").value();
   const auto count = static_cast<int32_t>(tokens.size());
-  auto cache = model->make_cache(ctx, 2, 1).value();
+  auto cache = model.make_cache(ctx, 2, 1).value();
   std::vector<int32_t> positions(tokens.size());
   std::iota(positions.begin(), positions.end(), 0);
   const std::array<int32_t, 2> cu_seqlens{0, count};
@@ -35,8 +31,17 @@ inline std::vector<float> last_logits(const std::string& folder,
   batch.sample_rows = sample_rows;
   batch.seq_slots = slots;
   const ArenaScope scope(ctx.arena);
-  const Tensor logits = model->forward(ctx, batch, cache);
+  const Tensor logits = copy_to_host(ctx, model.forward(ctx, batch, cache));
   return {logits.data<float>(), logits.data<float>() + logits.num_elements()};
+}
+
+inline std::vector<float> last_logits(const std::string& folder,
+                                      const std::vector<int32_t>& tokens) {
+  auto runtime = Runtime::cpu(detect_cpu_isa(), 1);
+  Context& ctx = runtime->context();
+  const auto checkpoint = io::Checkpoint::open(folder).value();
+  const auto model = models::load_model(ctx, checkpoint, "").value();
+  return last_logits(ctx, *model, tokens);
 }
 
 /// ‖got − want‖ / ‖want‖.

@@ -86,7 +86,10 @@ formats::ManifestParts manifest_parts(const io::ModelConfig& config,
   parts.granularity = options.granularity;
   parts.act_scale = options.act_scale;
   parts.int8_lm_head = options.int8_lm_head;
-  parts.kv_cache = {{"format", options.kv}, {"rotate", false}, {"window", {0, 0}}};
+  parts.kv_cache = {
+      {"format", options.kv},
+      {"rotate", options.kv_options.rotate},
+      {"window", {options.kv_options.window_first, options.kv_options.window_recent}}};
   if (options.format != "w4ax") return parts;
   for (int64_t i = 0; i < config.num_layers; ++i) {
     for (const formats::LinearSpec& spec : llama_linear_specs(config, i)) {

@@ -14,6 +14,7 @@ namespace comet::models {
 struct SyntheticOptions {
   std::string format = "dense";  // dense, w4ax, w4a16, w8a8-int or w8a8-fp8
   std::string kv = "kv16";
+  kv::KvOptions kv_options;
   // Of w4ax only, down to int8_blocks.
   formats::Granularity granularity = formats::Granularity::kGroup;
   formats::ActScale act_scale = formats::ActScale::kS2;
