@@ -4,6 +4,7 @@
 #include <set>
 #include <string>
 
+#include "comet/base/hash.h"
 #include "comet/base/json.h"
 #include "comet/base/log.h"
 #include "comet/base/result.h"
@@ -22,6 +23,18 @@ TEST(Check, ThrowsWithConditionAndValues) {
     EXPECT_NE(message.find("rows == 4"), std::string::npos);
     EXPECT_NE(message.find("rows 3"), std::string::npos);
   }
+}
+
+// The vectors of draft-eastlake-fnv.
+TEST(Fnv1a, IsThePublishedFunction) {
+  EXPECT_EQ(Fnv1a().text(), "cbf29ce484222325");
+  Fnv1a one;
+  one.add("a");
+  EXPECT_EQ(one.value(), 0xAF63DC4C8601EC8CULL);
+  Fnv1a word;
+  word.add("foo");
+  word.add_number(0x726162, 3);  // "bar"
+  EXPECT_EQ(word.text(), "85944171f73967e8");
 }
 
 TEST(Result, HoldsAValueOrAnError) {

@@ -3,41 +3,25 @@
 #include <filesystem>
 #include <set>
 
+#include "comet/base/hash.h"
 #include "comet/quant/quant_report.h"
 
 namespace comet::quant {
 namespace {
 
-/// FNV-1a, 64 bits.
-class Hash {
- public:
-  void add(uint64_t value, int num_bytes) {
-    for (int i = 0; i < num_bytes; ++i) {
-      state_ = (state_ ^ (value >> (8 * i) & 0xFF)) * 0x100000001B3ULL;
-    }
-  }
-  void add(std::string_view text) {
-    for (const char c : text) add(static_cast<unsigned char>(c), 1);
-  }
-  [[nodiscard]] std::string text() const { return fmt::format("{:016x}", state_); }
-
- private:
-  uint64_t state_ = 0xCBF29CE484222325ULL;
-};
-
 Json tokens_json(const std::vector<std::vector<int32_t>>& samples) {
-  Hash hash;
+  Fnv1a hash;
   int64_t num_tokens = 0;
   for (const auto& sample : samples) {
-    hash.add(sample.size(), 8);
-    for (const int32_t token : sample) hash.add(static_cast<uint32_t>(token), 4);
+    hash.add_number(sample.size());
+    for (const int32_t token : sample) hash.add_number(static_cast<uint32_t>(token), 4);
     num_tokens += static_cast<int64_t>(sample.size());
   }
   return {{"samples", samples.size()}, {"tokens", num_tokens}, {"hash", hash.text()}};
 }
 
 Json model_json(const io::Checkpoint& checkpoint) {
-  Hash config;
+  Fnv1a config;
   config.add(checkpoint.config().dump());
   Json model = {{"config_hash", config.text()}};
   std::set<std::string> paths;

@@ -16,17 +16,11 @@ Status write_line(io::OutputFile& file, std::string line) {
 }  // namespace
 
 void KeyHash::add(std::string_view bytes) {
-  for (const char c : bytes) state_ = (state_ ^ static_cast<uint8_t>(c)) * 0x100000001B3ULL;
+  hash_.add(bytes);
   add(static_cast<int64_t>(bytes.size()));
 }
 
-void KeyHash::add(int64_t number) {
-  for (int i = 0; i < 64; i += 8) {
-    state_ = (state_ ^ (static_cast<uint64_t>(number) >> i & 0xFFU)) * 0x100000001B3ULL;
-  }
-}
-
-std::string KeyHash::text() const { return fmt::format("{:016x}", state_); }
+void KeyHash::add(int64_t number) { hash_.add_number(static_cast<uint64_t>(number)); }
 
 Result<std::unique_ptr<AnswerJournal>> AnswerJournal::open(const std::string& path) {
   if (!std::filesystem::exists(path)) {

@@ -9,20 +9,21 @@
 #include <string>
 #include <string_view>
 
+#include "comet/base/hash.h"
 #include "comet/base/json.h"
 #include "comet/io/file.h"
 
 namespace comet::study {
 
-/// FNV-1a of the parts of a key.
+/// Of the parts of a key, texts with their lengths.
 class KeyHash {
  public:
   void add(std::string_view bytes);
   void add(int64_t number);
-  [[nodiscard]] std::string text() const;  // 16 hexadecimal digits
+  [[nodiscard]] std::string text() const { return hash_.text(); }
 
  private:
-  uint64_t state_ = 0xCBF29CE484222325ULL;
+  Fnv1a hash_;
 };
 
 class AnswerJournal {
