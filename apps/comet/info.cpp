@@ -93,9 +93,13 @@ void print_info(const Json& r, const Caps& caps) {
   fmt::print("format       {}, lm_head {}, cache {} ({} a token)\n", r["format"].get<std::string>(),
              r["lm_head"].get<std::string>(), r["kv"].get<std::string>(),
              bytes_text(r["kv_bytes_per_token"].get<int64_t>()));
-  fmt::print("INT4 share   {:.1f} % of multiply-accumulates, {:.1f} % of blocks\n",
-             r["int4_activation_share"].get<double>() * 100,
-             r["int4_block_share"].get<double>() * 100);
+  if (!r["act_scale"]
+           .get<std::string>()
+           .empty()) {  // the format's inputs are blocks of 4 or 8 bits
+    fmt::print("INT4 share   {:.1f} % of multiply-accumulates, {:.1f} % of blocks\n",
+               r["int4_activation_share"].get<double>() * 100,
+               r["int4_block_share"].get<double>() * 100);
+  }
   fmt::print("device       {} ({}), {} threads\n\n", caps.cpu_name, cpu_isa_name(caps.cpu_isa),
              caps.num_threads);
   fmt::print("{:<44} {:>7} {:>7}  {:<9} {:>10}  {}\n", "linear", "n", "k", "format", "size",
