@@ -202,6 +202,10 @@ __device__ __forceinline__ void sm90_load_weights(const GemmArgs& args, const Sm
   uint64_t* full = pipeline.full(stage);
   prims::mbarrier_arrive_expect_tx(
       full, static_cast<uint32_t>(T::kInputBytes + num_tiles * (kTileBytes + kLevels)));
+  if (at.block == at.work.begin) {  // what the end of the tile will ask for
+    prims::bulk_prefetch_l2(args.channel_scale + first * kTileRows,
+                            static_cast<uint32_t>(num_tiles * kTileRows * 4));
+  }
   for (int i = 0; i < num_tiles; ++i) {
     const int64_t tile = first + i;
     prims::bulk_load_hint(pipeline.weights(stage) + i * kTileBytes,

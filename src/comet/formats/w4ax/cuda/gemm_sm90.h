@@ -18,6 +18,8 @@ struct Sm90Plan {
 };
 
 Sm90Plan plan_gemm_sm90(const GemmArgs& args, int num_sms);
+/// `plan` (tile and CTAs) with the rest of its fields: all tiles whole, or shared as described.
+Sm90Plan cut_gemm_sm90(const GemmArgs& args, Sm90Plan plan, bool is_whole);
 
 /// `x_map`: CUtensorMap of the codes as bytes, boxes of 128 bytes × plan.tile_tokens, 128-byte
 /// swizzle. `workspace`: plan.workspace_bytes, 16-byte aligned. `counters`: kNumCounters, zero

@@ -23,6 +23,22 @@ int64_t tiles_of(const GemmArgs& args, int64_t rows, int64_t tokens) {
 
 }  // namespace
 
+Sm90Plan cut_gemm_sm90(const GemmArgs& args, Sm90Plan plan, bool is_whole) {
+  const int64_t tiles = tiles_of(args, plan.tile_rows, plan.tile_tokens);
+  // Whole tiles while more than two rounds of CTAs are left: neighbours then share what they read.
+  const int64_t num_whole = std::max<int64_t>(tiles / plan.num_ctas - 1, 0) * plan.num_ctas;
+  if (is_whole || 2 * (tiles - num_whole) > kNumCounters) {
+    plan.num_whole = static_cast<int32_t>(tiles);
+    plan.num_ctas = static_cast<int32_t>(std::min<int64_t>(tiles, plan.num_ctas));
+    plan.workspace_bytes = 0;
+    return plan;
+  }
+  plan.num_whole = static_cast<int32_t>(num_whole);
+  plan.workspace_bytes = int64_t{2} * plan.num_ctas * (has_two_segments(args) ? 2 : 1) *
+                         plan.tile_rows * plan.tile_tokens * int64_t{4};
+  return plan;
+}
+
 Sm90Plan plan_gemm_sm90(const GemmArgs& args, int num_sms) {
   Sm90Plan plan;
   while (plan.tile_tokens < args.tokens && plan.tile_tokens < 128) plan.tile_tokens *= 2;
@@ -33,21 +49,12 @@ Sm90Plan plan_gemm_sm90(const GemmArgs& args, int num_sms) {
   }
   const int64_t tiles = tiles_of(args, plan.tile_rows, plan.tile_tokens);
   const int64_t blocks = tiles * args.blocks;
-  const int64_t whole_time = divide_up(tiles, num_sms) * args.blocks;
-  const int64_t split_time = divide_up(blocks, num_sms) + kSplitBlocks;
-  // Whole tiles while more than two rounds of CTAs are left: neighbours then share what they read.
-  const int64_t num_whole = std::max<int64_t>(tiles / num_sms - 1, 0) * num_sms;
-  if (whole_time <= split_time || 2 * (tiles - num_whole) > kNumCounters) {
-    plan.num_whole = static_cast<int32_t>(tiles);
-    plan.num_ctas = static_cast<int32_t>(std::min<int64_t>(tiles, num_sms));
-    return plan;
-  }
-  plan.num_whole = static_cast<int32_t>(num_whole);
+  const bool is_whole =
+      divide_up(tiles, num_sms) * args.blocks <= divide_up(blocks, num_sms) + kSplitBlocks;
   plan.num_ctas =
-      static_cast<int32_t>(std::clamp<int64_t>(blocks / kLeastBlocks, 1, int64_t{num_sms}));
-  plan.workspace_bytes = int64_t{2} * plan.num_ctas * (has_two_segments(args) ? 2 : 1) *
-                         plan.tile_rows * plan.tile_tokens * int64_t{4};
-  return plan;
+      is_whole ? num_sms
+               : static_cast<int32_t>(std::clamp<int64_t>(blocks / kLeastBlocks, 1, num_sms));
+  return cut_gemm_sm90(args, plan, is_whole);
 }
 
 void run_gemm_sm90(const GemmArgs& args, const Sm90Plan& plan, void* workspace, int32_t* counters,
