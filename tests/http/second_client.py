@@ -2,6 +2,7 @@
 """A second load generator, independent of `comet bench serve`: asyncio, raw sockets, its own statistics.
 
 usage: tests/http/second_client.py URL --input-len P --output-len G --num-requests N [--concurrency C | --rate R] [--seed S]
+       [--detailed]
 
 Prints one JSON with the field names of vllm bench serve. For tests, and for comparing the two tools by hand.
 """
@@ -15,38 +16,54 @@ import urllib.parse
 import urllib.request
 
 
+class Stream(asyncio.Protocol):
+    """Keeps what arrives and when, and nothing else: reading one stream must not delay the others' clocks."""
+
+    def __init__(self):
+        self.pieces = []
+        self.ended = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data):
+        self.pieces.append((time.perf_counter(), data))
+
+    def connection_lost(self, error):
+        self.ended.set_result(error)
+
+    def lines(self):
+        """(time at which it was there, line); the sizes of chunks are lines too."""
+        rest = b""
+        for at, data in self.pieces:
+            *whole, rest = (rest + data).split(b"\n")
+            for line in whole:
+                yield at, line
+
+
 async def complete(host, port, body):
-    """(ttft, gaps, latency, usage) of one streamed completion, in seconds."""
+    """The stream of one completion, and when it was begun."""
     data = json.dumps(body).encode()
     start = time.perf_counter()
-    reader, writer = await asyncio.open_connection(host, port)
-    writer.write(f"POST /v1/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
-                 f"Connection: close\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
-    first = last = usage = None
-    gaps = []
-    try:
-        status = (await reader.readline()).split()[1]
-        assert status == b"200", status
-        async for line in reader:  # the sizes of chunks are lines too, and are passed over
-            if not line.startswith(b"data: "):
-                continue
-            text = line[6:].strip()
-            if text == b"[DONE]":
-                break
-            event = json.loads(text)
-            usage = event.get("usage") or usage
-            choice = (event.get("choices") or [None])[0]
-            if choice is None or (not choice["text"] and choice["finish_reason"]):
-                continue
-            now = time.perf_counter()
-            if first is None:
-                first = now
-            else:
-                gaps.append(now - last)
-            last = now
-    finally:
-        writer.close()
-    return first - start, gaps, last - start, usage
+    transport, stream = await asyncio.get_running_loop().create_connection(Stream, host, port)
+    transport.write(f"POST /v1/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+                    f"Connection: close\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+    await stream.ended
+    return start, stream
+
+
+def measured(start, stream):
+    """(ttft, gaps, latency, usage) of one streamed completion, in seconds."""
+    lines = stream.lines()
+    status = next(lines)[1].split()[1]
+    assert status == b"200", status
+    times, usage = [], None
+    for at, line in lines:
+        if not line.startswith(b"data: ") or line[6:].strip() == b"[DONE]":
+            continue
+        event = json.loads(line[6:])
+        usage = event.get("usage") or usage
+        choice = (event.get("choices") or [None])[0]
+        if choice is not None and (choice["text"] or not choice["finish_reason"]):
+            times.append(at)
+    return times[0] - start, [b - a for a, b in zip(times, times[1:])], times[-1] - start, usage
 
 
 def percentile(values, p):
@@ -56,16 +73,21 @@ def percentile(values, p):
     return values[low] + (rank - low) * (values[min(low + 1, len(values) - 1)] - values[low])
 
 
+def series_of(results):
+    """What the figures are of, in ms."""
+    return {"ttft": [1e3 * r[0] for r in results], "itl": [1e3 * g for r in results for g in r[1]],
+            "e2el": [1e3 * r[2] for r in results],
+            "tpot": [1e3 * (r[2] - r[0]) / (r[3]["completion_tokens"] - 1) for r in results if r[3]["completion_tokens"] > 1]}
+
+
 def summary(results, duration):
     out = {"completed": len(results), "duration": duration, "request_throughput": len(results) / duration,
            "total_input_tokens": sum(r[3]["prompt_tokens"] for r in results),
            "total_output_tokens": sum(r[3]["completion_tokens"] for r in results)}
-    series = {"ttft": [r[0] for r in results], "itl": [g for r in results for g in r[1]], "e2el": [r[2] for r in results],
-              "tpot": [(r[2] - r[0]) / (r[3]["completion_tokens"] - 1) for r in results if r[3]["completion_tokens"] > 1]}
-    for name, values in series.items():
-        out[f"mean_{name}_ms"] = 1e3 * sum(values) / len(values)
+    for name, values in series_of(results).items():
+        out[f"mean_{name}_ms"] = sum(values) / len(values)
         for p in (50, 95, 99):
-            out[f"p{p}_{name}_ms"] = 1e3 * percentile(values, p)
+            out[f"p{p}_{name}_ms"] = percentile(values, p)
     return out
 
 
@@ -80,11 +102,11 @@ async def run(args):
 
     await complete(url.hostname, url.port, body())  # warm-up
     bodies = [body() for _ in range(args.num_requests)]
-    results = []
+    streams = []
     start = time.perf_counter()
 
     async def one(body):
-        results.append(await complete(url.hostname, url.port, body))
+        streams.append(await complete(url.hostname, url.port, body))
 
     async def worker():
         while bodies:
@@ -99,7 +121,12 @@ async def run(args):
         await asyncio.gather(*tasks)
     else:
         await asyncio.gather(*(worker() for _ in range(args.concurrency)))
-    return summary(results, time.perf_counter() - start)
+    duration = time.perf_counter() - start
+    results = [measured(*each) for each in streams]
+    out = summary(results, duration)
+    if args.detailed:
+        out["series"] = series_of(results)
+    return out
 
 
 def main():
@@ -111,6 +138,7 @@ def main():
     parser.add_argument("--concurrency", type=int, default=1)
     parser.add_argument("--rate", type=float)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--detailed", action="store_true", help="every value behind the figures, too")
     print(json.dumps(asyncio.run(run(parser.parse_args())), indent=1))
 
 
