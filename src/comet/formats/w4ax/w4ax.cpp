@@ -45,7 +45,7 @@ Status check_levels(const std::string& name, const Meta& meta, const std::vector
   const uint8_t* packed = slots[kPacked].data<uint8_t>();
   for (int64_t group = 0; group < blocks * rows; ++group) {
     const int g = slots[kMultiplier].data<uint8_t>()[group];
-    const int o = slots[kOffset].data<int8_t>()[group];
+    const int o{slots[kOffset].data<int8_t>()[group]};
     if (kMaxCode * g + o <= kMaxLevel) continue;
     for (int64_t k = group / rows * kBlock; k < (group / rows + 1) * kBlock; ++k) {
       const NibblePosition p = nibble_position(group % rows, k, blocks);
