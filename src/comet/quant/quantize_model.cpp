@@ -6,7 +6,6 @@
 #include "comet/base/clock.h"
 #include "comet/base/log.h"
 #include "comet/io/file.h"
-#include "comet/quant/backend/backend.h"
 #include "comet/quant/blocks/block_planner.h"
 #include "comet/quant/checkpoint_writer.h"
 #include "comet/quant/companion_files.h"
@@ -242,6 +241,9 @@ Result<QuantReport> quantize_model(Context& ctx, const io::Checkpoint& checkpoin
         check_resources(wanted, request.out_dir, request.resume)}) {
     if (!status) return status.error();
   }
+  const auto backend = make_backend(ctx);
+  const Status has_room = check_device_memory(wanted, backend->free_device_bytes());
+  if (!has_room) return has_room.error();
   auto folder =
       OutputFolder::create(request.out_dir, checkpoint.directory(), request.force, request.resume);
   if (!folder) return folder.error();
@@ -262,7 +264,6 @@ Result<QuantReport> quantize_model(Context& ctx, const io::Checkpoint& checkpoin
     if (*saved) folder->keep();
     return writer.error();
   }
-  const auto backend = make_backend(ctx);
   auto plan = find_plan(backend->host, checkpoint, request, set, *saved);
   if (!plan) return plan.error();
   Run run{*backend,         checkpoint, request, set,           *config,

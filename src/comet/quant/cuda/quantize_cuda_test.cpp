@@ -11,17 +11,18 @@ namespace comet::quant {
 namespace {
 
 /// The tiny model with heads that attention on a GPU has kernels for.
-Json wide_config(testing::TinyModel variant) {
+Json wide_config(testing::TinyModel variant, int64_t ffn) {
   Json config = testing::tiny_config(variant);
   config["hidden_size"] = 256;
+  config["intermediate_size"] = ffn;
   config["num_attention_heads"] = 4;
   config["num_key_value_heads"] = 2;
   config["head_dim"] = 64;
   return config;
 }
 
-void write_model(const std::string& directory, testing::TinyModel variant) {
-  const Json json = wide_config(variant);
+void write_model(const std::string& directory, testing::TinyModel variant, int64_t ffn) {
+  const Json json = wide_config(variant, ffn);
   const auto config = io::parse_model_config(json, "config.json").value();
   std::filesystem::remove_all(directory);
   std::filesystem::create_directories(directory);
@@ -62,8 +63,8 @@ class QuantizeCudaTest : public ::testing::Test {
     const GateResult& got = *of_gpu->gate;
     EXPECT_NEAR(got.perplexity_before, want.perplexity_before, 3e-3 * want.perplexity_before)
         << what;
-    EXPECT_NEAR(got.perplexity_after, want.perplexity_after, 2e-2 * want.perplexity_after) << what;
-    EXPECT_NEAR(got.kl_mean, want.kl_mean, 0.2 * want.kl_mean + 1e-3) << what;
+    EXPECT_NEAR(got.perplexity_after, want.perplexity_after, 5e-2 * want.perplexity_after) << what;
+    EXPECT_NEAR(got.kl_mean, want.kl_mean, 0.3 * want.kl_mean + 1e-3) << what;
     for (size_t i = 0; i < of_cpu->linears.size(); ++i) {
       const LinearReport& linear = of_cpu->linears[i];
       EXPECT_NEAR(of_gpu->linears[i].weight_snr_db, linear.weight_snr_db, 0.3)
@@ -84,17 +85,20 @@ class QuantizeCudaTest : public ::testing::Test {
 TEST_F(QuantizeCudaTest, EveryRecipeGivesTheCpusQuality) {
   for (const testing::TinyModel variant :
        {testing::TinyModel::kLlama, testing::TinyModel::kBiases, testing::TinyModel::kQwen3}) {
-    write_model(folder_.file("model"), variant);
-    for (const std::string recipe :
-         {"w4a8", "fmpq", "paper", "naive", "w4a16", "w8a8-int", "w8a8-fp8"}) {
-      compare(options_of_recipe(recipe, "sm90", false).value(),
-              recipe + " " + std::to_string(static_cast<int>(variant)));
+    const std::string suffix = " of model " + std::to_string(static_cast<int>(variant));
+    write_model(folder_.file("model"), variant, 320);  // padded channels
+    for (const std::string recipe : {"w4a8", "fmpq", "paper", "naive"}) {
+      compare(options_of_recipe(recipe, "sm90", false).value(), recipe + suffix);
+    }
+    write_model(folder_.file("model"), variant, 384);
+    for (const std::string recipe : {"w4a16", "w8a8-int", "w8a8-fp8"}) {
+      compare(options_of_recipe(recipe, "sm90", false).value(), recipe + suffix);
     }
   }
 }
 
 TEST_F(QuantizeCudaTest, TheSameRunGivesTheSameFile) {
-  write_model(folder_.file("model"), testing::TinyModel::kLlama);
+  write_model(folder_.file("model"), testing::TinyModel::kLlama, 320);
   const QuantizeOptions options = options_of_recipe("fmpq", "sm90", false).value();
   std::array<std::string, 2> files;
   for (std::string& file : files) {
@@ -105,7 +109,7 @@ TEST_F(QuantizeCudaTest, TheSameRunGivesTheSameFile) {
 }
 
 TEST_F(QuantizeCudaTest, WhatAttentionOnAGpuLacksIsAnError) {
-  write_model(folder_.file("model"), testing::TinyModel::kLlama);
+  write_model(folder_.file("model"), testing::TinyModel::kLlama, 320);
   QuantizeOptions options = options_of_recipe("w4a8", "sm90", false).value();
   options.kv_options.window_recent = 8;
   const auto report = quantize(gpu_->context(), options, "out");

@@ -140,19 +140,26 @@ void permute_rows(Matrix& weight, std::vector<float>& bias, int64_t begin,
   for (int64_t i = 0; i < count; ++i) bias[begin + i] = old_bias[order[i]];
 }
 
-Matrix stored_columns(const Matrix& weight, const SiteLayout& layout) {
+void permute_columns(ThreadPool& pool, Matrix& rows, std::span<const int32_t> order) {
+  pool.parallel_for(rows.rows, [&](int64_t t, int) {
+    const std::vector<float> old(rows.row(t), rows.row(t) + rows.cols);
+    for (int64_t c = 0; c < rows.cols; ++c) rows.row(t)[c] = old[order[c]];
+  });
+}
+
+Matrix stored_columns(ThreadPool& pool, const Matrix& weight, const SiteLayout& layout) {
   COMET_CHECK(weight.cols == layout.k, "{}: {} columns for {} channels", layout.name, weight.cols,
               layout.k);
   if (layout.perm.empty() && layout.k == layout.k_padded) return weight;
   Matrix stored(weight.rows, layout.k_padded);
-  for (int64_t n = 0; n < weight.rows; ++n) {
+  pool.parallel_for(weight.rows, [&](int64_t n, int) {
     const float* from = weight.row(n);
     float* to = stored.row(n);
     for (int64_t j = 0; j < layout.k_padded; ++j) {
       const int64_t source = layout.perm.empty() ? (j < layout.k ? j : kPadding) : layout.perm[j];
       if (source != kPadding) to[j] = from[source];
     }
-  }
+  });
   return stored;
 }
 

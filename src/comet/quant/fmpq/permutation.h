@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "comet/base/result.h"
+#include "comet/device/thread_pool.h"
 #include "comet/formats/quantized_weight.h"
 #include "comet/quant/matrix.h"
 
@@ -43,7 +44,10 @@ std::vector<int32_t> absorb_order(formats::SiteLayout& layout);
 void permute_rows(Matrix& weight, std::vector<float>& bias, int64_t begin,
                   std::span<const int32_t> order);
 
+/// Column order[i] of every row becomes column i.
+void permute_columns(ThreadPool& pool, Matrix& rows, std::span<const int32_t> order);
+
 /// [rows, k_padded]: columns in stored order, zero where the layout pads.
-Matrix stored_columns(const Matrix& weight, const formats::SiteLayout& layout);
+Matrix stored_columns(ThreadPool& pool, const Matrix& weight, const formats::SiteLayout& layout);
 
 }  // namespace comet::quant

@@ -133,7 +133,7 @@ TEST(Permutation, StoredRotatedProductEqualsTheOriginal) {
     const SiteLayout layout =
         make_site_layout("s", random_magnitudes(k, 4), 1, ActScale::kS2h, true);
     const Matrix stored_x = stored_rows(pool, layout, x.view());
-    Matrix stored_w = stored_columns(w, layout);
+    Matrix stored_w = stored_columns(pool, w, layout);
     rotate_int4_blocks(pool, stored_w, layout);
     for (int64_t t = 0; t < x.rows; ++t) {
       for (int64_t n = 0; n < w.rows; ++n) {

@@ -14,15 +14,6 @@
 namespace comet::quant {
 namespace {
 
-/// `rows` with channel order[i] moved to i.
-void permute_channels(Matrix& rows, std::span<const int32_t> order) {
-  std::vector<float> old(rows.cols);
-  for (int64_t t = 0; t < rows.rows; ++t) {
-    std::copy_n(rows.row(t), rows.cols, old.begin());
-    for (int64_t c = 0; c < rows.cols; ++c) rows.row(t)[c] = old[order[c]];
-  }
-}
-
 void lay_out(LayerStage& s, const SiteBlocks& int8_blocks) {
   for (size_t i = 0; i < kNumSites; ++i) {
     // Without statistics there is nothing to sort by.
@@ -36,9 +27,10 @@ void lay_out(LayerStage& s, const SiteBlocks& int8_blocks) {
   const std::vector<int32_t> order = absorb_order(s.layouts[down]);
   if (order.empty()) return;
   permute_ffn_rows(s.layer, order);
-  permute_channels(s.layer.weights[down], order);
-  permute_channels(s.stats[down].kept_rows, order);
-  s.inputs.permute(down, order);
+  ThreadPool& pool = s.backend.host.pool;
+  permute_columns(pool, s.layer.weights[down], order);
+  permute_columns(pool, s.stats[down].kept_rows, order);
+  s.inputs.permute(pool, down, order);
 }
 
 /// Seconds of one stage after another, for the log.
@@ -96,19 +88,33 @@ std::vector<float> channel_importance(const Matrix& rows) {
   return importance;
 }
 
-double sum_of_squares(const Matrix& a) {
+/// Rows side by side, their sums in order: the same for any number of threads.
+template <typename RowSum>
+double sum_over_rows(ThreadPool& pool, int64_t num_rows, RowSum row_sum) {
+  std::vector<double> sums(num_rows);
+  pool.parallel_for(num_rows, [&](int64_t i, int) { sums[i] = row_sum(i); });
   double total = 0.0;
-  for (const float x : a.values) total += static_cast<double>(x) * x;
+  for (const double sum : sums) total += sum;
   return total;
 }
 
-double sum_of_squared_differences(const Matrix& a, const Matrix& b) {
-  double total = 0.0;
-  for (size_t i = 0; i < a.values.size(); ++i) {
-    const double d = static_cast<double>(a.values[i]) - b.values[i];
-    total += d * d;
-  }
-  return total;
+double sum_of_squares(ThreadPool& pool, const Matrix& a) {
+  return sum_over_rows(pool, a.rows, [&](int64_t i) {
+    double total = 0.0;
+    for (int64_t c = 0; c < a.cols; ++c) total += static_cast<double>(a.row(i)[c]) * a.row(i)[c];
+    return total;
+  });
+}
+
+double sum_of_squared_differences(ThreadPool& pool, const Matrix& a, const Matrix& b) {
+  return sum_over_rows(pool, a.rows, [&](int64_t i) {
+    double total = 0.0;
+    for (int64_t c = 0; c < a.cols; ++c) {
+      const double d = static_cast<double>(a.row(i)[c]) - b.row(i)[c];
+      total += d * d;
+    }
+    return total;
+  });
 }
 
 /// Signal against error; the cap stands for "no error".
@@ -123,7 +129,8 @@ double output_snr_db(Backend& backend, const Matrix& x, const Matrix& weight,
                      const Matrix& quantized_x, const Matrix& decoded) {
   const Matrix want = backend.product(x, weight);
   const Matrix got = backend.product(quantized_x, decoded);
-  return decibels(sum_of_squares(want), sum_of_squared_differences(want, got));
+  ThreadPool& pool = backend.host.pool;
+  return decibels(sum_of_squares(pool, want), sum_of_squared_differences(pool, want, got));
 }
 
 /// The 8-bit formats hold a site's channels as they are.
@@ -167,7 +174,7 @@ struct StoredSite {
 };
 
 StoredSite store_site(const LayerStage& s, size_t i) {
-  StoredSite stored{stored_columns(s.layer.weights[i], s.layouts[i]),
+  StoredSite stored{stored_columns(s.backend.host.pool, s.layer.weights[i], s.layouts[i]),
                     stored_rows(s.backend.host.pool, s.layouts[i], s.stats[i].kept_rows.view())};
   rotate_int4_blocks(s.backend.host.pool, stored.weight, s.layouts[i]);
   return stored;
@@ -201,9 +208,10 @@ Status quantize_site(LayerStage& s, size_t i, SiteHessian* hessian, QuantizedLay
   report.num_equalized = s.num_equalized[i];
   report.clip = s.layouts[i].clip;
   report.smoothing = s.smoothing[i];
-  const double weight_error = sum_of_squared_differences(stored.weight, decoded);
+  const double weight_error =
+      sum_of_squared_differences(s.backend.host.pool, stored.weight, decoded);
   report.weight_mse = weight_error / static_cast<double>(stored.weight.rows * s.layouts[i].k);
-  report.weight_snr_db = decibels(sum_of_squares(stored.weight), weight_error);
+  report.weight_snr_db = decibels(sum_of_squares(s.backend.host.pool, stored.weight), weight_error);
   if (measured) {
     report.output_snr_db = output_snr_db(s.backend, stored.x, stored.weight, quantized_x, decoded);
   }

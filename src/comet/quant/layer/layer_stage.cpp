@@ -43,7 +43,7 @@ Status collect_stats(LayerStage& s) {
   }
   if (s.keep_inputs) s.inputs.reset(s.layer, s.set.num_tokens());
   const Status observed = observe_sites(s, [&](size_t i, View<const float, 2> rows) {
-    if (s.keep_inputs) s.inputs.append(i, rows);
+    if (s.keep_inputs) s.inputs.append(s.backend.host.pool, i, rows);
     return accumulators[i].add(s.backend.host.pool, rows);
   });
   if (!observed) return observed;
@@ -92,7 +92,7 @@ std::vector<float> value_channel_max(const LayerWeights& layer, std::span<const 
 void fold_site(LayerStage& s, size_t site_idx, std::span<const float> scales) {
   fold_scales(s.layer, kSites[site_idx], scales);
   scale_stats(s.stats[site_idx], scales);
-  s.inputs.scale(site_idx, scales);
+  s.inputs.scale(s.backend.host.pool, site_idx, scales);
 }
 
 Status observe_sites(LayerStage& s, const SiteHandler& handle) {

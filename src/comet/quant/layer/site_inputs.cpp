@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "comet/base/check.h"
+#include "comet/quant/fmpq/permutation.h"
 
 namespace comet::quant {
 
@@ -19,34 +20,30 @@ void SiteInputs::reset(const LayerWeights& layer, int64_t num_tokens) {
   num_rows_ = {};
 }
 
-void SiteInputs::append(size_t site_idx, View<const float, 2> rows) {
+void SiteInputs::append(ThreadPool& pool, size_t site_idx, View<const float, 2> rows) {
   Matrix& kept = rows_[site_idx];
   int64_t& num_rows = num_rows_[site_idx];
   COMET_CHECK(num_rows + rows.size(0) <= kept.rows && rows.size(1) == kept.cols,
               "site {}: {} rows after {} of {}", site_idx, rows.size(0), num_rows, kept.rows);
-  for (int64_t t = 0; t < rows.size(0); ++t) {
-    std::copy_n(rows.row(t), kept.cols, kept.row(num_rows++));
-  }
+  pool.parallel_for(rows.size(0), [&](int64_t t, int) {
+    std::copy_n(rows.row(t), kept.cols, kept.row(num_rows + t));
+  });
+  num_rows += rows.size(0);
 }
 
-void SiteInputs::scale(size_t site_idx, std::span<const float> scales) {
+void SiteInputs::scale(ThreadPool& pool, size_t site_idx, std::span<const float> scales) {
   std::vector<int64_t> channels;
   for (size_t c = 0; c < scales.size(); ++c) {
     if (scales[c] != 1.0F) channels.push_back(static_cast<int64_t>(c));
   }
   Matrix& kept = rows_[site_idx];
-  for (int64_t t = 0; t < kept.rows; ++t) {
+  pool.parallel_for(kept.rows, [&](int64_t t, int) {
     for (const int64_t c : channels) kept.row(t)[c] /= scales[c];
-  }
+  });
 }
 
-void SiteInputs::permute(size_t site_idx, std::span<const int32_t> order) {
-  Matrix& kept = rows_[site_idx];
-  std::vector<float> old(static_cast<size_t>(kept.cols));
-  for (int64_t t = 0; t < kept.rows; ++t) {
-    std::copy_n(kept.row(t), kept.cols, old.begin());
-    for (int64_t c = 0; c < kept.cols; ++c) kept.row(t)[c] = old[order[c]];
-  }
+void SiteInputs::permute(ThreadPool& pool, size_t site_idx, std::span<const int32_t> order) {
+  permute_columns(pool, rows_[site_idx], order);
 }
 
 }  // namespace comet::quant

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <span>
 
+#include "comet/device/thread_pool.h"
 #include "comet/io/model_config.h"
 #include "comet/quant/layer/layer_weights.h"
 #include "comet/quant/matrix.h"
@@ -27,11 +28,11 @@ class SiteInputs {
 
   /// Room for `num_tokens` rows of every site; forgets what was there.
   void reset(const LayerWeights& layer, int64_t num_tokens);
-  void append(size_t site_idx, View<const float, 2> rows);
+  void append(ThreadPool& pool, size_t site_idx, View<const float, 2> rows);
   /// Every channel divided by its scale.
-  void scale(size_t site_idx, std::span<const float> scales);
+  void scale(ThreadPool& pool, size_t site_idx, std::span<const float> scales);
   /// Channel order[i] becomes channel i.
-  void permute(size_t site_idx, std::span<const int32_t> order);
+  void permute(ThreadPool& pool, size_t site_idx, std::span<const int32_t> order);
 
   [[nodiscard]] const Matrix& rows(size_t site_idx) const { return rows_[site_idx]; }
   void drop(size_t site_idx) { rows_[site_idx] = {}; }

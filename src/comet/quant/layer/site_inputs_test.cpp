@@ -62,12 +62,13 @@ TEST(SiteInputs, AreWhatASecondPassWouldGive) {
 TEST(SiteInputs, FollowFoldings) {
   LayerWeights layer;
   for (auto& spec : layer.specs) spec.k = 3;
+  ThreadPool pool(2);
   SiteInputs inputs;
   inputs.reset(layer, 2);
   const std::vector<float> rows{1.0F, 2.0F, 3.0F, 4.0F, 5.0F, 6.0F};
-  inputs.append(1, {rows.data(), {2, 3}});
-  inputs.scale(1, std::array{2.0F, 1.0F, 0.5F});
-  inputs.permute(1, std::array<int32_t, 3>{2, 0, 1});
+  inputs.append(pool, 1, {rows.data(), {2, 3}});
+  inputs.scale(pool, 1, std::array{2.0F, 1.0F, 0.5F});
+  inputs.permute(pool, 1, std::array<int32_t, 3>{2, 0, 1});
   EXPECT_EQ(inputs.rows(1).values, (std::vector<float>{6.0F, 0.5F, 2.0F, 12.0F, 2.0F, 5.0F}));
   inputs.drop(1);
   EXPECT_TRUE(inputs.rows(1).values.empty());

@@ -39,7 +39,9 @@ struct LayerWork {
   int64_t padded_weights = 0;
   int64_t packed_bytes = 0;
   int64_t hessian_bytes = 0;
-  int64_t widest = 0;  // padded channels
+  int64_t widest = 0;        // padded channels
+  int64_t solver_bytes = 0;  // of a GPU, for the GPTQ of the linear that takes most
+  int64_t sum_bytes = 0;     // of a GPU, for the sums of all sites
 };
 
 /// Of one linear of `rows` outputs (padded where nibbles are) and k inputs.
@@ -48,6 +50,13 @@ int64_t packed_bytes(const formats::LinearSpec& spec, int64_t padded_rows, int64
   if (options.codes != WeightCodes::kS4) return spec.n() * (spec.k + 4 + 4);  // scale and bias
   // Nibbles, at most two bytes of scales per group, a channel scale, a permutation.
   return padded_rows * padded_k / 2 + padded_rows * padded_k / 64 + padded_rows * 4 + padded_k * 4;
+}
+
+/// Of a GPU: sum, its triangular factor and that in FP32; later the factor, and the weight, what
+/// its codes leave over (16,384 rows at a time) and codes.
+int64_t solver_bytes(int64_t rows, int64_t k) {
+  const int64_t coding = 4 * k * k + 5 * rows * k + 4 * std::min<int64_t>(rows, 16384) * (k + 128);
+  return std::max(20 * k * k, coding);
 }
 
 LayerWork layer_work(const io::ModelConfig& config, const QuantizeOptions& options) {
@@ -70,6 +79,8 @@ LayerWork layer_work(const io::ModelConfig& config, const QuantizeOptions& optio
     // Sum and, per chunk of 2,048 tokens, inputs.
     work.hessian_bytes += k * (k * 8 + 2048 * 4);
     work.widest = std::max(work.widest, k);
+    work.solver_bytes = std::max(work.solver_bytes, solver_bytes(spec.n(), k));
+    work.sum_bytes += k * k * 8 + 2048 * 2 * k * 4;
   }
   return work;
 }
@@ -120,6 +131,25 @@ double total_flops(const io::ModelConfig& config, const QuantizeOptions& options
   return static_cast<double>(config.num_layers) * layer + head;
 }
 
+/// The layer in FP32 and what runs through it, or GPTQ; products of kept rows for the report.
+int64_t device_bytes(const io::ModelConfig& config, const QuantizeOptions& options,
+                     const CalibrationSet& set, const LayerWork& work) {
+  constexpr int64_t kOverhead = int64_t{512} << 20;  // cuBLASLt's workspace, kernels, code
+  constexpr int64_t kKeptRows = 1024;
+  size_t longest = 0;
+  for (const auto& sample : set.samples) longest = std::max(longest, sample.size());
+  const int64_t row_bytes = 8 * (4 * config.hidden_size + 4 * config.intermediate_size);
+  int64_t layer = 4 * work.padded_weights + static_cast<int64_t>(longest) * row_bytes;
+  int64_t solver = 0;
+  if (needs_hessian(options)) {
+    const bool kept = SiteInputs::fit(config, set.num_tokens());
+    if (!kept) layer += work.sum_bytes;
+    solver = work.solver_bytes + (kept ? 0 : work.sum_bytes);
+  }
+  const int64_t products = 4 * (work.padded_weights + 2 * kKeptRows * work.widest);
+  return kOverhead + std::max({layer, solver, products});
+}
+
 int64_t bytes_of_files(const std::string& folder) {
   std::error_code code;
   int64_t total = 0;
@@ -160,6 +190,7 @@ QuantizeForecast forecast(const io::Checkpoint& checkpoint, const io::ModelConfi
   // Logits of both models for some rows; one gate step's are small beside a layer but for wide
   // vocabularies.
   result.peak_memory_bytes += num_gate_tokens > 0 ? 2 * 128 * 4 * config.vocab_size : 0;
+  result.peak_device_bytes = device_bytes(config, options, set, work);
   result.flops = total_flops(config, options, set, num_gate_tokens);
   return result;
 }
@@ -178,6 +209,14 @@ double measure_flops_per_second(Context& ctx) {
     best_seconds = i == 0 ? seconds : std::min(best_seconds, seconds);
   }
   return 2.0 * static_cast<double>(kTokens * kSize * kSize) / best_seconds;
+}
+
+Status check_device_memory(const QuantizeForecast& wanted, std::optional<int64_t> free_bytes) {
+  if (!free_bytes || *free_bytes >= wanted.peak_device_bytes) return {};
+  return make_error(ErrorCode::kResourceExhausted,
+                    "quantizing takes about {} bytes of the GPU's memory, but only {} are free; "
+                    "use fewer calibration samples, --weights clip, or --device cpu",
+                    wanted.peak_device_bytes, *free_bytes);
 }
 
 Status check_resources(const QuantizeForecast& wanted, const std::string& out_dir, bool resume) {

@@ -57,6 +57,16 @@ TEST_F(ForecastTest, EightBits) {
   EXPECT_GT(of("w8a8-fp8", 0, 100).flops, floats.flops);  // the gate
 }
 
+TEST_F(ForecastTest, StopsWhereAGpuHasTooLittleMemory) {
+  const QuantizeForecast gptq = of("w4a8", 4, 0);
+  EXPECT_GT(gptq.peak_device_bytes, int64_t{512} << 20);
+  EXPECT_TRUE(check_device_memory(gptq, std::nullopt).ok());
+  EXPECT_TRUE(check_device_memory(gptq, gptq.peak_device_bytes).ok());
+  const Status status = check_device_memory(gptq, gptq.peak_device_bytes - 1);
+  ASSERT_FALSE(status.ok());
+  EXPECT_NE(status.error().message.find(std::to_string(gptq.peak_device_bytes)), std::string::npos);
+}
+
 TEST_F(ForecastTest, StopsWhereDiskOrMemoryDoNotSuffice) {
   QuantizeForecast wanted;
   EXPECT_TRUE(check_resources(wanted, folder_.file("out"), false).ok());

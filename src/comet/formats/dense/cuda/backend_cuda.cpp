@@ -3,6 +3,7 @@
 // F16 for all; other weights become BF16 where every value is one exactly, else F32: nothing is
 // lost. Inputs are BF16 rows, cast to the weight's type. Few tokens: gemv.cu; more: cuBLASLt.
 #include <algorithm>
+#include <atomic>
 
 #include "comet/device/cuda/cublaslt.h"
 #include "comet/device/cuda/cuda_check.h"
@@ -19,37 +20,56 @@ namespace {
 
 enum TensorSlot { kWeight, kBias, kNumTensors };
 
-bool is_exact_bf16(const Tensor& tensor) {
-  for (int64_t i = 0; i < tensor.num_elements(); ++i) {
-    const float value = float_element(tensor, i);
-    if (to_float(to_bfloat16(value)) != value) return false;
-  }
-  return true;
+constexpr int64_t kElementsPerTask = int64_t{1} << 18;
+
+/// body(begin, end) for ranges of a tensor's elements.
+template <typename Body>
+void for_elements(ThreadPool& pool, const Tensor& tensor, Body body) {
+  const int64_t count = tensor.num_elements();
+  pool.parallel_for((count + kElementsPerTask - 1) / kElementsPerTask, [&](int64_t i, int) {
+    body(i * kElementsPerTask, std::min(count, (i + 1) * kElementsPerTask));
+  });
+}
+
+bool is_exact_bf16(ThreadPool& pool, const Tensor& tensor) {
+  std::atomic<bool> exact{true};
+  for_elements(pool, tensor, [&](int64_t begin, int64_t end) {
+    bool all = true;
+    for (int64_t i = begin; i < end; ++i) {
+      const float value = float_element(tensor, i);
+      all &= to_float(to_bfloat16(value)) == value;
+    }
+    if (!all) exact = false;
+  });
+  return exact;
 }
 
 /// The type of the prepared weight.
-DType common_type(const LinearWeight& weight) {
+DType common_type(ThreadPool& pool, const LinearWeight& weight) {
   const size_t num_parts = weight.spec.parts.size();
   const auto parts = std::span(weight.tensors).first(num_parts);
   const DType first = parts.front().dtype();
   const bool alike =
       std::ranges::all_of(parts, [&](const Tensor& part) { return part.dtype() == first; });
   if (alike && first != DType::kF32) return first;
-  return std::ranges::all_of(parts, is_exact_bf16) ? DType::kBF16 : DType::kF32;
+  const auto is_exact = [&](const Tensor& part) { return is_exact_bf16(pool, part); };
+  return std::ranges::all_of(parts, is_exact) ? DType::kBF16 : DType::kF32;
 }
 
 /// `part` as `dtype`, in which its values are exact; one of another type is on the host.
-Tensor converted(const Tensor& part, DType dtype) {
+Tensor converted(ThreadPool& pool, const Tensor& part, DType dtype) {
   if (part.dtype() == dtype) return part;
   Tensor out = allocate_tensor(host_allocator(), dtype, part.shape());
-  for (int64_t i = 0; i < part.num_elements(); ++i) {
-    const float value = float_element(part, i);
-    if (dtype == DType::kBF16) {
-      out.data<BFloat16>()[i] = to_bfloat16(value);
-    } else {
-      out.data<float>()[i] = value;
+  for_elements(pool, part, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const float value = float_element(part, i);
+      if (dtype == DType::kBF16) {
+        out.data<BFloat16>()[i] = to_bfloat16(value);
+      } else {
+        out.data<float>()[i] = value;
+      }
     }
-  }
+  });
   return out;
 }
 
@@ -58,7 +78,7 @@ Tensor gather_parts(Context& ctx, std::span<const Tensor> parts, DType dtype, co
   Tensor out = allocate_tensor(ctx.memory, dtype, shape);
   size_t offset = 0;
   for (const Tensor& part : parts) {
-    const Tensor source = converted(part, dtype);
+    const Tensor source = converted(ctx.pool, part, dtype);
     const auto part_bytes = static_cast<size_t>(source.num_bytes());
     upload(ctx.pool, *ctx.cuda, out.raw() + offset, source.raw(), part_bytes);
     offset += part_bytes;
@@ -73,8 +93,8 @@ Status prepare(Context& ctx, LinearWeight& weight) {
   const auto tensors = std::span<const Tensor>(weight.tensors);
   const int64_t n = weight.spec.n();
   std::vector<Tensor> prepared(kNumTensors);
-  prepared[kWeight] =
-      gather_parts(ctx, tensors.first(num_parts), common_type(weight), Shape{n, weight.spec.k});
+  prepared[kWeight] = gather_parts(ctx, tensors.first(num_parts), common_type(ctx.pool, weight),
+                                   Shape{n, weight.spec.k});
   if (weight.spec.has_bias) {
     prepared[kBias] = gather_parts(ctx, tensors.subspan(num_parts), DType::kF32, Shape{n});
   }
