@@ -146,8 +146,8 @@ Status run_serve(const Globals& globals, Options options) {
   Termination termination;  // before any thread: they inherit the blocked signals
   server::Service service(options.service);
   auto http = server::http::HttpServer::listen(
-      options.http, [&service](std::shared_ptr<server::http::Exchange> exchange) {
-        service.handle(std::move(exchange));
+      options.http, [&service](const std::shared_ptr<server::http::Exchange>& exchange) {
+        service.handle(exchange);
       });
   if (!http) return http.error();
   service.set_num_connections([&http] { return (*http)->num_connections(); });
