@@ -33,12 +33,26 @@ class SiteHessian {
  public:
   virtual ~SiteHessian() = default;
   [[nodiscard]] virtual int64_t num_channels() const = 0;  // k_padded
-  /// rows [n, k] of the host in the model's order; their quantized stored form is what counts.
-  /// Independent of how rows are handed over.
-  virtual void add(View<const float, 2> rows) = 0;
+  /// rows [n, k] in the model's order, where and as the device multiplies them; their quantized
+  /// stored form is what counts. Independent of how rows are handed over.
+  virtual void add(ConstRows rows) = 0;
   /// codes [rows, k_padded]; nothing may be added after it. An error when the sum is not positive
   /// definite even with damping.
   virtual Result<std::vector<int8_t>> code(const FeedbackProblem& problem) = 0;
+};
+
+/// A site's input rows over all calibration tokens, in the device's memory, FP32.
+class KeptRows {
+ public:
+  virtual ~KeptRows() = default;
+  /// Behind those that are there; where and as the device multiplies them.
+  virtual void append(ConstRows rows) = 0;
+  /// Every channel divided by its scale.
+  virtual void scale(std::span<const float> scales) = 0;
+  /// Channel order[i] becomes channel i.
+  virtual void permute(std::span<const int32_t> order) = 0;
+  /// Those that are there.
+  [[nodiscard]] virtual ConstRows rows() const = 0;
 };
 
 class Backend {
@@ -58,6 +72,8 @@ class Backend {
   /// a · bᵀ, [a.rows, b.rows], in FP32.
   virtual Matrix product(const Matrix& a, const Matrix& b) = 0;
   virtual std::unique_ptr<SiteHessian> make_hessian(const formats::SiteLayout& layout) = 0;
+  /// Room for num_rows rows of k channels.
+  virtual std::unique_ptr<KeptRows> make_kept_rows(int64_t num_rows, int64_t k) = 0;
   /// The cache of float layers: the widest rows that the device's attention has.
   [[nodiscard]] virtual const kv::KvFormat& widest_cache() const = 0;
   /// Free bytes of the device's own memory; none where it has none.

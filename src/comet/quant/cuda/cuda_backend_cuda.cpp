@@ -6,6 +6,7 @@
 #include "comet/ops/op_table.h"
 #include "comet/quant/backend/backend.h"
 #include "comet/quant/cuda/device_hessian.h"
+#include "comet/quant/cuda/device_rows.h"
 
 namespace comet::quant {
 namespace {
@@ -80,6 +81,10 @@ class CudaBackend final : private HostSide, public Backend {
 
   std::unique_ptr<SiteHessian> make_hessian(const formats::SiteLayout& layout) override {
     return std::make_unique<cuda::DeviceHessian>(device, layout);
+  }
+
+  std::unique_ptr<KeptRows> make_kept_rows(int64_t num_rows, int64_t k) override {
+    return std::make_unique<cuda::DeviceRows>(device, num_rows, k);
   }
 
   const kv::KvFormat& widest_cache() const override { return *kv::find_kv_format("kv16").value(); }

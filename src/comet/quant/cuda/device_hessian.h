@@ -22,7 +22,7 @@ class DeviceHessian final : public SiteHessian {
   DeviceHessian(Context& device, const formats::SiteLayout& layout);
 
   [[nodiscard]] int64_t num_channels() const override { return layout_.k_padded; }
-  void add(View<const float, 2> rows) override;
+  void add(ConstRows rows) override;
   Result<std::vector<int8_t>> code(const FeedbackProblem& problem) override;
 
   /// The two halves of code(). The sum stays.
@@ -38,7 +38,7 @@ class DeviceHessian final : public SiteHessian {
   formats::SiteLayout layout_;
   DeviceValues<double> sum_;    // [k_padded, k_padded], lower triangle
   DeviceValues<int32_t> perm_;  // empty: identity
-  DeviceValues<float> rows_;    // [kChunkTokens, k] as they came
+  DeviceValues<float> rows_;    // [kChunkTokens, k] in FP32
   DeviceValues<float> stored_;  // [kChunkTokens, k_padded]
 };
 

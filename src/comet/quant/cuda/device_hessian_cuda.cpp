@@ -5,6 +5,7 @@
 
 #include "comet/base/log.h"
 #include "comet/device/cuda/cublaslt.h"
+#include "comet/quant/cuda/device_rows.h"
 #include "comet/quant/cuda/launches.h"
 
 namespace comet::quant::cuda {
@@ -88,23 +89,26 @@ DeviceHessian::DeviceHessian(Context& device, const formats::SiteLayout& layout)
   if (!layout.perm.empty()) perm_ = DeviceValues<int32_t>(device, layout.perm);
 }
 
-void DeviceHessian::add(View<const float, 2> rows) {
-  COMET_CHECK(rows.size(1) == layout_.k, "{}: rows of {}, {} channels", layout_.name, rows.size(1),
-              layout_.k);
-  if (rows_.get() == nullptr) {
-    rows_ = DeviceValues<float>(ctx_, kChunkTokens * layout_.k);
+void DeviceHessian::add(ConstRows rows) {
+  COMET_CHECK(rows.num_columns == layout_.k, "{}: rows of {}, {} channels", layout_.name,
+              rows.num_columns, layout_.k);
+  const bool as_they_are = rows.dtype == DType::kF32 && rows.stride == layout_.k;
+  if (stored_.get() == nullptr) {
     stored_ = DeviceValues<float>(ctx_, kChunkTokens * layout_.k_padded);
   }
-  for (int64_t begin = 0; begin < rows.size(0); begin += kChunkTokens) {
-    const int64_t count = std::min(kChunkTokens, rows.size(0) - begin);
-    rows_.copy_from(rows.row(begin), count * layout_.k);
-    SiteRowsArgs args = site_rows_args(layout_);
-    args.rows = rows_.get();
-    args.perm = perm_.get();
-    args.out = stored_.get();
-    args.num_rows = count;
+  if (!as_they_are && rows_.get() == nullptr) {
+    rows_ = DeviceValues<float>(ctx_, kChunkTokens * layout_.k);
+  }
+  SiteRowsArgs args = site_rows_args(layout_);
+  args.perm = perm_.get();
+  args.out = stored_.get();
+  for (int64_t begin = 0; begin < rows.num_rows; begin += kChunkTokens) {
+    args.num_rows = std::min(kChunkTokens, rows.num_rows - begin);
+    const ConstRows chunk = rows_from(rows, begin, args.num_rows);
+    args.rows = as_they_are ? static_cast<const float*>(chunk.data) : rows_.get();
+    if (!as_they_are) to_float(chunk, rows_.get(), ctx_.cuda->stream);
     launch_site_rows(args, ctx_.cuda->stream);
-    launch_gram_of_columns({sum_.get(), layout_.k_padded, layout_.k_padded, count, 1.0},
+    launch_gram_of_columns({sum_.get(), layout_.k_padded, layout_.k_padded, args.num_rows, 1.0},
                            stored_.get(), layout_.k_padded, ctx_.cuda->stream);
   }
 }

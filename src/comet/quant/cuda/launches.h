@@ -9,6 +9,23 @@
 
 namespace comet::quant::cuda {
 
+/// rows [num_rows, k] FP32 or BF16, `stride` elements apart → out [num_rows, k] FP32.
+struct FloatRowsArgs {
+  const void* rows = nullptr;
+  bool is_bf16 = false;
+  int64_t stride = 0;
+  int64_t num_rows = 0;
+  int64_t k = 0;
+  float* out = nullptr;
+};
+void launch_float_rows(const FloatRowsArgs& args, cudaStream_t stream);
+/// Column c of rows [num_rows, k] divided by scales[c], in place.
+void launch_divide_columns(float* rows, int64_t num_rows, int64_t k, const float* scales,
+                           cudaStream_t stream);
+/// out[t, c] = rows[t, order[c]].
+void launch_gather_columns(const float* rows, int64_t num_rows, int64_t k, const int32_t* order,
+                           float* out, cudaStream_t stream);
+
 /// Rows of a site in the model's order → what their codes stand for, in stored order: bit for bit
 /// fmpq/activation_rows.h.
 struct SiteRowsArgs {

@@ -132,8 +132,9 @@ TEST_F(QuantCudaTest, HessiansAreFp64Sums) {
     const SymmetricMatrix want = exact_sum(quantized);
     cuda::DeviceHessian hessian(gpu(), layout);
     constexpr int64_t kFirst = 777;
-    hessian.add({rows.values.data(), {kFirst, k}});
-    hessian.add({rows.row(kFirst), {rows.rows - kFirst, k}});
+    const cuda::DeviceValues<float> x(gpu(), rows.values);
+    hessian.add({x.get(), DType::kF32, kFirst, k, k});
+    hessian.add({x.get() + kFirst * k, DType::kF32, rows.rows - kFirst, k, k});
     const SymmetricMatrix got = hessian.to_host();
     HessianAccumulator accumulator(layout);
     accumulator.add(cpu(), rows.view());
@@ -146,6 +147,55 @@ TEST_F(QuantCudaTest, HessiansAreFp64Sums) {
         ASSERT_NEAR(got.at(i, j), of_cpu.at(i, j), 1e-5 * scale) << k << " " << i << " " << j;
       }
     }
+  }
+}
+
+/// Rows as a layer leaves them: BF16, with a stride.
+TEST_F(QuantCudaTest, RowsAreKeptAndFolded) {
+  constexpr int64_t kStride = 352;
+  const auto cpu_backend = make_cpu_backend(cpu());
+  const auto gpu_backend = make_backend(gpu());
+  for (const int64_t k : {37, 300}) {
+    const Matrix source = correlated_rows(2300, kStride, 17);
+    std::vector<uint16_t> narrow(source.values.size());
+    Matrix wide(source.rows, k);
+    for (int64_t t = 0; t < source.rows; ++t) {
+      for (int64_t c = 0; c < kStride; ++c) {
+        const BFloat16 x = to_bfloat16(source.row(t)[c]);
+        narrow[t * kStride + c] = x.bits;
+        if (c < k) wide.row(t)[c] = to_float(x);
+      }
+    }
+    std::vector<float> scales(k, 1.0F);
+    std::vector<int32_t> order(k);
+    std::iota(order.begin(), order.end(), 0);
+    std::mt19937 engine(3);
+    std::shuffle(order.begin(), order.end(), engine);
+    for (int64_t c = 0; c < k; c += 3) scales[c] = 0.7F + static_cast<float>(c);
+    const testing::DeviceArray<uint16_t> x(narrow);
+    const auto want = cpu_backend->make_kept_rows(source.rows, k);
+    const auto got = gpu_backend->make_kept_rows(source.rows, k);
+    constexpr int64_t kFirst = 500;
+    want->append(wide.view());
+    got->append({x.get(), DType::kBF16, kFirst, k, kStride});
+    got->append({x.get() + kFirst * kStride, DType::kBF16, source.rows - kFirst, k, kStride});
+    EXPECT_EQ(gpu_backend->download(got->rows()).values, wide.values);
+    EXPECT_EQ(gpu_backend->download({x.get(), DType::kBF16, source.rows, k, kStride}).values,
+              wide.values);
+    for (KeptRows* rows : {want.get(), got.get()}) {
+      rows->scale(scales);
+      rows->permute(order);
+    }
+    const Matrix folded = cpu_backend->download(want->rows());
+    EXPECT_EQ(gpu_backend->download(got->rows()).values, folded.values);
+    // A Hessian of rows with a stride is that of the same rows without one.
+    const SiteLayout layout = make_layout(k, 1, ActScale::kS2);
+    cuda::DeviceHessian strided(gpu(), layout);
+    strided.add({x.get(), DType::kBF16, source.rows, k, kStride});
+    cuda::DeviceHessian plain(gpu(), layout);
+    const cuda::DeviceValues<float> floats(gpu(), wide.values);
+    plain.add({floats.get(), DType::kF32, source.rows, k, k});
+    EXPECT_EQ(strided.to_host().values, plain.to_host().values);
   }
 }
 

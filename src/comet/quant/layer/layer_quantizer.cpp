@@ -30,7 +30,7 @@ void lay_out(LayerStage& s, const SiteBlocks& int8_blocks) {
   ThreadPool& pool = s.backend.host.pool;
   permute_columns(pool, s.layer.weights[down], order);
   permute_columns(pool, s.stats[down].kept_rows, order);
-  s.inputs.permute(pool, down, order);
+  s.inputs.permute(down, order);
 }
 
 /// Seconds of one stage after another, for the log.
@@ -52,7 +52,7 @@ using Hessians = std::array<std::unique_ptr<SiteHessian>, kNumSites>;
 Result<Hessians> accumulate_hessians(LayerStage& s) {
   Hessians hessians;
   for (size_t i = 0; i < kNumSites; ++i) hessians[i] = s.backend.make_hessian(s.layouts[i]);
-  const Status observed = observe_sites(s, [&](size_t i, View<const float, 2> rows) {
+  const Status observed = observe_sites(s, [&](size_t i, ConstRows rows) {
     hessians[i]->add(rows);
     return Status();
   });
@@ -63,12 +63,7 @@ Result<Hessians> accumulate_hessians(LayerStage& s) {
 /// From the inputs that were kept, which are dropped.
 std::unique_ptr<SiteHessian> hessian_of_inputs(LayerStage& s, size_t i) {
   auto hessian = s.backend.make_hessian(s.layouts[i]);
-  const Matrix& rows = s.inputs.rows(i);
-  constexpr int64_t kRowsPerStep = 1024;  // stored and quantized forms are made of so many
-  for (int64_t begin = 0; begin < rows.rows; begin += kRowsPerStep) {
-    const int64_t count = std::min(kRowsPerStep, rows.rows - begin);
-    hessian->add({rows.row(begin), {count, rows.cols}});
-  }
+  hessian->add(s.inputs.rows(i));
   s.inputs.drop(i);
   return hessian;
 }

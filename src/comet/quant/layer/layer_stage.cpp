@@ -15,8 +15,7 @@ constexpr int64_t kMaxKeptRows = 1024;
 /// Hands every site's rows to `handle(site, rows)` while the float layer runs.
 class SiteObserver final : public nn::InputObserver {
  public:
-  SiteObserver(Backend& backend, models::LlamaLayer& layer, SiteHandler handle)
-      : backend_(backend), handle_(std::move(handle)) {
+  SiteObserver(models::LlamaLayer& layer, SiteHandler handle) : handle_(std::move(handle)) {
     const auto linears = linears_of(layer);
     for (size_t i = 0; i < kNumSites; ++i) {
       linears[i]->set_observer(this);
@@ -24,12 +23,11 @@ class SiteObserver final : public nn::InputObserver {
     }
   }
   void on_input(const nn::Linear& linear, ConstRows rows) override {
-    if (status_) status_ = handle_(site_of_.at(&linear), backend_.download(rows).view());
+    if (status_) status_ = handle_(site_of_.at(&linear), rows);
   }
   [[nodiscard]] const Status& status() const { return status_; }
 
  private:
-  Backend& backend_;
   SiteHandler handle_;
   std::map<const nn::Linear*, size_t> site_of_;
   Status status_;
@@ -41,10 +39,10 @@ Status collect_stats(LayerStage& s) {
     accumulators.emplace_back(s.layer.site_name(site), s.layer.spec(site).k, s.set.num_tokens(),
                               kMaxKeptRows);
   }
-  if (s.keep_inputs) s.inputs.reset(s.layer, s.set.num_tokens());
-  const Status observed = observe_sites(s, [&](size_t i, View<const float, 2> rows) {
-    if (s.keep_inputs) s.inputs.append(s.backend.host.pool, i, rows);
-    return accumulators[i].add(s.backend.host.pool, rows);
+  if (s.keep_inputs) s.inputs.reset(s.backend, s.layer, s.set.num_tokens());
+  const Status observed = observe_sites(s, [&](size_t i, ConstRows rows) {
+    if (s.keep_inputs) s.inputs.append(i, rows);
+    return accumulators[i].add(s.backend.host.pool, s.backend.download(rows).view());
   });
   if (!observed) return observed;
   for (size_t i = 0; i < kNumSites; ++i) s.stats[i] = accumulators[i].finish();
@@ -92,13 +90,13 @@ std::vector<float> value_channel_max(const LayerWeights& layer, std::span<const 
 void fold_site(LayerStage& s, size_t site_idx, std::span<const float> scales) {
   fold_scales(s.layer, kSites[site_idx], scales);
   scale_stats(s.stats[site_idx], scales);
-  s.inputs.scale(s.backend.host.pool, site_idx, scales);
+  s.inputs.scale(site_idx, scales);
 }
 
 Status observe_sites(LayerStage& s, const SiteHandler& handle) {
   auto bound = bind_float_layer(s.layer, s.config, s.backend.device);
   if (!bound) return bound.error();
-  SiteObserver observer(s.backend, *bound, handle);
+  SiteObserver observer(*bound, handle);
   const LayerRun run{s.config, s.set, s.backend.widest_cache()};
   const Status ran = run_layer(s.backend, *bound, run, s.hidden, false);
   return ran ? observer.status() : ran;

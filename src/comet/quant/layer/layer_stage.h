@@ -33,10 +33,10 @@ struct LayerStage {
   SiteInputs inputs = {};                                       // of the folded layer
 };
 
-using SiteHandler = std::function<Status(size_t site_idx, View<const float, 2> rows)>;
+using SiteHandler = std::function<Status(size_t site_idx, ConstRows rows)>;
 
-/// Runs the float layer (FP32 cache) over the calibration tokens and shows `handle` the input rows
-/// of every site.
+/// Runs the float layer (widest cache) over the calibration tokens and shows `handle` the input
+/// rows of every site, where and as the device multiplies them.
 Status observe_sites(LayerStage& stage, const SiteHandler& handle);
 
 /// The largest of `values` [channels of o_in] among the query heads that read a channel of V.

@@ -1,11 +1,5 @@
 #include "comet/quant/layer/site_inputs.h"
 
-#include <algorithm>
-#include <cmath>
-
-#include "comet/base/check.h"
-#include "comet/quant/fmpq/permutation.h"
-
 namespace comet::quant {
 
 int64_t SiteInputs::bytes(const io::ModelConfig& config, int64_t num_tokens) {
@@ -15,35 +9,25 @@ int64_t SiteInputs::bytes(const io::ModelConfig& config, int64_t num_tokens) {
   return num_tokens <= kMaxBytes / row_bytes ? num_tokens * row_bytes : 0;
 }
 
-void SiteInputs::reset(const LayerWeights& layer, int64_t num_tokens) {
-  for (size_t i = 0; i < kNumSites; ++i) rows_[i] = Matrix(num_tokens, layer.specs[i].k);
-  num_rows_ = {};
-}
-
-void SiteInputs::append(ThreadPool& pool, size_t site_idx, View<const float, 2> rows) {
-  Matrix& kept = rows_[site_idx];
-  int64_t& num_rows = num_rows_[site_idx];
-  COMET_CHECK(num_rows + rows.size(0) <= kept.rows && rows.size(1) == kept.cols,
-              "site {}: {} rows after {} of {}", site_idx, rows.size(0), num_rows, kept.rows);
-  pool.parallel_for(rows.size(0), [&](int64_t t, int) {
-    std::copy_n(rows.row(t), kept.cols, kept.row(num_rows + t));
-  });
-  num_rows += rows.size(0);
-}
-
-void SiteInputs::scale(ThreadPool& pool, size_t site_idx, std::span<const float> scales) {
-  std::vector<int64_t> channels;
-  for (size_t c = 0; c < scales.size(); ++c) {
-    if (scales[c] != 1.0F) channels.push_back(static_cast<int64_t>(c));
+void SiteInputs::reset(Backend& backend, const LayerWeights& layer, int64_t num_tokens) {
+  for (size_t i = 0; i < kNumSites; ++i) {
+    rows_[i].reset();  // before the next takes memory
+    rows_[i] = backend.make_kept_rows(num_tokens, layer.specs[i].k);
   }
-  Matrix& kept = rows_[site_idx];
-  pool.parallel_for(kept.rows, [&](int64_t t, int) {
-    for (const int64_t c : channels) kept.row(t)[c] /= scales[c];
-  });
 }
 
-void SiteInputs::permute(ThreadPool& pool, size_t site_idx, std::span<const int32_t> order) {
-  permute_columns(pool, rows_[site_idx], order);
+void SiteInputs::append(size_t site_idx, ConstRows rows) { rows_[site_idx]->append(rows); }
+
+void SiteInputs::scale(size_t site_idx, std::span<const float> scales) {
+  if (rows_[site_idx] != nullptr) rows_[site_idx]->scale(scales);
+}
+
+void SiteInputs::permute(size_t site_idx, std::span<const int32_t> order) {
+  if (rows_[site_idx] != nullptr) rows_[site_idx]->permute(order);
+}
+
+ConstRows SiteInputs::rows(size_t site_idx) const {
+  return rows_[site_idx] == nullptr ? ConstRows() : rows_[site_idx]->rows();
 }
 
 }  // namespace comet::quant

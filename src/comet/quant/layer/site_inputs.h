@@ -7,12 +7,12 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 
-#include "comet/device/thread_pool.h"
 #include "comet/io/model_config.h"
+#include "comet/quant/backend/backend.h"
 #include "comet/quant/layer/layer_weights.h"
-#include "comet/quant/matrix.h"
 
 namespace comet::quant {
 
@@ -26,20 +26,20 @@ class SiteInputs {
     return bytes(config, num_tokens) > 0;
   }
 
-  /// Room for `num_tokens` rows of every site; forgets what was there.
-  void reset(const LayerWeights& layer, int64_t num_tokens);
-  void append(ThreadPool& pool, size_t site_idx, View<const float, 2> rows);
-  /// Every channel divided by its scale.
-  void scale(ThreadPool& pool, size_t site_idx, std::span<const float> scales);
-  /// Channel order[i] becomes channel i.
-  void permute(ThreadPool& pool, size_t site_idx, std::span<const int32_t> order);
+  /// Room for `num_tokens` rows of every site on the backend's device; forgets what was there.
+  void reset(Backend& backend, const LayerWeights& layer, int64_t num_tokens);
+  void append(size_t site_idx, ConstRows rows);
+  // Foldings, of nothing where no rows are kept: every channel divided by its scale; channel
+  // order[i] becomes channel i.
+  void scale(size_t site_idx, std::span<const float> scales);
+  void permute(size_t site_idx, std::span<const int32_t> order);
 
-  [[nodiscard]] const Matrix& rows(size_t site_idx) const { return rows_[site_idx]; }
-  void drop(size_t site_idx) { rows_[site_idx] = {}; }
+  /// On the device; empty where none are kept.
+  [[nodiscard]] ConstRows rows(size_t site_idx) const;
+  void drop(size_t site_idx) { rows_[site_idx].reset(); }
 
  private:
-  std::array<Matrix, kNumSites> rows_;
-  std::array<int64_t, kNumSites> num_rows_{};  // so far
+  std::array<std::unique_ptr<KeptRows>, kNumSites> rows_;
 };
 
 }  // namespace comet::quant

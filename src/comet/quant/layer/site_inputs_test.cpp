@@ -48,30 +48,33 @@ TEST(SiteInputs, AreWhatASecondPassWouldGive) {
     EXPECT_GT(stage.num_equalized[0], 0);
     EXPECT_GT(stage.num_equalized[3], 0);
     std::array<std::vector<float>, kNumSites> again;
-    const Status observed = observe_sites(stage, [&](size_t i, View<const float, 2> rows) {
-      for (int64_t t = 0; t < rows.size(0); ++t) {
-        again[i].insert(again[i].end(), rows.row(t), rows.row(t) + rows.size(1));
-      }
+    const Status observed = observe_sites(stage, [&](size_t i, ConstRows rows) {
+      const Matrix copy = backend->download(rows);
+      again[i].insert(again[i].end(), copy.values.begin(), copy.values.end());
       return Status();
     });
     ASSERT_TRUE(observed.ok());
-    for (size_t i = 0; i < kNumSites; ++i) EXPECT_EQ(stage.inputs.rows(i).values, again[i]) << i;
+    for (size_t i = 0; i < kNumSites; ++i) {
+      EXPECT_EQ(backend->download(stage.inputs.rows(i)).values, again[i]) << i;
+    }
   }
 }
 
 TEST(SiteInputs, FollowFoldings) {
   LayerWeights layer;
   for (auto& spec : layer.specs) spec.k = 3;
-  ThreadPool pool(2);
+  auto runtime = Runtime::cpu(detect_cpu_isa(), 2);
+  const auto backend = make_cpu_backend(runtime->context());
   SiteInputs inputs;
-  inputs.reset(layer, 2);
+  inputs.reset(*backend, layer, 2);
   const std::vector<float> rows{1.0F, 2.0F, 3.0F, 4.0F, 5.0F, 6.0F};
-  inputs.append(pool, 1, {rows.data(), {2, 3}});
-  inputs.scale(pool, 1, std::array{2.0F, 1.0F, 0.5F});
-  inputs.permute(pool, 1, std::array<int32_t, 3>{2, 0, 1});
-  EXPECT_EQ(inputs.rows(1).values, (std::vector<float>{6.0F, 0.5F, 2.0F, 12.0F, 2.0F, 5.0F}));
+  inputs.append(1, View<const float, 2>{rows.data(), {2, 3}});
+  inputs.scale(1, std::array{2.0F, 1.0F, 0.5F});
+  inputs.permute(1, std::array<int32_t, 3>{2, 0, 1});
+  EXPECT_EQ(backend->download(inputs.rows(1)).values,
+            (std::vector<float>{6.0F, 0.5F, 2.0F, 12.0F, 2.0F, 5.0F}));
   inputs.drop(1);
-  EXPECT_TRUE(inputs.rows(1).values.empty());
+  EXPECT_TRUE(inputs.rows(1).empty());
 }
 
 TEST(SiteInputs, LargeTextsAreNotKept) {

@@ -142,9 +142,11 @@ int64_t device_bytes(const io::ModelConfig& config, const QuantizeOptions& optio
   int64_t layer = 4 * work.padded_weights + static_cast<int64_t>(longest) * row_bytes;
   int64_t solver = 0;
   if (needs_hessian(options)) {
-    const bool kept = SiteInputs::fit(config, set.num_tokens());
-    if (!kept) layer += work.sum_bytes;
-    solver = work.solver_bytes + (kept ? 0 : work.sum_bytes);
+    // Inputs of all sites, or their sums at once.
+    const int64_t kept_bytes = SiteInputs::bytes(config, set.num_tokens());
+    const int64_t beside = kept_bytes > 0 ? kept_bytes : work.sum_bytes;
+    layer += beside;
+    solver = work.solver_bytes + beside;
   }
   const int64_t products = 4 * (work.padded_weights + 2 * kKeptRows * work.widest);
   return kOverhead + std::max({layer, solver, products});

@@ -1,5 +1,7 @@
 #include "comet/quant/weights/host_hessian.h"
 
+#include <algorithm>
+
 #include "comet/quant/weights/gptq.h"
 
 namespace comet::quant {
@@ -8,9 +10,14 @@ int64_t HostHessian::num_channels() const {
   return accumulator_ ? accumulator_->num_channels() : sum_.n;
 }
 
-void HostHessian::add(View<const float, 2> rows) {
+void HostHessian::add(ConstRows rows) {
   COMET_CHECK(accumulator_.has_value(), "rows after the codes");
-  accumulator_->add(ctx_, rows);
+  const View<const float, 2> view = rows.f32();
+  constexpr int64_t kRowsPerStep = 1024;  // stored and quantized forms are made of so many
+  for (int64_t begin = 0; begin < rows.num_rows; begin += kRowsPerStep) {
+    const int64_t count = std::min(kRowsPerStep, rows.num_rows - begin);
+    accumulator_->add(ctx_, {view.row(begin), {count, rows.num_columns}, view.strides});
+  }
 }
 
 Result<std::vector<int8_t>> HostHessian::code(const FeedbackProblem& problem) {

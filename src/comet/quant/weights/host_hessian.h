@@ -14,7 +14,7 @@ class HostHessian final : public SiteHessian {
   HostHessian(Context& ctx, SymmetricMatrix sum) : ctx_(ctx), sum_(std::move(sum)) {}
 
   [[nodiscard]] int64_t num_channels() const override;
-  void add(View<const float, 2> rows) override;
+  void add(ConstRows rows) override;
   Result<std::vector<int8_t>> code(const FeedbackProblem& problem) override;
 
  private:
