@@ -54,8 +54,7 @@ struct Sm90Traits {
   static constexpr int kOutBytes = kConsumers / 32 * kOutWords * 4;
   static constexpr int kControlBytes = 256;
 
-  // Few sums: a CTA leaves room for one of the next launch.
-  static constexpr int kCtasPerSm = kTokens * kSegments <= 64 ? 2 : 1;
+  static constexpr int kCtasPerSm = sm90_ctas_per_sm(kTokens, kSegments);
   // Registers of a thread. Warpgroups share what the CTA was launched with, no more.
   static constexpr int kLaunchRegisters = kCtasPerSm == 2 ? 80 : 168;
   static constexpr int kConsumerRegisters = kCtasPerSm == 2 ? 104 : 240;

@@ -17,7 +17,17 @@ struct Sm90Plan {
   int64_t workspace_bytes = 0;
 };
 
+/// What fits an SM beside each other: few sums leave room for a CTA of the next launch, or for a
+/// second one of this.
+constexpr int sm90_ctas_per_sm(int tile_tokens, int num_segments) {
+  return tile_tokens * num_segments <= 64 ? 2 : 1;
+}
+
+/// The cut that time_gemm_sm90_us() gives the shortest time. Of `args` these three read shapes
+/// only.
 Sm90Plan plan_gemm_sm90(const GemmArgs& args, int num_sms);
+/// Estimated time of a launch, weights from memory: to compare cuts (gemm_sm90_plan.cpp).
+double time_gemm_sm90_us(const GemmArgs& args, const Sm90Plan& plan, int num_sms);
 /// `plan` (tile and CTAs) with the rest of its fields: all tiles whole, or shared as described.
 Sm90Plan cut_gemm_sm90(const GemmArgs& args, Sm90Plan plan, bool is_whole);
 

@@ -1,0 +1,157 @@
+// plan_gemm_sm90() against the times of every cut that a card has run, and on shapes between them.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <map>
+#include <sstream>
+#include <tuple>
+
+#include "comet/base/json.h"
+#include "comet/formats/w4ax/cuda/gemm_sm90.h"
+
+namespace comet::formats::w4ax::cuda {
+namespace {
+
+constexpr const char* kMeasured =
+    COMET_SOURCE_DIR "/bench/results/h200/2026-11-25-w4ax-sm90-plans.json";
+
+/// Tokens, rows, channels, mode.
+using Case = std::tuple<int32_t, int32_t, int32_t, std::string>;
+/// Tile rows and tokens, CTAs, whole tiles.
+using Cut = std::tuple<int32_t, int32_t, int32_t, int32_t>;
+/// Times of a cut that was measured twice (what was chosen then) are both there.
+using Times = std::map<Cut, std::vector<double>>;
+
+GemmArgs args_of(int32_t tokens, int32_t n, int32_t k, const std::string& mode) {
+  GemmArgs args;
+  args.tokens = tokens;
+  args.num_tiles = n / 128;
+  args.blocks = k / 128;
+  args.kind = mode == "w4a8" ? WeightKind::kProgressive : WeightKind::kChannel;
+  args.int4_blocks = mode == "w4a8" ? 0 : args.blocks - 1;
+  return args;
+}
+
+Cut cut_of(const Sm90Plan& plan) {
+  return {plan.tile_rows, plan.tile_tokens, plan.num_ctas, plan.num_whole};
+}
+
+std::string text_of(const Cut& cut) {
+  const auto& [rows, tokens, ctas, whole] = cut;
+  return std::to_string(rows) + " x " + std::to_string(tokens) + ", " + std::to_string(ctas) +
+         " CTAs, " + std::to_string(whole) + " whole";
+}
+
+double mean(const std::vector<double>& times) {
+  double sum = 0;
+  for (const double us : times) sum += us;
+  return sum / static_cast<double>(times.size());
+}
+
+struct Measured {
+  int num_sms = 0;
+  std::map<Case, Times> cases;
+};
+
+Measured read_measured() {
+  std::ifstream file(kMeasured);
+  std::ostringstream text;
+  text << file.rdbuf();
+  const Json json = parse_json(text.str(), kMeasured).value();
+  Measured measured;
+  measured.num_sms = json.at("num_sms").get<int>();
+  for (const Json& row : json.at("rows")) {
+    const Case key{row[0], row[1], row[2], row[3].get<std::string>()};
+    measured.cases[key][Cut{row[4], row[5], row[6], row[7]}].push_back(row[8].get<double>());
+  }
+  return measured;
+}
+
+TEST(W4axSm90Plan, IsNearlyTheBestThatWasMeasured) {
+  const Measured measured = read_measured();
+  ASSERT_EQ(measured.cases.size(), 8U * 7U * 2U);
+  double log_sum = 0;
+  for (const auto& [key, times] : measured.cases) {
+    const auto& [m, n, k, mode] = key;
+    double best_us = 0;
+    Cut best;
+    for (const auto& [cut, all] : times) {
+      if (best_us != 0 && mean(all) >= best_us) continue;
+      best_us = mean(all);
+      best = cut;
+    }
+    const Cut chosen = cut_of(plan_gemm_sm90(args_of(m, n, k, mode), measured.num_sms));
+    const auto found = times.find(chosen);
+    ASSERT_NE(found, times.end()) << m << " x " << n << " x " << k << " " << mode << ": "
+                                  << text_of(chosen) << " was not measured";
+    const double ratio = mean(found->second) / best_us;
+    // At 4,096 tokens one and the same cut took up to 18 % longer when it was measured again: the
+    // card lowers its clocks.
+    EXPECT_LE(ratio, m == 4096 ? 1.10 : 1.05)
+        << m << " x " << n << " x " << k << " " << mode << ": " << text_of(chosen) << " takes "
+        << mean(found->second) << " us, " << text_of(best) << " takes " << best_us;
+    log_sum += std::log(ratio);
+  }
+  EXPECT_LE(std::exp(log_sum / static_cast<double>(measured.cases.size())), 1.02);
+}
+
+/// Estimates order cuts; they need not be times, but should be near them.
+TEST(W4axSm90Plan, EstimatesAreNearWhatWasMeasured) {
+  const Measured measured = read_measured();
+  double sum = 0;
+  int count = 0;
+  for (const auto& [key, times] : measured.cases) {
+    const auto& [m, n, k, mode] = key;
+    const GemmArgs args = args_of(m, n, k, mode);
+    for (const auto& [cut, all] : times) {
+      const auto& [rows, tokens, ctas, whole] = cut;
+      const double us = time_gemm_sm90_us(args, {rows, tokens, ctas, whole, 0}, measured.num_sms);
+      const double error = std::log(us / mean(all));
+      EXPECT_LE(std::abs(error), 0.35) << m << " x " << n << " x " << k << " " << mode << ": "
+                                       << text_of(cut) << ": " << us << " for " << mean(all);
+      sum += error * error;
+      ++count;
+    }
+  }
+  EXPECT_LE(std::sqrt(sum / count), 0.07);
+}
+
+/// Whatever the shape and the card, a plan covers the product and fits what launches it.
+TEST(W4axSm90Plan, FitsOnEveryShape) {
+  for (const int num_sms : {1, 78, 114, 132}) {
+    for (const int32_t num_tiles : {1, 3, 24, 65, 112, 500}) {
+      for (const int32_t blocks : {1, 3, 40, 224}) {
+        for (const int32_t tokens : {1, 17, 33, 65, 96, 200, 257, 2000, 8192}) {
+          for (const int32_t int4_blocks : {0, blocks - 1}) {
+            for (const WeightKind kind : {WeightKind::kProgressive, WeightKind::kChannel}) {
+              GemmArgs args = args_of(tokens, num_tiles * 128, blocks * 128, "w4a8");
+              args.kind = kind;
+              args.int4_blocks = int4_blocks;
+              const int segments = int4_blocks > 0 ? 2 : 1;
+              const Sm90Plan plan = plan_gemm_sm90(args, num_sms);
+              EXPECT_TRUE(plan.tile_rows == 128 || (segments == 1 && plan.tile_tokens == 128));
+              EXPECT_LE(plan.num_ctas, num_sms * sm90_ctas_per_sm(plan.tile_tokens, segments));
+              EXPECT_GE(plan.num_ctas, 1);
+              const int64_t row_tiles =
+                  (num_tiles + plan.tile_rows / 128 - 1) / (plan.tile_rows / 128);
+              const int64_t tiles =
+                  row_tiles * ((tokens + plan.tile_tokens - 1) / plan.tile_tokens);
+              EXPECT_LE(plan.num_whole, tiles);
+              EXPECT_LE(2 * (tiles - plan.num_whole), kNumCounters);
+              EXPECT_EQ(plan.workspace_bytes > 0, plan.num_whole < tiles);
+              EXPECT_LE(plan.workspace_bytes, int64_t{64} << 20);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(W4axSm90Plan, NothingToDoIsAPlanToo) {
+  EXPECT_EQ(plan_gemm_sm90(args_of(0, 4096, 4096, "fmpq"), 132).workspace_bytes, 0);
+}
+
+}  // namespace
+}  // namespace comet::formats::w4ax::cuda
