@@ -152,6 +152,15 @@ void print_verdicts(const formats::LinearWeight& weight, const Caps& caps) {
   }
 }
 
+void print_plan(const formats::LinearKernel& kernel, const formats::LinearWeight& weight,
+                const Caps& caps, int64_t m) {
+  if (kernel.describe == nullptr) return;
+  std::fputs(
+      fmt::format("  {:<24} {} tokens: {}\n", kernel.name, m, kernel.describe(weight, caps, m))
+          .c_str(),
+      stdout);
+}
+
 /// One format on one shape, all numbers of tokens.
 Status run_format(Context& ctx, const Globals& globals, const Options& options,
                   const std::string& format, const ShapeRun& run, Json& rows) {
@@ -171,7 +180,9 @@ Status run_format(Context& ctx, const Globals& globals, const Options& options,
       if (ctx.cuda != nullptr) row.update(bench::state_json(timing.state));
       if (!run.peers.empty()) row["peers"] = peers_json(run.peers[i]);
       rows.push_back(std::move(row));
-      if (prints_text(globals)) print_row(rows.back());
+      if (!prints_text(globals)) continue;
+      if (options.explain) print_plan(kernel, weight, ctx.caps, options.m[i]);
+      print_row(rows.back());
     }
   }
   return {};

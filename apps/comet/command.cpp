@@ -117,7 +117,8 @@ Result<std::unique_ptr<models::LlamaModel>> make_synthetic(Context& ctx, const G
                                                            const std::string& kv_name) {
   using formats::ActScale;
   using formats::Granularity;
-  const auto recipe = quant::options_of_recipe(flags.recipe, "cpu", false);
+  const auto recipe =
+      quant::options_of_recipe(flags.recipe, "auto", has_int4_tensor_cores(ctx.caps));
   if (!recipe) return recipe.error();
   models::SyntheticOptions options;
   options.format = flags.format == "bf16" ? "dense" : flags.format;

@@ -65,6 +65,11 @@ Result<text::Tokenizer> open_tokenizer(const std::string& directory);
 Result<OpenedModel> open_model(Context& ctx, const std::string& directory,
                                const std::string& kv_name);
 
+/// Whether --target auto is a GPU whose tensor cores run INT4 twice as quickly as INT8 (sm_8x).
+inline bool has_int4_tensor_cores(const Caps& caps) {
+  return caps.kind == DeviceKind::kCuda && caps.sm < 90;
+}
+
 /// The flags of --synthetic models; shared by generate, info and bench.
 struct SyntheticFlags {
   std::string name;

@@ -171,7 +171,7 @@ Status run_quantize(const Globals& globals, const Options& options) {
   if (!checkpoint) return checkpoint.error();
   const auto config = io::parse_model_config(checkpoint->config(), checkpoint->config_path());
   if (!config) return config.error();
-  const auto chosen = quantize_options(options.method, *config);
+  const auto chosen = quantize_options(options.method, *config, ctx.caps);
   if (!chosen) return chosen.error();
   if (prints_text(globals)) fmt::print("recipe {}, cache {}\n", describe(*chosen), chosen->kv);
   auto texts = cut_texts(options, *config, quant::needs_calibration(*chosen));
@@ -216,12 +216,12 @@ models::SyntheticOptions synthetic_options(const quant::QuantizeOptions& chosen,
 Status run_synthetic(const Globals& globals, const Options& options) {
   const auto config = models::synthetic_config(options.synthetic);
   if (!config) return config.error();
-  const auto chosen = quantize_options(options.method, *config);
-  if (!chosen) return chosen.error();
   Globals on_cpu = globals;
   on_cpu.device = "cpu";
   auto runtime = make_runtime(on_cpu);
   if (!runtime) return runtime.error();
+  const auto chosen = quantize_options(options.method, *config, (*runtime)->context().caps);
+  if (!chosen) return chosen.error();
   const Stopwatch stopwatch;
   Progress progress("writing", config->num_layers, "layers", globals.quiet);
   const auto num_bytes = quant::write_synthetic_checkpoint(

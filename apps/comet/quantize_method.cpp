@@ -114,10 +114,11 @@ std::string describe_smoothing(const quant::QuantizeOptions& o) {
 }  // namespace
 
 Result<quant::QuantizeOptions> quantize_options(const MethodOptions& options,
-                                                const io::ModelConfig& config) {
+                                                const io::ModelConfig& config, const Caps& caps) {
   if (const Status status = refuse_other_formats_flags(options); !status) return status.error();
   const std::string& recipe = options.format == "w4ax" ? options.recipe : options.format;
-  auto chosen = quant::options_of_recipe(recipe, options.target, false);
+  auto chosen = quant::options_of_recipe(recipe, options.target,
+                                         caps.kind == DeviceKind::kCuda && caps.sm < 90);
   if (!chosen) return chosen.error();
   if (const Status status = choose_weights(options, *chosen); !status) return status.error();
   if (const Status status = choose_smoothing(options, *chosen); !status) return status.error();

@@ -26,9 +26,11 @@ struct MethodOptions {
 
 void add_method_options(CLI::App& command, MethodOptions& options);
 
-/// A flag that does not belong to the format, or not to another flag, is an error that names both.
+/// What the flags and, where they are silent, the recipe ask for; --target auto is the device of
+/// `caps`. A flag that does not belong to the format, or not to another flag, is an error that
+/// names both.
 Result<quant::QuantizeOptions> quantize_options(const MethodOptions& options,
-                                                const io::ModelConfig& config);
+                                                const io::ModelConfig& config, const Caps& caps);
 
 /// For the first line of output.
 std::string describe(const quant::QuantizeOptions& options);
