@@ -109,6 +109,8 @@ struct LinearKernel {
   /// Estimated time, to choose among the rows that support the weight.
   double (*cost_us)(const LinearWeight& weight, const Caps& caps);
   void (*run)(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out);
+  /// How it cuts the product with so many rows of x, in words; null: not told.
+  std::string (*describe)(const LinearWeight& weight, const Caps& caps, int64_t rows) = nullptr;
 };
 
 /// What `pack` makes: tensors to be written, and the rows of quantization_config that describe

@@ -1,5 +1,7 @@
 // w4ax on CUDA: weights as they lie in the file, tables of the site and of the output tiles beside
 // them; producers; kernel rows. Activation parts: codes and scales as on the CPU, no block sums.
+#include <fmt/format.h>
+
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/device/cuda/cuda_resources.h"
 #include "comet/formats/cuda/float_rows.h"
@@ -78,6 +80,18 @@ Activation produce(Context& ctx, const LinearWeight& weight,
 
 // ---- Products
 
+/// What plans are made of: shapes alone.
+cuda::GemmArgs shape_args(const Meta& meta, int64_t tokens) {
+  cuda::GemmArgs args;
+  args.kind = static_cast<cuda::WeightKind>(meta.granularity);
+  args.num_tiles = static_cast<int32_t>(meta.tiles.size());
+  args.blocks = static_cast<int32_t>(meta.site.num_blocks());
+  args.int4_blocks = args.blocks - static_cast<int32_t>(meta.site.int8_blocks);
+  args.block_scales = meta.site.scale == ActScale::kS1;
+  args.tokens = static_cast<int32_t>(tokens);
+  return args;
+}
+
 cuda::GemmArgs gemm_args(const LinearWeight& weight, const CudaMeta& meta, const Activation& x,
                          const Rows& out) {
   COMET_CHECK(out.num_rows == x.rows && out.num_columns == weight.spec.n() &&
@@ -85,8 +99,7 @@ cuda::GemmArgs gemm_args(const LinearWeight& weight, const CudaMeta& meta, const
               "{}: output [{}, {}] {}", weight.spec.name, out.num_rows, out.num_columns,
               dtype_name(out.dtype));
   const std::vector<Tensor>& tensors = weight.tensors;
-  cuda::GemmArgs args;
-  args.kind = static_cast<cuda::WeightKind>(meta.granularity);
+  cuda::GemmArgs args = shape_args(meta, x.rows);
   args.packed = tensors[kPacked].data<uint8_t>();
   if (tensors[kChannelScale].defined()) args.channel_scale = tensors[kChannelScale].data<float>();
   if (tensors[kGroupScale].defined()) {
@@ -98,12 +111,7 @@ cuda::GemmArgs gemm_args(const LinearWeight& weight, const CudaMeta& meta, const
   }
   if (tensors[kBias].defined()) args.bias = tensors[kBias].data<float>();
   args.tiles = reinterpret_cast<const cuda::OutputTile*>(meta.device_tiles.raw());
-  args.num_tiles = static_cast<int32_t>(meta.tiles.size());
-  args.blocks = static_cast<int32_t>(meta.site.num_blocks());
-  args.int4_blocks = args.blocks - static_cast<int32_t>(meta.site.int8_blocks);
-  args.block_scales = meta.site.scale == ActScale::kS1;
   args.out_is_bf16 = out.dtype == DType::kBF16;
-  args.tokens = static_cast<int32_t>(x.rows);
   args.codes = x.parts[kCodes].data<int8_t>();
   args.x_scales = x.parts[kScales].data<float>();
   args.out = out.data;
@@ -139,6 +147,15 @@ void run_sm90(Context& ctx, const LinearWeight& weight, const Activation& x, Row
                       ctx.cuda->stream);
 }
 
+std::string describe_sm90(const LinearWeight& weight, const Caps& caps, int64_t rows) {
+  const cuda::GemmArgs args = shape_args(meta_of(weight), rows);
+  const cuda::Sm90Plan plan = cuda::plan_gemm_sm90(args, caps.num_sms);
+  const char* tiles = plan.workspace_bytes == 0 ? "tiles whole" : "the last tiles shared";
+  return fmt::format("tiles of {} x {}, {} CTAs, {}; {:.1f} us by estimate", plan.tile_rows,
+                     plan.tile_tokens, plan.num_ctas, tiles,
+                     cuda::time_gemm_sm90_us(args, plan, caps.num_sms));
+}
+
 /// sm_90a code runs on sm_90 alone; scales per block have no kernel there yet.
 bool supports_sm90(const LinearWeight& weight, const Caps& caps) {
   const Meta& meta = meta_of(weight);
@@ -156,8 +173,9 @@ double cost_sm90_us(const LinearWeight& weight, const Caps& /*caps*/) {
   return static_cast<double>(weight.bytes()) / 4e6;
 }
 
-constexpr LinearKernel kCudaKernels[] = {{"w4ax_mma", supports_mma, cost_mma_us, run_mma},
-                                         {"w4ax_sm90", supports_sm90, cost_sm90_us, run_sm90}};
+constexpr LinearKernel kCudaKernels[] = {
+    {"w4ax_mma", supports_mma, cost_mma_us, run_mma},
+    {"w4ax_sm90", supports_sm90, cost_sm90_us, run_sm90, describe_sm90}};
 
 }  // namespace
 }  // namespace w4ax
