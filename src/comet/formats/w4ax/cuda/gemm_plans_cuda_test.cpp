@@ -209,7 +209,7 @@ TEST_P(W4axPlansCuda, SameBitsWhateverThePlan) {
   const auto gpu = testing::open_gpu();
   if (!gpu || gpu->sm != 90) GTEST_SKIP() << "no GPU of sm_90";
   const Operands operands(GetParam().first, GetParam().second);
-  for (const int32_t tokens : {1, 16, 64, 128, 256, 1024, 4096}) {
+  for (const int32_t tokens : {1, 16, 32, 64, 128, 256, 1024, 4096}) {
     for (const WeightKind kind : {WeightKind::kProgressive, WeightKind::kChannel}) {
       check_plans(*gpu, operands, kind, tokens);
       if (HasFatalFailure()) return;
