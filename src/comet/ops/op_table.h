@@ -13,6 +13,9 @@
 namespace comet {
 
 struct Context;
+struct DepthwiseWeights;
+struct InceptionWeights;
+struct LayerNormWeights;
 
 /// On a CUDA table pointers and spans are of device memory, and RowOps' slots are empty.
 struct OpTable : RowOps {
@@ -36,6 +39,17 @@ struct OpTable : RowOps {
   /// out = gate · sigmoid(gate) · up.
   void (*silu_mul)(Context& ctx, View<float, 2> out, View<const float, 2> gate,
                    View<const float, 2> up);
+
+  // Of images, NHWC; empty on a CUDA table as yet. What they compute stands in <op>/<op>.h.
+  void (*layer_norm)(Context& ctx, View<float, 2> out, View<const float, 2> x,
+                     const LayerNormWeights& norm);
+  void (*gelu)(Context& ctx, View<float, 2> x);
+  void (*depthwise_conv)(Context& ctx, View<float, 4> out, View<const float, 4> x,
+                         const DepthwiseWeights& weights);
+  void (*inception_mixer)(Context& ctx, View<float, 4> out, View<const float, 4> x,
+                          const InceptionWeights& weights);
+  void (*gather_patches)(Context& ctx, View<float, 2> out, View<const float, 4> x, int64_t size);
+  void (*average_pool)(Context& ctx, View<float, 2> out, View<const float, 3> x);
 };
 
 /// The table of one instruction set; sets without a table of their own use the next lower one.

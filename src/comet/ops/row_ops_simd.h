@@ -2,8 +2,11 @@
 #pragma once
 
 #include "comet/ops/add/add_simd.h"
+#include "comet/ops/depthwise_conv/depthwise_conv_simd.h"
 #include "comet/ops/embedding/embedding_simd.h"
+#include "comet/ops/gelu/gelu_simd.h"
 #include "comet/ops/hadamard/hadamard_simd.h"
+#include "comet/ops/layer_norm/layer_norm_simd.h"
 #include "comet/ops/rms_norm/rms_norm_simd.h"
 #include "comet/ops/rope/rope_simd.h"
 #include "comet/ops/row_ops.h"
@@ -18,7 +21,10 @@ constexpr RowOps kRowOpsOfThisFile = {.rms_norm_row = rms_norm_row,
                                       .rope_row = rope_row,
                                       .f32_from_bf16 = f32_from_bf16,
                                       .f32_from_f16 = f32_from_f16,
-                                      .hadamard = hadamard};
+                                      .hadamard = hadamard,
+                                      .layer_norm_row = layer_norm_row,
+                                      .gelu_row = gelu_row,
+                                      .depthwise_row = depthwise_row};
 
 }  // namespace
 }  // namespace comet
