@@ -1,0 +1,48 @@
+// ConvNeXt (Liu et al.: "A ConvNet for the 2020s", CVPR 2022) at inference:
+// out = x + γ · MLP(LayerNorm(depthwise 7×7(x))). γ is folded into the product before it.
+// Callers: vision_model.cpp.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "comet/models/vision/vision_model.h"
+
+namespace comet::models {
+
+struct ConvNextBlock {
+  nn::DepthwiseConv mixer;
+  nn::LayerNorm norm;
+  nn::GeluMlp mlp;  // with γ behind it
+
+  static Result<ConvNextBlock> load(const std::string& prefix, const VisionStage& stage,
+                                    const formats::TensorSource& tensors, const Caps& caps);
+  /// x [images, height, width, channels] += the block's branch.
+  void forward(Context& ctx, const Tensor& x) const;
+};
+
+/// The stem's norm follows its convolution; that of a downsampling goes before it.
+struct ConvNextStage {
+  nn::PatchConv entry;
+  nn::LayerNorm entry_norm;
+  std::vector<ConvNextBlock> blocks;
+};
+
+class ConvNext final : public VisionModel {
+ public:
+  static Result<std::unique_ptr<VisionModel>> load(const VisionConfig& config,
+                                                   const formats::TensorSource& tensors,
+                                                   const Caps& caps);
+
+ private:
+  explicit ConvNext(const VisionConfig& config) : VisionModel(config) {}
+  Status load_head(const formats::TensorSource& tensors, const Caps& caps);
+  [[nodiscard]] StageMaps run_stages(Context& ctx, const Tensor& images) const override;
+  void run_head(Context& ctx, const Tensor& pooled, const Tensor& logits) const override;
+
+  std::array<ConvNextStage, kNumVisionStages> stages_;
+  nn::LayerNorm head_norm_;
+  nn::Linear head_;
+};
+
+}  // namespace comet::models

@@ -1,0 +1,81 @@
+#include "comet/models/vision/vision_model.h"
+
+#include "comet/base/json.h"
+#include "comet/models/load.h"
+#include "comet/models/vision/convnext.h"
+#include "comet/models/vision/inception_next.h"
+#include "comet/ops/average_pool/average_pool.h"
+
+namespace comet::models {
+namespace {
+
+constexpr int64_t kColours = 3;
+
+void check_image_batch(const Tensor& images) {
+  COMET_CHECK(images.shape().rank() == 4 && images.size(3) == kColours &&
+                  images.size(1) >= kMinImageSize && images.size(2) >= kMinImageSize,
+              "images {}; expected [n, height, width, {}] of at least {} x {}",
+              images.shape().to_string(), kColours, kMinImageSize, kMinImageSize);
+}
+
+}  // namespace
+
+StageMaps VisionModel::features(Context& ctx, const Tensor& images) const {
+  check_image_batch(images);
+  return run_stages(ctx, images);
+}
+
+Tensor VisionModel::forward(Context& ctx, const Tensor& images) const {
+  check_image_batch(images);
+  Tensor logits = ctx.arena.alloc(DType::kF32, {images.size(0), config_.num_classes});
+  const ArenaScope scope(ctx.arena);
+  const Tensor last = run_stages(ctx, images).back();
+  const Tensor pooled = ctx.arena.alloc(DType::kF32, {last.size(0), last.size(3)});
+  const Tensor pixels = last.reshape({last.size(0), last.size(1) * last.size(2), last.size(3)});
+  average_pool(ctx, pooled.view<float, 2>(), pixels.view<float, 3>());
+  run_head(ctx, pooled, logits);
+  return logits;
+}
+
+Result<std::unique_ptr<VisionModel>> load_vision_model(Context& ctx, const VisionConfig& config,
+                                                       const formats::TensorSource& tensors) {
+  if (ctx.cuda != nullptr) {
+    return make_error(ErrorCode::kUnsupported, "{} runs on the CPU only so far; take --device cpu",
+                      config.architecture);
+  }
+  if (config.family == VisionFamily::kInceptionNext) {
+    return InceptionNext::load(config, tensors, ctx.caps);
+  }
+  return ConvNext::load(config, tensors, ctx.caps);
+}
+
+Result<std::unique_ptr<VisionModel>> load_vision_model(Context& ctx,
+                                                       const io::Checkpoint& checkpoint) {
+  const std::string source = checkpoint.config_path();
+  const JsonObject fields(checkpoint.config(), source);
+  const auto architecture = fields.string("architecture");
+  if (!architecture) return architecture.error();
+  if (!architecture->has_value()) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "{}: field 'architecture' is missing; expected the name of an image "
+                      "classifier, such as \"inception_next_tiny\"",
+                      source);
+  }
+  const ShapeOf shape_of = [&](const std::string& name) -> std::optional<Shape> {
+    const io::TensorInfo* info = checkpoint.find(name);
+    if (info == nullptr) return std::nullopt;
+    return info->shape;
+  };
+  const auto config = vision_config(**architecture, shape_of, source);
+  if (!config) return config.error();
+  const auto num_classes = fields.integer("num_classes", 1, int64_t{1} << 24);
+  if (!num_classes) return num_classes.error();
+  if (num_classes->value_or(config->num_classes) != config->num_classes) {
+    return make_error(ErrorCode::kCorrupt,
+                      "{}: num_classes is {}, but the head's tensors have {} classes", source,
+                      **num_classes, config->num_classes);
+  }
+  return load_vision_model(ctx, *config, CheckpointSource(checkpoint));
+}
+
+}  // namespace comet::models

@@ -1,0 +1,51 @@
+// VisionModel: an image classifier at inference, FP32 on the CPU, whatever its architecture, and
+// how it is opened. Images are NHWC, normalized by the caller, of any size of at least 32 × 32.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+
+#include "comet/io/checkpoint.h"
+#include "comet/models/vision/vision_config.h"
+#include "comet/nn/image_layers.h"
+
+namespace comet::models {
+
+/// Images shrink 32 times on the way to the last stage, which needs a pixel.
+constexpr int64_t kMinImageSize = 32;
+
+using StageMaps = std::array<Tensor, kNumVisionStages>;
+
+class VisionModel {
+ public:
+  virtual ~VisionModel() = default;
+
+  /// Logits [images, classes] in ctx.arena; images [n, height, width, 3] FP32.
+  Tensor forward(Context& ctx, const Tensor& images) const;
+  /// What the four stages put out, NHWC in ctx.arena, at 1/4, 1/8, 1/16 and 1/32 of the size.
+  StageMaps features(Context& ctx, const Tensor& images) const;
+
+  [[nodiscard]] const VisionConfig& config() const { return config_; }
+
+ protected:
+  explicit VisionModel(VisionConfig config) : config_(std::move(config)) {}
+
+ private:
+  [[nodiscard]] virtual StageMaps run_stages(Context& ctx, const Tensor& images) const = 0;
+  /// Logits of pooled [images, channels], written to `logits`.
+  virtual void run_head(Context& ctx, const Tensor& pooled, const Tensor& logits) const = 0;
+
+  VisionConfig config_;
+};
+
+/// Binds the tensors by timm's names; an error names tensor, expected and found shape.
+Result<std::unique_ptr<VisionModel>> load_vision_model(Context& ctx, const VisionConfig& config,
+                                                       const formats::TensorSource& tensors);
+
+/// The same of a folder whose config.json names the architecture, as timm's on the Hugging Face hub
+/// do: {"architecture": "inception_next_tiny", …}.
+Result<std::unique_ptr<VisionModel>> load_vision_model(Context& ctx,
+                                                       const io::Checkpoint& checkpoint);
+
+}  // namespace comet::models
