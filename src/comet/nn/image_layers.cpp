@@ -28,7 +28,7 @@ LayerNormWeights LayerNorm::weights() const {
 }
 
 void LayerNorm::operator()(Context& ctx, const Tensor& x) const {
-  layer_norm(ctx, x.view<float, 2>(), x.view<float, 2>(), weights());
+  layer_norm(ctx, x, x, weights());
 }
 
 Result<DepthwiseConv> DepthwiseConv::load(const std::string& prefix, const Shape& weight_shape,
@@ -58,7 +58,7 @@ DepthwiseWeights DepthwiseConv::weights() const {
 
 Tensor DepthwiseConv::operator()(Context& ctx, const Tensor& images) const {
   const Tensor out = ctx.arena.alloc(DType::kF32, images.shape());
-  depthwise_conv(ctx, out.view<float, 4>(), images.view<float, 4>(), weights());
+  depthwise_conv(ctx, out, images, weights());
   return out;
 }
 
@@ -82,8 +82,7 @@ Result<InceptionMixer> InceptionMixer::load(const std::string& prefix, int64_t b
 
 Tensor InceptionMixer::operator()(Context& ctx, const Tensor& images) const {
   const Tensor out = ctx.arena.alloc(DType::kF32, images.shape());
-  inception_mixer(ctx, out.view<float, 4>(), images.view<float, 4>(),
-                  {square_.weights(), band_w_.weights(), band_h_.weights()});
+  inception_mixer(ctx, out, images, {square_.weights(), band_w_.weights(), band_h_.weights()});
   return out;
 }
 
@@ -94,14 +93,14 @@ Tensor PatchConv::operator()(Context& ctx, const Tensor& images) const {
   const Tensor out = ctx.arena.alloc(DType::kF32, {n, height, width, product_.spec().n()});
   const ArenaScope scope(ctx.arena);
   const Tensor patches = ctx.arena.alloc(DType::kF32, {n * height * width, product_.spec().k});
-  gather_patches(ctx, patches.view<float, 2>(), images.view<float, 4>(), size_);
+  gather_patches(ctx, patches, images, size_);
   product_(ctx, patches, Rows(pixel_rows(out)));
   return out;
 }
 
 Tensor GeluMlp::operator()(Context& ctx, const Tensor& x) const {
   const Tensor hidden = fc1(ctx, x);
-  gelu(ctx, hidden.view<float, 2>());
+  gelu(ctx, hidden, hidden);
   return fc2(ctx, hidden);
 }
 

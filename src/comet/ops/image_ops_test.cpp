@@ -25,15 +25,15 @@ std::vector<float> random_values(int64_t count, uint64_t seed) {
   return values;
 }
 
-/// Images [images, height, width, channels] with values of their own.
-struct Images {
+/// ImageValues [images, height, width, channels] with values of their own.
+struct ImageValues {
   std::array<int64_t, 4> sizes;
   std::vector<float> data;
 
-  Images(std::array<int64_t, 4> shape, uint64_t seed)
+  ImageValues(std::array<int64_t, 4> shape, uint64_t seed)
       : sizes(shape), data(random_values(shape[0] * shape[1] * shape[2] * shape[3], seed)) {}
-  [[nodiscard]] Images poisoned() const {
-    Images out = *this;
+  [[nodiscard]] ImageValues poisoned() const {
+    ImageValues out = *this;
     std::fill(out.data.begin(), out.data.end(), kPoison);
     return out;
   }
@@ -60,7 +60,7 @@ struct Kernels {
     return {{weight.data(), {height, width, channels}}, {bias.data(), {channels}}};
   }
   /// The definition, of channel `first + channel` of x.
-  [[nodiscard]] double at(const Images& x, int64_t image, int64_t y, int64_t px, int64_t first,
+  [[nodiscard]] double at(const ImageValues& x, int64_t image, int64_t y, int64_t px, int64_t first,
                           int64_t channel) const {
     double sum = bias[static_cast<size_t>(channel)];
     for (int64_t ky = 0; ky < height; ++ky) {
@@ -87,7 +87,7 @@ void for_each_runtime(const Body& body) {
 
 /// Calls body(image, y, x, channel) for every place of `images`.
 template <typename Body>
-void for_each_place(const Images& images, const Body& body) {
+void for_each_place(const ImageValues& images, const Body& body) {
   for (int64_t n = 0; n < images.sizes[0]; ++n) {
     for (int64_t y = 0; y < images.sizes[1]; ++y) {
       for (int64_t x = 0; x < images.sizes[2]; ++x) {
@@ -106,8 +106,8 @@ const std::vector<std::array<int64_t, 4>>& image_sizes() {
 TEST(ImageOps, DepthwiseConvIsItsDefinition) {
   for_each_runtime([](Context& ctx) {
     for (const auto& sizes : image_sizes()) {
-      Images x(sizes, 1);
-      Images out = x.poisoned();
+      ImageValues x(sizes, 1);
+      ImageValues out = x.poisoned();
       const Kernels kernels(7, 7, sizes[3], 5);
       depthwise_conv(ctx, out.view(), x.view(), kernels.view());
       for_each_place(x, [&](int64_t n, int64_t y, int64_t px, int64_t c) {
@@ -123,8 +123,8 @@ TEST(ImageOps, InceptionMixerIsItsDefinition) {
     for (const auto& sizes : image_sizes()) {
       const int64_t branch = sizes[3] / 4;
       const int64_t kept = sizes[3] - 3 * branch;
-      Images x(sizes, 2);
-      Images out = x.poisoned();
+      ImageValues x(sizes, 2);
+      ImageValues out = x.poisoned();
       const std::array<Kernels, 3> kernels{Kernels(3, 3, branch, 10), Kernels(1, 11, branch, 20),
                                            Kernels(11, 1, branch, 30)};
       inception_mixer(ctx, out.view(), x.view(),
@@ -148,16 +148,16 @@ TEST(ImageOps, NeitherThreadsNorCompanyChangeBits) {
   for (const CpuIsa isa : available_cpu_isas()) {
     const auto one = Runtime::cpu(isa, 1);
     const auto two = Runtime::cpu(isa, 2);
-    Images batch({3, 20, 20, 40}, 3);
-    Images out_of_one = batch.poisoned();
-    Images out_of_two = batch.poisoned();
+    ImageValues batch({3, 20, 20, 40}, 3);
+    ImageValues out_of_one = batch.poisoned();
+    ImageValues out_of_two = batch.poisoned();
     const Kernels kernels(7, 7, 40, 5);
     depthwise_conv(one->context(), out_of_one.view(), batch.view(), kernels.view());
     depthwise_conv(two->context(), out_of_two.view(), batch.view(), kernels.view());
     EXPECT_EQ(out_of_one.data, out_of_two.data);
-    Images last({1, 20, 20, 40}, 0);
+    ImageValues last({1, 20, 20, 40}, 0);
     std::copy(batch.data.end() - 20 * 20 * 40, batch.data.end(), last.data.begin());
-    Images out_of_last = last.poisoned();
+    ImageValues out_of_last = last.poisoned();
     depthwise_conv(two->context(), out_of_last.view(), last.view(), kernels.view());
     EXPECT_TRUE(
         std::equal(out_of_last.data.rbegin(), out_of_last.data.rend(), out_of_one.data.rbegin()));
@@ -166,10 +166,10 @@ TEST(ImageOps, NeitherThreadsNorCompanyChangeBits) {
 
 TEST(ImageOps, PatchesAreRowsOfPixelsAndLeaveTheRestOut) {
   for_each_runtime([](Context& ctx) {
-    Images x({2, 9, 11, 3}, 4);
+    ImageValues x({2, 9, 11, 3}, 4);
     constexpr int64_t kSize = 4;
     std::vector<float> out(2 * 2 * 2 * kSize * kSize * 3, kPoison);
-    gather_patches(ctx, {out.data(), {8, kSize * kSize * 3}}, x.view(), kSize);
+    gather_patches(ctx, View<float, 2>(out.data(), {8, kSize * kSize * 3}), x.view(), kSize);
     size_t i = 0;
     for (int64_t patch = 0; patch < 8; ++patch) {
       const int64_t top = patch / 2 % 2 * kSize;
@@ -194,7 +194,7 @@ TEST(ImageOps, LayerNormIsItsDefinition) {
       const std::vector<float> weight = random_values(n, 8);
       const std::vector<float> bias = random_values(n, 9);
       std::vector<float> out(x.size(), kPoison);
-      layer_norm(ctx, {out.data(), {kRows, n}}, {x.data(), {kRows, n}},
+      layer_norm(ctx, View<float, 2>(out.data(), {kRows, n}), View<float, 2>(x.data(), {kRows, n}),
                  {{weight.data(), {n}}, {bias.data(), {n}}, 1e-6F});
       for (int64_t row = 0; row < kRows; ++row) {
         const float* values = x.data() + row * n;
@@ -221,7 +221,8 @@ TEST(ImageOps, GeluIsWithinItsBound) {
     for (int i = -120000; i <= 120000; ++i) x.push_back(static_cast<float>(i) * 1e-4F);
     for (const float value : {1e-30F, -1e-30F, 100.0F, -100.0F, 1e30F, -1e30F}) x.push_back(value);
     std::vector<float> y = x;
-    gelu(ctx, {y.data(), {1, static_cast<int64_t>(y.size())}});
+    const View<float, 2> row(y.data(), {1, static_cast<int64_t>(y.size())});
+    gelu(ctx, row, row);
     for (size_t i = 0; i < x.size(); ++i) {
       const double exact = 0.5 * double{x[i]} * std::erfc(-double{x[i]} / std::sqrt(2.0));
       ASSERT_NEAR(y[i], exact, 4e-7 * std::max(1.0, std::abs(double{x[i]}))) << x[i];
@@ -231,9 +232,9 @@ TEST(ImageOps, GeluIsWithinItsBound) {
 
 TEST(ImageOps, AveragePoolIsTheMeanOfPixels) {
   for_each_runtime([](Context& ctx) {
-    Images x({3, 7, 5, 33}, 6);
+    ImageValues x({3, 7, 5, 33}, 6);
     std::vector<float> out(3 * 33, kPoison);
-    average_pool(ctx, {out.data(), {3, 33}}, {x.data.data(), {3, 35, 33}});
+    average_pool(ctx, View<float, 2>(out.data(), {3, 33}), x.view());
     for (int64_t image = 0; image < 3; ++image) {
       for (int64_t c = 0; c < 33; ++c) {
         double sum = 0;

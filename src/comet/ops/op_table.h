@@ -8,7 +8,8 @@
 
 #include "comet/device/device.h"
 #include "comet/ops/row_ops.h"
-#include "comet/tensor/rows.h"
+#include "comet/ops/training_ops.h"
+#include "comet/tensor/images.h"
 
 namespace comet {
 
@@ -18,7 +19,7 @@ struct InceptionWeights;
 struct LayerNormWeights;
 
 /// On a CUDA table pointers and spans are of device memory, and RowOps' slots are empty.
-struct OpTable : RowOps {
+struct OpTable : RowOps, TrainingOps {
   /// What linears, attention and their heads write.
   DType product_dtype = DType::kF32;
   /// out[t] = table[token[t]]; table rows BF16, F16 or F32 → FP32.
@@ -40,16 +41,13 @@ struct OpTable : RowOps {
   void (*silu_mul)(Context& ctx, View<float, 2> out, View<const float, 2> gate,
                    View<const float, 2> up);
 
-  // Of images, NHWC; empty on a CUDA table as yet. What they compute stands in <op>/<op>.h.
-  void (*layer_norm)(Context& ctx, View<float, 2> out, View<const float, 2> x,
-                     const LayerNormWeights& norm);
-  void (*gelu)(Context& ctx, View<float, 2> x);
-  void (*depthwise_conv)(Context& ctx, View<float, 4> out, View<const float, 4> x,
-                         const DepthwiseWeights& weights);
-  void (*inception_mixer)(Context& ctx, View<float, 4> out, View<const float, 4> x,
-                          const InceptionWeights& weights);
-  void (*gather_patches)(Context& ctx, View<float, 2> out, View<const float, 4> x, int64_t size);
-  void (*average_pool)(Context& ctx, View<float, 2> out, View<const float, 3> x);
+  // Of images, NHWC. What they compute stands in <op>/<op>.h; the weights are FP32 everywhere.
+  void (*layer_norm)(Context& ctx, Rows out, ConstRows x, const LayerNormWeights& norm);
+  void (*gelu)(Context& ctx, Rows out, ConstRows x);
+  void (*depthwise_conv)(Context& ctx, Images out, ConstImages x, const DepthwiseWeights& weights);
+  void (*inception_mixer)(Context& ctx, Images out, ConstImages x, const InceptionWeights& weights);
+  void (*gather_patches)(Context& ctx, Rows out, ConstImages x, int64_t size);
+  void (*average_pool)(Context& ctx, Rows out, ConstImages x);
 };
 
 /// The table of one instruction set; sets without a table of their own use the next lower one.

@@ -47,8 +47,8 @@ struct RowOps {
   void (*hadamard)(float* x, int64_t n);
   /// out = (x − mean) / √(variance + eps) · weight + bias; out may be x.
   void (*layer_norm_row)(float* out, const float* x, const LayerNormRow& row);
-  /// x · Φ(x) in place, Φ the normal distribution.
-  void (*gelu_row)(float* x, int64_t n);
+  /// out = x · Φ(x), Φ the normal distribution; out may be x.
+  void (*gelu_row)(float* out, const float* x, int64_t n);
   void (*depthwise_row)(const DepthwiseRow& row);
 };
 

@@ -118,8 +118,7 @@ StageMaps ConvNext::run_stages(Context& ctx, const Tensor& images) const {
     const ConvNextStage& stage = stages_[i];
     if (i > 0) {  // a copy: the map before the norm is a result of its own
       const Tensor normed = ctx.arena.alloc(DType::kF32, x.shape());
-      layer_norm(ctx, nn::pixel_rows(normed).view<float, 2>(), nn::pixel_rows(x).view<float, 2>(),
-                 stage.entry_norm.weights());
+      layer_norm(ctx, nn::pixel_rows(normed), nn::pixel_rows(x), stage.entry_norm.weights());
       x = normed;
     }
     x = stage.entry(ctx, x);

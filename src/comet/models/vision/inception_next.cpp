@@ -134,7 +134,7 @@ StageMaps InceptionNext::run_stages(Context& ctx, const Tensor& images) const {
 
 void InceptionNext::run_head(Context& ctx, const Tensor& pooled, const Tensor& logits) const {
   const Tensor hidden = head_fc1_(ctx, pooled);
-  gelu(ctx, hidden.view<float, 2>());
+  gelu(ctx, hidden, hidden);
   head_norm_(ctx, hidden);
   head_fc2_(ctx, hidden, Rows(logits));
 }

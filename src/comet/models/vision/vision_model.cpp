@@ -31,8 +31,7 @@ Tensor VisionModel::forward(Context& ctx, const Tensor& images) const {
   const ArenaScope scope(ctx.arena);
   const Tensor last = run_stages(ctx, images).back();
   const Tensor pooled = ctx.arena.alloc(DType::kF32, {last.size(0), last.size(3)});
-  const Tensor pixels = last.reshape({last.size(0), last.size(1) * last.size(2), last.size(3)});
-  average_pool(ctx, pooled.view<float, 2>(), pixels.view<float, 3>());
+  average_pool(ctx, pooled, last);
   run_head(ctx, pooled, logits);
   return logits;
 }

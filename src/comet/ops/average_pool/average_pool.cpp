@@ -7,19 +7,20 @@
 
 namespace comet {
 
-void average_pool(Context& ctx, View<float, 2> out, View<const float, 3> x) {
-  COMET_CHECK(out.size(0) == x.size(0) && out.size(1) == x.size(2) && x.size(1) > 0,
-              "out [{}, {}], x [{}, {}, {}]", out.size(0), out.size(1), x.size(0), x.size(1),
-              x.size(2));
-  COMET_CHECK(out.strides[1] == 1 && x.strides == (View<const float, 3>(x.data, x.sizes).strides),
-              "images are not contiguous");
+void average_pool(Context& ctx, Rows out, ConstImages x) {
+  COMET_CHECK(
+      out.num_rows == x.num_images && out.num_columns == x.channels && x.height > 0 && x.width > 0,
+      "out [{}, {}], x [{}, {}, {}, {}]", out.num_rows, out.num_columns, x.num_images, x.height,
+      x.width, x.channels);
   COMET_CHECK(ctx.ops.average_pool != nullptr, "average_pool has no kernel on this device");
   ctx.ops.average_pool(ctx, out, x);
 }
 
-void average_pool_cpu(Context& ctx, View<float, 2> out, View<const float, 3> x) {
-  const int64_t num_pixels = x.size(1);
-  const int64_t channels = x.size(2);
+void average_pool_cpu(Context& ctx, Rows pooled, ConstImages images) {
+  const View<float, 2> out = pooled.f32();
+  const View<const float, 4> x = images.f32();
+  const int64_t num_pixels = x.size(1) * x.size(2);
+  const int64_t channels = x.size(3);
   parallel_rows(ctx, x.size(0), num_pixels * channels, [&](int64_t i) {
     float* sums = out.row(i);
     std::fill_n(sums, channels, 0.0F);

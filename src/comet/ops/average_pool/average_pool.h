@@ -2,13 +2,13 @@
 #pragma once
 
 #include "comet/ops/context.h"
-#include "comet/tensor/view.h"
+#include "comet/tensor/images.h"
 
 namespace comet {
 
-/// out [images, channels]; x [images, pixels, channels], contiguous, at least one pixel.
-void average_pool(Context& ctx, View<float, 2> out, View<const float, 3> x);
+/// out [images, channels]; x [images, height, width, channels] of one type, at least one pixel.
+void average_pool(Context& ctx, Rows out, ConstImages x);
 /// The slot of the CPU tables.
-void average_pool_cpu(Context& ctx, View<float, 2> out, View<const float, 3> x);
+void average_pool_cpu(Context& ctx, Rows out, ConstImages x);
 
 }  // namespace comet

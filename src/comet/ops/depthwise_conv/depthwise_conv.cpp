@@ -6,12 +6,11 @@
 
 namespace comet {
 
-void check_images(const View<float, 4>& out, const View<const float, 4>& x) {
-  const View<const float, 4> contiguous(x.data, x.sizes);
-  COMET_CHECK(out.sizes == x.sizes, "out [{}, {}, {}, {}], x [{}, {}, {}, {}]", out.size(0),
-              out.size(1), out.size(2), out.size(3), x.size(0), x.size(1), x.size(2), x.size(3));
-  COMET_CHECK(x.strides == contiguous.strides && out.strides == contiguous.strides,
-              "images are not contiguous");
+void check_images(const ConstImages& out, const ConstImages& x) {
+  COMET_CHECK(out.same_shape(x) && out.dtype == x.dtype,
+              "out {} [{}, {}, {}, {}], x {} [{}, {}, {}, {}]", dtype_name(out.dtype),
+              out.num_images, out.height, out.width, out.channels, dtype_name(x.dtype),
+              x.num_images, x.height, x.width, x.channels);
 }
 
 void check_depthwise(const DepthwiseWeights& weights, int64_t channels) {
@@ -25,16 +24,17 @@ void check_depthwise(const DepthwiseWeights& weights, int64_t channels) {
               "kernels are not contiguous");
 }
 
-void depthwise_conv(Context& ctx, View<float, 4> out, View<const float, 4> x,
-                    const DepthwiseWeights& weights) {
+void depthwise_conv(Context& ctx, Images out, ConstImages x, const DepthwiseWeights& weights) {
   check_images(out, x);
-  check_depthwise(weights, x.size(3));
+  check_depthwise(weights, x.channels);
   COMET_CHECK(ctx.ops.depthwise_conv != nullptr, "depthwise_conv has no kernel on this device");
   ctx.ops.depthwise_conv(ctx, out, x, weights);
 }
 
-void depthwise_conv_cpu(Context& ctx, View<float, 4> out, View<const float, 4> x,
+void depthwise_conv_cpu(Context& ctx, Images out_images, ConstImages images,
                         const DepthwiseWeights& weights) {
+  const View<float, 4> out = out_images.f32();
+  const View<const float, 4> x = images.f32();
   const int64_t height = x.size(1);
   const int64_t taps = weights.weight.size(0) * weights.weight.size(1);
   parallel_rows(ctx, x.size(0) * height, x.size(2) * x.size(3) * taps,

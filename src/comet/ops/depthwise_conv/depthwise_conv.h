@@ -3,7 +3,7 @@
 #pragma once
 
 #include "comet/ops/context.h"
-#include "comet/tensor/view.h"
+#include "comet/tensor/images.h"
 
 namespace comet {
 
@@ -13,15 +13,13 @@ struct DepthwiseWeights {
   View<const float, 1> bias;
 };
 
-/// out and x [images, height, width, channels], contiguous, not the same.
-void depthwise_conv(Context& ctx, View<float, 4> out, View<const float, 4> x,
-                    const DepthwiseWeights& weights);
+/// out and x [images, height, width, channels] of one type, not the same.
+void depthwise_conv(Context& ctx, Images out, ConstImages x, const DepthwiseWeights& weights);
 /// The slot of the CPU tables.
-void depthwise_conv_cpu(Context& ctx, View<float, 4> out, View<const float, 4> x,
-                        const DepthwiseWeights& weights);
+void depthwise_conv_cpu(Context& ctx, Images out, ConstImages x, const DepthwiseWeights& weights);
 
-/// out and x have one shape and lie contiguously. Also for inception_mixer.
-void check_images(const View<float, 4>& out, const View<const float, 4>& x);
+/// out and x have one shape and type. Also for inception_mixer.
+void check_images(const ConstImages& out, const ConstImages& x);
 /// Kernels of odd size for `channels` channels. Also for inception_mixer.
 void check_depthwise(const DepthwiseWeights& weights, int64_t channels);
 

@@ -7,19 +7,25 @@
 
 namespace comet {
 
-void gather_patches(Context& ctx, View<float, 2> out, View<const float, 4> x, int64_t size) {
+void check_patches(const ConstRows& patches, const ConstImages& images, int64_t size) {
   COMET_CHECK(size >= 1, "patches of {} pixels", size);
-  COMET_CHECK(out.size(0) == x.size(0) * (x.size(1) / size) * (x.size(2) / size) &&
-                  out.size(1) == size * size * x.size(3) && out.strides[1] == 1,
-              "out [{}, {}], x [{}, {}, {}, {}], patches of {}", out.size(0), out.size(1),
-              x.size(0), x.size(1), x.size(2), x.size(3), size);
-  COMET_CHECK(x.strides == (View<const float, 4>(x.data, x.sizes).strides),
-              "images are not contiguous");
+  COMET_CHECK(
+      patches.num_rows == images.num_images * (images.height / size) * (images.width / size) &&
+          patches.num_columns == size * size * images.channels && patches.dtype == images.dtype,
+      "patches {} [{}, {}] of {} x {} pixels, images {} [{}, {}, {}, {}]",
+      dtype_name(patches.dtype), patches.num_rows, patches.num_columns, size, size,
+      dtype_name(images.dtype), images.num_images, images.height, images.width, images.channels);
+}
+
+void gather_patches(Context& ctx, Rows out, ConstImages x, int64_t size) {
+  check_patches(out, x, size);
   COMET_CHECK(ctx.ops.gather_patches != nullptr, "gather_patches has no kernel on this device");
   ctx.ops.gather_patches(ctx, out, x, size);
 }
 
-void gather_patches_cpu(Context& ctx, View<float, 2> out, View<const float, 4> x, int64_t size) {
+void gather_patches_cpu(Context& ctx, Rows patches, ConstImages images, int64_t size) {
+  const View<float, 2> out = patches.f32();
+  const View<const float, 4> x = images.f32();
   const int64_t out_height = x.size(1) / size;
   const int64_t out_width = x.size(2) / size;
   const int64_t run = size * x.size(3);  // pixels of a patch that lie side by side

@@ -2,13 +2,13 @@
 #pragma once
 
 #include "comet/ops/context.h"
-#include "comet/tensor/view.h"
+#include "comet/tensor/rows.h"
 
 namespace comet {
 
-/// x [rows, n] in place. Within 4e-7 · max(1, |x|) of the exact value.
-void gelu(Context& ctx, View<float, 2> x);
+/// out and x [rows, n] (may be the same). Within 4e-7 · max(1, |x|) of the exact value in FP32.
+void gelu(Context& ctx, Rows out, ConstRows x);
 /// The slot of the CPU tables.
-void gelu_cpu(Context& ctx, View<float, 2> x);
+void gelu_cpu(Context& ctx, Rows out, ConstRows x);
 
 }  // namespace comet

@@ -25,11 +25,11 @@ inline simd::F32 gelu_of(simd::F32 x) {
   return simd::select_less(x, zero, tail, simd::sub(x, tail));
 }
 
-inline void gelu_row(float* x, int64_t n) {
+inline void gelu_row(float* out, const float* x, int64_t n) {
   using simd::kLanes;
   int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) simd::store(x + i, gelu_of(simd::load(x + i)));
-  if (i < n) simd::store_partial(x + i, gelu_of(simd::load_partial(x + i, n - i)), n - i);
+  for (; i + kLanes <= n; i += kLanes) simd::store(out + i, gelu_of(simd::load(x + i)));
+  if (i < n) simd::store_partial(out + i, gelu_of(simd::load_partial(x + i, n - i)), n - i);
 }
 
 }  // namespace

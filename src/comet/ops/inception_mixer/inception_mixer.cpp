@@ -8,11 +8,10 @@
 
 namespace comet {
 
-void inception_mixer(Context& ctx, View<float, 4> out, View<const float, 4> x,
-                     const InceptionWeights& weights) {
+void inception_mixer(Context& ctx, Images out, ConstImages x, const InceptionWeights& weights) {
   check_images(out, x);
   const int64_t branch = weights.square.bias.size(0);
-  COMET_CHECK(3 * branch <= x.size(3), "three branches of {} channels in {}", branch, x.size(3));
+  COMET_CHECK(3 * branch <= x.channels, "three branches of {} channels in {}", branch, x.channels);
   for (const DepthwiseWeights* part : {&weights.square, &weights.band_w, &weights.band_h}) {
     check_depthwise(*part, branch);
   }
@@ -20,8 +19,10 @@ void inception_mixer(Context& ctx, View<float, 4> out, View<const float, 4> x,
   ctx.ops.inception_mixer(ctx, out, x, weights);
 }
 
-void inception_mixer_cpu(Context& ctx, View<float, 4> out, View<const float, 4> x,
+void inception_mixer_cpu(Context& ctx, Images out_images, ConstImages images,
                          const InceptionWeights& weights) {
+  const View<float, 4> out = out_images.f32();
+  const View<const float, 4> x = images.f32();
   const int64_t width = x.size(2);
   const int64_t channels = x.size(3);
   const int64_t branch = weights.square.bias.size(0);

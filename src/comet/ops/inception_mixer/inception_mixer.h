@@ -13,11 +13,9 @@ struct InceptionWeights {
   DepthwiseWeights band_h;
 };
 
-/// out and x [images, height, width, channels], contiguous, not the same; x is read once.
-void inception_mixer(Context& ctx, View<float, 4> out, View<const float, 4> x,
-                     const InceptionWeights& weights);
+/// out and x [images, height, width, channels] of one type, not the same; x is read once.
+void inception_mixer(Context& ctx, Images out, ConstImages x, const InceptionWeights& weights);
 /// The slot of the CPU tables.
-void inception_mixer_cpu(Context& ctx, View<float, 4> out, View<const float, 4> x,
-                         const InceptionWeights& weights);
+void inception_mixer_cpu(Context& ctx, Images out, ConstImages x, const InceptionWeights& weights);
 
 }  // namespace comet

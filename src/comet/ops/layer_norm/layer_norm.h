@@ -3,11 +3,11 @@
 #pragma once
 
 #include "comet/ops/context.h"
-#include "comet/tensor/view.h"
+#include "comet/tensor/rows.h"
 
 namespace comet {
 
-/// weight and bias [n] of a layer norm.
+/// weight and bias [n] of a layer norm, FP32 on every device.
 struct LayerNormWeights {
   View<const float, 1> weight;
   View<const float, 1> bias;
@@ -15,10 +15,8 @@ struct LayerNormWeights {
 };
 
 /// out and x [rows, n] (may be the same).
-void layer_norm(Context& ctx, View<float, 2> out, View<const float, 2> x,
-                const LayerNormWeights& norm);
+void layer_norm(Context& ctx, Rows out, ConstRows x, const LayerNormWeights& norm);
 /// The slot of the CPU tables.
-void layer_norm_cpu(Context& ctx, View<float, 2> out, View<const float, 2> x,
-                    const LayerNormWeights& norm);
+void layer_norm_cpu(Context& ctx, Rows out, ConstRows x, const LayerNormWeights& norm);
 
 }  // namespace comet
