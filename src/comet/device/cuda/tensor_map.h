@@ -26,4 +26,12 @@ struct TensorMapDesc {
 /// Broken promises (alignment, sizes, a driver without the function) are COMET_CHECKs.
 CUtensorMap make_tensor_map(const TensorMapDesc& desc);
 
+constexpr int64_t kMapRowBytes = 128;
+
+/// Bytes from `data` on (16-byte aligned), without an end, in blocks that lie in shared memory as
+/// in global: the box at x 0, y block · block_bytes / kMapRowBytes is a block. block_bytes: a
+/// multiple of kMapRowBytes, at most 256 times it. Does what a plain bulk copy does, but racecheck
+/// follows the order of tensor copies alone (docs/kernels/sanitizers.md).
+CUtensorMap make_block_map(const void* data, int64_t block_bytes);
+
 }  // namespace comet

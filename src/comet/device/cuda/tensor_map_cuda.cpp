@@ -1,12 +1,12 @@
 #include "comet/device/cuda/tensor_map.h"
 
+#include <limits>
+
 #include "comet/base/check.h"
 #include "comet/device/cuda/cuda_check.h"
 
 namespace comet {
 namespace {
-
-constexpr int64_t kBoxBytes = 128;
 
 using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
 
@@ -21,9 +21,7 @@ EncodeTiled find_encode_tiled() {
   return reinterpret_cast<EncodeTiled>(function);
 }
 
-}  // namespace
-
-CUtensorMap make_tensor_map(const TensorMapDesc& desc) {
+CUresult encode(CUtensorMap& map, const TensorMapDesc& desc, CUtensorMapSwizzle swizzle) {
   static const EncodeTiled kEncode = find_encode_tiled();
   const int64_t element_bytes = dtype_bytes(desc.dtype);
   const int64_t stride_bytes = desc.stride * element_bytes;
@@ -33,17 +31,40 @@ CUtensorMap make_tensor_map(const TensorMapDesc& desc) {
   const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(desc.columns),
                                static_cast<cuuint64_t>(desc.rows)};
   const cuuint64_t strides[1] = {static_cast<cuuint64_t>(stride_bytes)};
-  const cuuint32_t box[2] = {static_cast<cuuint32_t>(kBoxBytes / element_bytes),
+  const cuuint32_t box[2] = {static_cast<cuuint32_t>(kMapRowBytes / element_bytes),
                              static_cast<cuuint32_t>(desc.box_rows)};
   const cuuint32_t element_strides[2] = {1, 1};
-  CUtensorMap map{};
-  const CUresult made = kEncode(
+  return kEncode(
       &map, element_bytes == 1 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
       2, const_cast<void*>(desc.data), sizes, strides, box, element_strides,
-      CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+      CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
       CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+}
+
+}  // namespace
+
+CUtensorMap make_tensor_map(const TensorMapDesc& desc) {
+  CUtensorMap map{};
+  const CUresult made = encode(map, desc, CU_TENSOR_MAP_SWIZZLE_128B);
   COMET_CHECK(made == CUDA_SUCCESS, "cuTensorMapEncodeTiled of [{}, {}] in boxes of {} rows: {}",
               desc.rows, desc.columns, desc.box_rows, static_cast<int>(made));
+  return map;
+}
+
+CUtensorMap make_block_map(const void* data, int64_t block_bytes) {
+  COMET_CHECK(block_bytes > 0 && block_bytes % kMapRowBytes == 0, "blocks of {} bytes",
+              block_bytes);
+  CUtensorMap map{};
+  const CUresult made = encode(map,
+                               {.data = data,
+                                .dtype = DType::kU8,
+                                .rows = std::numeric_limits<int32_t>::max(),
+                                .columns = kMapRowBytes,
+                                .stride = kMapRowBytes,
+                                .box_rows = static_cast<int32_t>(block_bytes / kMapRowBytes)},
+                               CU_TENSOR_MAP_SWIZZLE_NONE);
+  COMET_CHECK(made == CUDA_SUCCESS, "cuTensorMapEncodeTiled of blocks of {} bytes: {}", block_bytes,
+              static_cast<int>(made));
   return map;
 }
 

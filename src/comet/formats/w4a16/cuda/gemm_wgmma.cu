@@ -12,7 +12,8 @@ namespace {
 
 template <class T>
 __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
-    gemm_wgmma(const __grid_constant__ CUtensorMap x_map, const Params p) {
+    gemm_wgmma(const __grid_constant__ CUtensorMap w_map, const __grid_constant__ CUtensorMap x_map,
+               const Params p) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) uint8_t raw_shared[];
   const Shared shared = shared_storage(raw_shared, p);
@@ -28,7 +29,7 @@ __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
   if (threadIdx.x >= T::kConsumers) {
     take_registers<T>(false);
     if (threadIdx.x == T::kConsumers) {
-      Loader<T>{p, &x_map, shared, *shared.work}.run();
+      Loader<T>{p, &w_map, &x_map, shared, *shared.work}.run();
     }
     __syncwarp();
     if (p.num_splits > 1) {
@@ -81,6 +82,7 @@ cudaLaunchConfig_t config_of(int num_splits, int64_t num_tiles,
 template <class T>
 void launch(const GemmArgs& args, const GemmPlan& plan, const CUtensorMap& x_map,
             cudaStream_t stream) {
+  const CUtensorMap w_map = make_block_map(args.blocks.data, args.blocks.block_bytes());
   Params p{};
   p.args = args;
   p.num_splits = plan.num_splits;
@@ -94,7 +96,7 @@ void launch(const GemmArgs& args, const GemmPlan& plan, const CUtensorMap& x_map
   cudaLaunchConfig_t config =
       config_of<T>(plan.num_splits, int64_t{p.num_row_tiles} * p.num_token_tiles, attributes);
   config.stream = stream;
-  COMET_CUDA(cudaLaunchKernelEx(&config, gemm_wgmma<T>, x_map, p));
+  COMET_CUDA(cudaLaunchKernelEx(&config, gemm_wgmma<T>, w_map, x_map, p));
 }
 
 /// CTAs that the card holds at once, by number of splits: a cluster needs free SMs of one GPC.

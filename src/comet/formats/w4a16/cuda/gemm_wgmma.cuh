@@ -7,7 +7,7 @@
 // share a tile and split its channels. Weights: 64 rows per consumer warpgroup, 128 rows a tile and
 // two CTAs an SM for up to 32 tokens, 256 rows for 64, 128 rows for more.
 // Roles: the consumer warpgroups; then one of which one lane issues copies, up to 12 stages of 128
-// channels ahead: bulk copies of whole blocks (evict-first where each is read once), tensor
+// channels ahead: copies of whole blocks (evict-first where each is read once), tensor
 // copies of inputs.
 // A stage in a consumer: wait, nibbles → 8 fragments of exact integers, 8 products into zeroed
 // sums, release, then total += scale · sums (FP32, one fma per group): products of an integer and
@@ -31,6 +31,7 @@
 #include "comet/device/cuda/prims/mbarrier.cuh"
 #include "comet/device/cuda/prims/wgmma.cuh"
 #include "comet/device/cuda/prims/wgmma_bf16.cuh"
+#include "comet/device/cuda/tensor_map.h"
 #include "comet/formats/w4a16/cuda/gemm_tile.cuh"
 
 namespace comet::formats::w4a16_cuda::wgmma {
@@ -131,6 +132,7 @@ struct StageIndex {
 template <class T>
 struct Loader {
   const Params& p;
+  const CUtensorMap* w_map;
   const CUtensorMap* x_map;
   const Shared& shared;
   const Work& work;
@@ -144,10 +146,9 @@ struct Loader {
     prims::mbarrier_arrive_expect_tx(full, T::kInputBytes + T::kRowBlocks * block_bytes);
 #pragma unroll
     for (int b = 0; b < T::kRowBlocks; ++b) {
-      const int64_t block =
-          (int64_t{work.tile.row_tile} * T::kRowBlocks + b) * blocks.num_k_blocks + k_block;
-      prims::bulk_load_hint(stage + b * block_bytes, blocks.data + block * block_bytes, block_bytes,
-                            full, policy);
+      const int block = (work.tile.row_tile * T::kRowBlocks + b) * blocks.num_k_blocks + k_block;
+      prims::tensor_load_2d_hint(stage + b * block_bytes, w_map, 0,
+                                 block * (block_bytes / kMapRowBytes), full, policy);
     }
   }
 

@@ -2,7 +2,7 @@
 // Operands: q BF16 [seqs, heads, d]; pages of page_map.h; out BF16 [seqs, heads · d].
 // Grid: (splits, kv_heads · ⌈group / 8⌉, seqs); a CTA takes up to pages_per_split pages of one KV
 // head for up to eight of its query heads. Its warps take the pages in turn, each with an online
-// softmax and a ring of pages of its own (no barrier but at the end): one bulk copy fetches a
+// softmax and a ring of pages of its own (no barrier but at the end): one tensor copy fetches a
 // page's K and V of the head (sm_90), or all lanes' cp.async do. The warps are merged through
 // shared memory, splits by a second kernel, both in a fixed order. Numerics: FP32 scores and
 // softmax (base 2); P in BF16 (kv16) or FP16. With codes, P·s is rounded, not P: its reference is
@@ -15,6 +15,7 @@
 #include "comet/device/cuda/prims/control.cuh"
 #include "comet/device/cuda/prims/cp_async.cuh"
 #include "comet/device/cuda/prims/mbarrier.cuh"
+#include "comet/device/cuda/tensor_map.h"
 #include "comet/kv/cuda/decode/decode.h"
 #include "comet/kv/cuda/decode/decode_tile.cuh"
 #include "comet/kv/cuda/overlapped_launch.cuh"
@@ -44,8 +45,9 @@ struct Shape {
 struct KernelParams {
   DecodeParams p;
   int pages_per_split;
-  int num_passes;  // of eight heads
-  float scale;     // log2 e / √d
+  int num_passes;          // of eight heads
+  float scale;             // log2 e / √d
+  CUtensorMap page_map{};  // of heads' blocks, for bulk_copies
 };
 
 /// The pages of one warp: every kWarps-th of the CTA's, through a ring of shared memory.
@@ -82,15 +84,17 @@ struct PageRing {
         page_ids = page < num_pages ? table[page * S::kWarps] : 0;
       }
       const int64_t page_id = __shfl_sync(kAllLanes, page_ids, num_issued % 32);
-      const uint8_t* source =
-          kp.p.pages + (page_id * kp.p.num_kv_heads + kv_head) * int64_t{Map::kHeadBytes};
+      const int64_t block = page_id * kp.p.num_kv_heads + kv_head;
       uint8_t* target = ring + issue_stage * Map::kHeadBytes;
       if (kp.p.bulk_copies) {
         if (lane == 0) {
           prims::mbarrier_arrive_expect_tx(barriers + issue_stage, Map::kHeadBytes);
-          prims::bulk_load(target, source, Map::kHeadBytes, barriers + issue_stage);
+          prims::tensor_load_2d(target, &kp.page_map, 0,
+                                static_cast<int>(block) * (Map::kHeadBytes / kMapRowBytes),
+                                barriers + issue_stage);
         }
       } else {
+        const uint8_t* source = kp.p.pages + block * Map::kHeadBytes;
 #pragma unroll 4
         for (int byte = lane * 16; byte < Map::kHeadBytes; byte += 512) {
           prims::cp_async_16(target + byte, source + byte);
@@ -406,8 +410,9 @@ cudaError_t launch(const DecodeParams& params, const DecodePlan& plan, cudaStrea
   using S = Shape<kFormat, kDim>;
   constexpr double kLog2E = 1.4426950408889634074;
   constexpr double kRootDim = kDim == 64 ? 8.0 : 11.313708498984760390;
-  const KernelParams kp{params, plan.pages_per_split, passes_of(params),
-                        static_cast<float>(kLog2E / kRootDim)};
+  KernelParams kp{params, plan.pages_per_split, passes_of(params),
+                  static_cast<float>(kLog2E / kRootDim)};
+  if (params.bulk_copies) kp.page_map = make_block_map(params.pages, S::Map::kHeadBytes);
   const cudaError_t sized = cudaFuncSetAttribute(
       decode_kernel<S>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kSharedBytes);
   if (sized != cudaSuccess) return sized;
