@@ -73,7 +73,7 @@ function(comet_umbrella_library)
   target_include_directories(comet PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/src>
                                           $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_link_libraries(comet PUBLIC fmt::fmt-header-only nlohmann_json::nlohmann_json Threads::Threads
-                        comet_pcre2 comet_utf8proc comet_zlib)
+                        comet_pcre2 comet_utf8proc comet_jpeg comet_png comet_zlib)
   if(COMET_HAVE_CUDA)
     target_link_libraries(comet PUBLIC CUDA::cudart_static)
   endif()

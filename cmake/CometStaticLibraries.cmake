@@ -1,5 +1,5 @@
-# Debian's static archives of PCRE2, utf8proc and zlib as imported targets: the binary needs neither at run
-# time. Included by the build and, installed beside it, by CometConfig.cmake.
+# Debian's static archives as imported targets: the binary needs none of these libraries at run time.
+# Included by the build and, installed beside it, by CometConfig.cmake.
 function(comet_static_library target archive header)
   if(TARGET ${target})
     return()
@@ -7,7 +7,7 @@ function(comet_static_library target archive header)
   find_library(${target}_ARCHIVE NAMES ${archive})
   find_path(${target}_INCLUDE_DIR NAMES ${header})
   if(NOT ${target}_ARCHIVE OR NOT ${target}_INCLUDE_DIR)
-    message(FATAL_ERROR "Comet: ${archive} or ${header} not found (./dev deps installs libpcre2-dev, libutf8proc-dev and zlib1g-dev)")
+    message(FATAL_ERROR "Comet: ${archive} or ${header} not found (./dev deps installs libpcre2-dev, libutf8proc-dev, zlib1g-dev, libjpeg62-turbo-dev and libpng-dev)")
   endif()
   mark_as_advanced(${target}_ARCHIVE ${target}_INCLUDE_DIR)
   add_library(${target} STATIC IMPORTED)
@@ -19,3 +19,6 @@ endfunction()
 comet_static_library(comet_pcre2 libpcre2-8.a pcre2.h PCRE2_CODE_UNIT_WIDTH=8)
 comet_static_library(comet_utf8proc libutf8proc.a utf8proc.h UTF8PROC_STATIC)
 comet_static_library(comet_zlib libz.a zlib.h)
+comet_static_library(comet_jpeg libjpeg.a jpeglib.h)
+comet_static_library(comet_png libpng16.a png.h)
+target_link_libraries(comet_png INTERFACE comet_zlib m)
