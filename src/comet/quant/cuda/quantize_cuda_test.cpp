@@ -30,7 +30,11 @@ void write_model(const std::string& directory, testing::TinyModel variant, int64
   io::write_file_atomic(directory + "/tokenizer.json", "{}").value();
   auto writer = io::SafetensorsWriter::create(directory).value();
   for (const auto& [name, tensor] : testing::tiny_tensors(config)) {
-    writer.append(name, tensor).value();
+    // Logits of about 1, as a trained model has: with those of the tiny model, 16 times as large, KL
+    // divergence hangs on a few tokens where two logits are close.
+    const bool is_last_norm = name == "model.norm.weight";
+    const Tensor small = testing::random_tensor(tensor.shape(), 7, 0.06F, 0.01F);
+    writer.append(name, is_last_norm ? small : tensor).value();
   }
   writer.finish().value();
 }
@@ -61,19 +65,21 @@ class QuantizeCudaTest : public ::testing::Test {
     ASSERT_TRUE(of_gpu.ok()) << what << ": " << of_gpu.error().message;
     const GateResult& want = *of_cpu->gate;
     const GateResult& got = *of_gpu->gate;
-    // Nats a token: the targets are random, the model is sure of itself, so perplexity is huge.
-    const double nats_before = std::log(want.perplexity_before);
-    const double nats_after = std::log(want.perplexity_after);
-    EXPECT_NEAR(std::log(got.perplexity_before), nats_before, 3e-3 * nats_before) << what;
-    EXPECT_NEAR(std::log(got.perplexity_after), nats_after, 1e-2 * nats_after) << what;
-    EXPECT_NEAR(got.kl_mean, want.kl_mean, 0.3 * want.kl_mean + 1e-3) << what;
+    EXPECT_NEAR(got.perplexity_before, want.perplexity_before, 3e-3 * want.perplexity_before)
+        << what;
+    EXPECT_NEAR(got.perplexity_after, want.perplexity_after, 1e-2 * want.perplexity_after) << what;
+    EXPECT_NEAR(got.kl_mean, want.kl_mean, 0.3 * want.kl_mean + 2e-5) << what;
     for (size_t i = 0; i < of_cpu->linears.size(); ++i) {
       const LinearReport& linear = of_cpu->linears[i];
-      EXPECT_NEAR(of_gpu->linears[i].weight_snr_db, linear.weight_snr_db, 0.3)
-          << what << " " << linear.name;
-      if (!linear.output_snr_db) continue;
-      EXPECT_NEAR(*of_gpu->linears[i].output_snr_db, *linear.output_snr_db, 0.5)
-          << what << " " << linear.name;
+      // A search of the smoothing strength may end at the next step of its grid where two are as
+      // good: then weights differ, outputs do not.
+      if (linear.output_snr_db) {
+        EXPECT_NEAR(*of_gpu->linears[i].output_snr_db, *linear.output_snr_db, 0.5)
+            << what << " " << linear.name;
+      } else {
+        EXPECT_NEAR(of_gpu->linears[i].weight_snr_db, linear.weight_snr_db, 0.3)
+            << what << " " << linear.name;
+      }
     }
   }
 
