@@ -78,7 +78,7 @@ TEST_F(EightBitTest, IntegersAreNearestUnderTheStoredScale) {
       if (type == DType::kF16) scale = to_float(to_float16(scale));
       EXPECT_EQ(coded.grid.channel_scale[n], scale);
       for (int64_t c = 0; c < w_.cols; ++c) {
-        const int code = coded.codes[n * w_.cols + c];
+        const int code{coded.codes[n * w_.cols + c]};
         EXPECT_GE(code, -127);
         if (n == 4) {
           EXPECT_EQ(code, 0);
