@@ -47,4 +47,21 @@ __device__ __forceinline__ float4 cluster_load(const float* shared, uint32_t ran
 #endif
 }
 
+/// As cluster_load of floats: four words.
+__device__ __forceinline__ int4 cluster_load(const int32_t* shared, uint32_t rank) {
+#if __CUDA_ARCH__ >= 900
+  int4 v;
+  asm volatile(
+      "{\n.reg .u32 there;\n"
+      "mapa.shared::cluster.u32 there, %4, %5;\n"
+      "ld.shared::cluster.v4.s32 {%0, %1, %2, %3}, [there];\n}\n"
+      : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+      : "r"(shared_address(shared)), "r"(rank)
+      : "memory");
+  return v;
+#else
+  return *reinterpret_cast<const int4*>(shared);
+#endif
+}
+
 }  // namespace comet::prims

@@ -1,20 +1,39 @@
-// The host's half of gemm_sm90: the map of its codes.
+// The host's half of gemm_sm90 and gemm_sm90_split: the map of their codes.
+#include "comet/base/check.h"
 #include "comet/device/cuda/tensor_map.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90.h"
+#include "comet/formats/w4ax/cuda/gemm_sm90_split.h"
 
 namespace comet::formats::w4ax::cuda {
+namespace {
+
+CUtensorMap map_of_codes(const GemmArgs& args, int32_t tile_tokens) {
+  const int64_t k = int64_t{args.blocks} * 128;
+  return make_tensor_map({.data = args.codes,
+                          .dtype = DType::kI8,
+                          .rows = args.tokens,
+                          .columns = k,
+                          .stride = k,
+                          .box_rows = tile_tokens});
+}
+
+}  // namespace
 
 void run_gemm_sm90(const GemmArgs& args, const Sm90Plan& plan, void* workspace, int32_t* counters,
                    CUstream_st* stream) {
   if (args.tokens == 0 || args.num_tiles == 0) return;
-  const int64_t k = int64_t{args.blocks} * 128;
-  const CUtensorMap x_map = make_tensor_map({.data = args.codes,
-                                             .dtype = DType::kI8,
-                                             .rows = args.tokens,
-                                             .columns = k,
-                                             .stride = k,
-                                             .box_rows = plan.tile_tokens});
+  const CUtensorMap x_map = map_of_codes(args, plan.tile_tokens);
   launch_gemm_sm90(args, plan, &x_map, workspace, counters, stream);
+}
+
+void run_gemm_split(const GemmArgs& args, const SplitPlan& plan, CUstream_st* stream) {
+  if (args.tokens == 0 || args.num_tiles == 0) return;
+  COMET_CHECK(args.tokens <= plan.tile_tokens && plan.num_splits <= kMaxSplits &&
+                  plan.num_splits <= args.blocks,
+              "{} tokens, {} blocks by tiles of {} tokens in {} parts", args.tokens, args.blocks,
+              plan.tile_tokens, plan.num_splits);
+  const CUtensorMap x_map = map_of_codes(args, plan.tile_tokens);
+  launch_gemm_split(args, plan, &x_map, stream);
 }
 
 }  // namespace comet::formats::w4ax::cuda

@@ -1,0 +1,157 @@
+// Kernel and launch of gemm_sm90_split.h; what the kernel does stands in gemm_sm90_split.cuh.
+#include "comet/formats/w4ax/cuda/gemm_sm90_split.cuh"
+
+#include <cuda_runtime_api.h>
+
+#include <array>
+
+#include "comet/device/cuda/cuda_check.h"
+
+namespace comet::formats::w4ax::cuda {
+namespace {
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+/// All threads of all CTAs of a cluster.
+__device__ __forceinline__ void split_sync(int num_splits) {
+  if (num_splits > 1) {
+    prims::cluster_sync();
+  } else {
+    __syncthreads();
+  }
+}
+
+#endif
+
+template <class T>
+__global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
+    gemm_sm90_split(const GemmArgs args, int num_splits,
+                    const __grid_constant__ CUtensorMap x_map) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  extern __shared__ __align__(1024) uint8_t shared[];
+  prims::allow_next_kernel();  // it waits for this one's end before it reads what this one writes
+  const SplitPipeline<T> pipeline{shared};
+  const SplitWork work(args, num_splits);
+  if (threadIdx.x == T::kConsumers) {
+    for (int stage = 0; stage < T::kStages; ++stage) {
+      prims::mbarrier_init(pipeline.full(stage), 1);
+      prims::mbarrier_init(pipeline.empty(stage), 8);  // warps of a pair
+    }
+    prims::mbarrier_init_fence();
+  }
+  __syncthreads();
+  if (threadIdx.x >= T::kConsumers) {
+    split_produce<T>(args, work, pipeline, &x_map);
+    split_sync(num_splits);
+    if (num_splits > 1) prims::cluster_sync();
+    return;
+  }
+  split_consume<T>(args, work, pipeline);
+  split_sync(num_splits);
+  split_store<T>(args, work, pipeline);
+  if (num_splits > 1) prims::cluster_sync();  // this CTA's sums are read until here
+#endif
+}
+
+/// A launch of the product; `attributes` must outlive it.
+template <class T>
+cudaLaunchConfig_t config_of(const GemmArgs& args, const SplitPlan& plan,
+                             std::array<cudaLaunchAttribute, 2>& attributes) {
+  COMET_CUDA(cudaFuncSetAttribute(gemm_sm90_split<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  T::kSharedBytes));
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim.x = static_cast<unsigned>(plan.num_splits);
+  attributes[1].val.clusterDim.y = 1;
+  attributes[1].val.clusterDim.z = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(args.num_tiles * plan.num_splits));
+  config.blockDim = dim3(T::kThreads);
+  config.dynamicSmemBytes = T::kSharedBytes;
+  config.attrs = attributes.data();
+  config.numAttrs = plan.num_splits > 1 ? 2 : 1;
+  return config;
+}
+
+struct Launch {
+  const GemmArgs& args;
+  const SplitPlan& plan;
+  const CUtensorMap& x_map;
+  cudaStream_t stream;
+
+  template <class T>
+  void kernel() const {
+    std::array<cudaLaunchAttribute, 2> attributes{};
+    cudaLaunchConfig_t config = config_of<T>(args, plan, attributes);
+    config.stream = stream;
+    COMET_CUDA(cudaLaunchKernelEx(&config, gemm_sm90_split<T>, args, plan.num_splits, x_map));
+  }
+};
+
+struct Count {
+  const GemmArgs& args;
+  const SplitPlan& plan;
+  int& clusters;
+
+  template <class T>
+  void kernel() const {
+    std::array<cudaLaunchAttribute, 2> attributes{};
+    cudaLaunchConfig_t config = config_of<T>(args, plan, attributes);
+    config.attrs = &attributes[1];
+    config.numAttrs = 1;
+    COMET_CUDA(cudaOccupancyMaxActiveClusters(&clusters, gemm_sm90_split<T>, &config));
+  }
+};
+
+template <WeightKind kKind, bool kTwoSegments, class Do>
+void with_tile(const SplitPlan& plan, const Do& act) {
+  switch (plan.tile_tokens) {
+    case 16:
+      if constexpr (split_has_two_pairs(kKind, kTwoSegments)) {
+        if (plan.num_pairs == 2) {
+          return act.template kernel<SplitTraits<kKind, 16, 2, kTwoSegments>>();
+        }
+      }
+      return act.template kernel<SplitTraits<kKind, 16, 1, kTwoSegments>>();
+    case 32:
+      return act.template kernel<SplitTraits<kKind, 32, 1, kTwoSegments>>();
+    default:
+      return act.template kernel<SplitTraits<kKind, 64, 1, kTwoSegments>>();
+  }
+}
+
+template <WeightKind kKind, class Do>
+void with_segments(const GemmArgs& args, const SplitPlan& plan, const Do& act) {
+  if (args.int4_blocks > 0 && args.int4_blocks < args.blocks) {
+    with_tile<kKind, true>(plan, act);
+  } else {
+    with_tile<kKind, false>(plan, act);
+  }
+}
+
+/// act.kernel<T>() with what the arguments and the plan ask for.
+template <class Do>
+void with_traits(const GemmArgs& args, const SplitPlan& plan, const Do& act) {
+  if (args.kind == WeightKind::kProgressive) {
+    with_segments<WeightKind::kProgressive>(args, plan, act);
+  } else {
+    with_segments<WeightKind::kChannel>(args, plan, act);
+  }
+}
+
+}  // namespace
+
+int count_split_clusters(const GemmArgs& args, const SplitPlan& plan) {
+  int clusters = 0;
+  with_traits(args, plan, Count{args, plan, clusters});
+  return clusters;
+}
+
+void launch_gemm_split(const GemmArgs& args, const SplitPlan& plan, const void* x_map,
+                       CUstream_st* stream) {
+  if (args.tokens == 0 || args.num_tiles == 0) return;
+  with_traits(args, plan, Launch{args, plan, *static_cast<const CUtensorMap*>(x_map), stream});
+}
+
+}  // namespace comet::formats::w4ax::cuda

@@ -1,0 +1,453 @@
+// y = x · Wᵀ of w4ax for at most 64 tokens, K split over a cluster; wgmma m64nNk32 on signed bytes,
+// sm_90a. Callers: gemm_sm90_split.cu.
+//
+// Operands: as in gemm_sm90.cuh: weights are A from registers, codes B by tensor copies.
+// Grid: a cluster of num_splits CTAs for every 128 rows; CTA `rank` has blocks · rank / num_splits
+// …
+//   and all tokens. A CTA has one piece of work, so that stages are filled from 0 on.
+// Roles: kPairs pairs of consumer warpgroups, 64 rows a warpgroup; block i of the CTA goes to pair
+//   i % kPairs. One warp more: a lane issues copies, all of them fetch what the end asks for.
+// A block in a consumer: two batches of 64 channels; nibbles of one are expanded while wgmma works
+//   on the one before, those of the next are read meanwhile.
+// Start: may overlap the end of the kernel before, which made the codes; weights of all stages are
+//   on their way by then. The next launch may overlap this one likewise.
+// End: int32 sums of every pair (and segment) go to shared memory; each CTA adds a share of the
+//   tile's from all CTAs of the cluster, scales and stores it. Exact, so in any order.
+// Floor: packed bytes / copy rate; prediction and outcome: docs/kernels/w4ax_sm90.md.
+#pragma once
+
+#include <cuda.h>
+
+#include "comet/device/cuda/prims/bulk_copy.cuh"
+#include "comet/device/cuda/prims/cluster.cuh"
+#include "comet/device/cuda/prims/control.cuh"
+#include "comet/device/cuda/prims/mbarrier.cuh"
+#include "comet/device/cuda/prims/wgmma.cuh"
+#include "comet/device/cuda/prims/wgmma_s8.cuh"
+#include "comet/formats/w4ax/cuda/gemm_sm90_split.h"
+#include "comet/formats/w4ax/cuda/gemm_sm90_store.cuh"
+#include "comet/formats/w4ax/cuda/nibbles.cuh"
+
+namespace comet::formats::w4ax::cuda {
+
+template <WeightKind kWeightKind, int kTokensValue, int kPairsValue, bool kTwoSegmentsValue>
+struct SplitTraits {
+  static constexpr WeightKind kKind = kWeightKind;
+  static constexpr int kTokens = kTokensValue;
+  static constexpr int kPairs = kPairsValue;
+  static constexpr bool kTwoSegments = kTwoSegmentsValue;
+  static constexpr bool kHasLevels = kKind == WeightKind::kProgressive;
+  static constexpr int kConsumers = 256 * kPairs;
+  static constexpr int kThreads = kConsumers + 32;
+  static constexpr int kSums = kTokens / 2;  // of a thread
+  static constexpr int kCtasPerSm = split_ctas_per_sm(kTokens, kPairs);
+
+  static constexpr int kInputBytes = kTokens * kBlockChannels;
+  static constexpr int kStageBytes = kInputBytes + kTileBytes;
+  static constexpr int kLevelBytes = kHasLevels ? 2 * kTileRows : 0;  // of a stage
+  // Sums of a pair: rows of a token beside each other; no bank is met twice by a warp's fragments.
+  static constexpr int kPitch = kTileRows + 4;
+  static constexpr int kSumsBytes = kTokens * kPitch * 4;
+  static constexpr int kParkedBytes = kTwoSegments ? kPairs * kSumsBytes : 0;
+  static constexpr int kEndBytes = 2 * kTileRows * 4 + kTokens * 8 + 16;
+  static constexpr int kControlBytes = 256;
+
+  static constexpr int kSharedLimit = 228 * 1024 / kCtasPerSm / 1024 * 1024 - 1024;
+  static constexpr int kRoom = kSharedLimit - kParkedBytes - kEndBytes - kControlBytes;
+  static constexpr int kMaxStages = 10;
+  static constexpr int kStagesThatFit = kRoom / (kStageBytes + kLevelBytes);
+  static constexpr int kStages = kStagesThatFit < kMaxStages ? kStagesThatFit : kMaxStages;
+  static constexpr int kLevelsAt = kStages * kStageBytes;
+  static constexpr int kParkedAt = kLevelsAt + kStages * kLevelBytes;
+  static constexpr int kEndAt = kParkedAt + kParkedBytes;
+  static constexpr int kControlAt = kEndAt + kEndBytes;
+  static constexpr int kSharedBytes = kControlAt + kControlBytes;
+  static_assert(kStages >= 4 && kStages > 2 * kPairs && kStageBytes % 1024 == 0);
+  static_assert(kPairs * kSumsBytes <= kStages * kStageBytes, "sums take the place of stages");
+  static_assert(kEndBytes % 16 == 0 && 2 * kStages * 8 <= kControlBytes);
+};
+
+/// What a CTA does: blocks begin … end − 1 of a tile of 128 rows.
+struct SplitWork {
+  int num_splits;
+  int rank;
+  int tile;
+  int begin;
+  int end;
+
+  __device__ SplitWork(const GemmArgs& args, int splits)
+      : num_splits(splits),
+        rank(static_cast<int>(blockIdx.x) % splits),
+        tile(static_cast<int>(blockIdx.x) / splits),
+        begin(args.blocks * rank / splits),
+        end(args.blocks * (rank + 1) / splits) {}
+  __device__ int num_blocks() const { return end - begin; }
+};
+
+/// What the end of the tile asks for, in shared memory by then.
+template <class T>
+struct SplitEnd {
+  float scale[kTileRows];
+  float bias[kTileRows];
+  float2 token_scales[T::kTokens];  // of the INT4, of the INT8 segment
+  OutputTile tile;
+};
+
+template <class T>
+struct SplitPipeline {
+  uint8_t* shared;
+
+  __device__ uint8_t* inputs(int stage) const { return shared + stage * T::kStageBytes; }
+  __device__ uint8_t* weights(int stage) const { return inputs(stage) + T::kInputBytes; }
+  __device__ uint8_t* levels(int stage) const {
+    return shared + T::kLevelsAt + stage * T::kLevelBytes;
+  }
+  /// Sums of the only segment, or of the INT8 one; they lie over the stages.
+  __device__ int32_t* sums() const { return reinterpret_cast<int32_t*>(shared); }
+  /// Sums of the INT4 segment where an INT8 one follows.
+  __device__ int32_t* parked() const { return reinterpret_cast<int32_t*>(shared + T::kParkedAt); }
+  __device__ SplitEnd<T>& end() const {
+    static_assert(sizeof(SplitEnd<T>) <= T::kEndBytes);
+    return *reinterpret_cast<SplitEnd<T>*>(shared + T::kEndAt);
+  }
+  __device__ uint64_t* full(int stage) const {
+    return reinterpret_cast<uint64_t*>(shared + T::kControlAt) + stage;
+  }
+  __device__ uint64_t* empty(int stage) const { return full(T::kStages + stage); }
+};
+
+/// The blocks of a CTA one by one (the producer), or every kPairs-th (a pair).
+template <class T>
+struct SplitCursor {
+  int block;  // from the CTA's first on
+  int stage;
+  uint32_t parity = 0;
+
+  __device__ explicit SplitCursor(int first) : block(first), stage(first) {}
+  template <int kStep>
+  __device__ __forceinline__ void advance() {
+    block += kStep;
+    stage += kStep;
+    if (stage >= T::kStages) {
+      stage -= T::kStages;
+      parity ^= 1U;
+    }
+  }
+};
+
+// ---- Producer: one warp
+
+template <class T>
+__device__ __forceinline__ void split_load_weights(const GemmArgs& args, const SplitWork& work,
+                                                   const SplitPipeline<T>& pipeline,
+                                                   const SplitCursor<T>& at) {
+  const int64_t block = work.begin + at.block;
+  uint64_t* full = pipeline.full(at.stage);
+  prims::mbarrier_arrive_expect_tx(full, T::kInputBytes + kTileBytes + T::kLevelBytes);
+  prims::bulk_load_hint(pipeline.weights(at.stage),
+                        args.packed + (int64_t{work.tile} * args.blocks + block) * kTileBytes,
+                        kTileBytes, full, prims::kEvictFirst);
+  if constexpr (T::kHasLevels) {
+    const int64_t row = (block * args.num_tiles + work.tile) * kTileRows;
+    uint8_t* levels = pipeline.levels(at.stage);
+    prims::bulk_load(levels, args.multiplier + row, kTileRows, full);
+    prims::bulk_load(levels + kTileRows, args.offset + row, kTileRows, full);
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void split_load_inputs(const SplitWork& work,
+                                                  const SplitPipeline<T>& pipeline,
+                                                  const SplitCursor<T>& at,
+                                                  const CUtensorMap* x_map) {
+  prims::tensor_load_2d_hint(pipeline.inputs(at.stage), x_map,
+                             (work.begin + at.block) * kBlockChannels, 0, pipeline.full(at.stage),
+                             prims::kEvictLast);
+}
+
+/// Scales and biases of the tile's rows, four a lane.
+template <class T>
+__device__ __forceinline__ void split_fetch_rows(const GemmArgs& args, const SplitWork& work,
+                                                 SplitEnd<T>& end, int lane) {
+  const OutputTile tile = args.tiles[work.tile];
+  const int row = lane * 4;
+  *reinterpret_cast<float4*>(end.scale + row) =
+      *reinterpret_cast<const float4*>(args.channel_scale + work.tile * kTileRows + row);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const bool has_bias = args.bias != nullptr && row + i < tile.num_rows;
+    end.bias[row + i] = has_bias ? args.bias[tile.column + row + i] : 0.0F;
+  }
+  if (lane == 0) end.tile = tile;
+}
+
+template <class T>
+__device__ __forceinline__ void split_fetch_token_scales(const GemmArgs& args, SplitEnd<T>& end,
+                                                         int lane) {
+  for (int token = lane; token < args.tokens; token += 32) {
+    end.token_scales[token] = __ldcg(reinterpret_cast<const float2*>(args.x_scales) + token);
+  }
+}
+
+/// Weights do not depend on the kernel before, which makes the codes: those of all stages are on
+/// their way before it has ended.
+template <class T>
+__device__ __forceinline__ void split_produce(const GemmArgs& args, const SplitWork& work,
+                                              const SplitPipeline<T>& pipeline,
+                                              const CUtensorMap* x_map) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int num_blocks = work.num_blocks();
+  const int num_early = num_blocks < T::kStages ? num_blocks : T::kStages;
+  if (lane == 0) {
+    prims::tensor_map_prefetch(x_map);
+    for (SplitCursor<T> at(0); at.block < num_early; at.template advance<1>()) {
+      split_load_weights<T>(args, work, pipeline, at);
+    }
+  }
+  __syncwarp();
+  split_fetch_rows<T>(args, work, pipeline.end(), lane);
+  prims::wait_for_previous_kernel();
+  SplitCursor<T> at(0);
+  if (lane == 0) {
+    for (; at.block < num_early; at.template advance<1>()) {
+      split_load_inputs<T>(work, pipeline, at, x_map);
+    }
+  }
+  __syncwarp();
+  split_fetch_token_scales<T>(args, pipeline.end(), lane);
+  if (lane == 0) {
+    // Here stage 0 is filled for the second time: the first phase of its `empty` is waited for.
+    for (; at.block < num_blocks; at.template advance<1>()) {
+      prims::mbarrier_wait(pipeline.empty(at.stage), at.parity ^ 1U);
+      split_load_weights<T>(args, work, pipeline, at);
+      split_load_inputs<T>(work, pipeline, at, x_map);
+    }
+  }
+  __syncwarp();
+}
+
+// ---- Consumers
+
+/// The pair of this thread, in a way that lets the compiler see that a warp has one (descriptors of
+/// wgmma are made in uniform registers, else products are serialized).
+template <class T>
+__device__ __forceinline__ int split_pair() {
+  if constexpr (T::kPairs == 1) return 0;
+  return __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / 256, 0);
+}
+
+/// This warp has read the stage.
+template <class T>
+__device__ __forceinline__ void split_release(const SplitPipeline<T>& pipeline, int stage) {
+  if (threadIdx.x % 32 == 0) prims::mbarrier_arrive(pipeline.empty(stage));
+}
+
+/// This lane's nibbles of half a block.
+template <class T>
+__device__ __forceinline__ uint4 split_nibbles(const SplitPipeline<T>& pipeline, int stage,
+                                               int half) {
+  const int unit = static_cast<int>(threadIdx.x) / 32 % 8;  // 16 rows
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  return *reinterpret_cast<const uint4*>(pipeline.weights(stage) + half * kHalfBytes +
+                                         unit * kUnitBytes + lane * 16);
+}
+
+template <class T>
+__device__ __forceinline__ Levels split_levels(const SplitPipeline<T>& pipeline, int stage) {
+  if constexpr (!T::kHasLevels) return {};
+  const int unit = static_cast<int>(threadIdx.x) / 32 % 8;
+  return load_levels(pipeline.levels(stage), unit * 16, static_cast<int>(threadIdx.x) % 32 / 4);
+}
+
+template <class T>
+__device__ __forceinline__ void split_multiply_half(uint64_t inputs, int half, const uint4& raw,
+                                                    const Levels& levels, uint32_t (&a)[2][4],
+                                                    int32_t (&sums)[T::kSums]) {
+  expand<T::kKind>(raw, levels, a[0], a[1]);
+  prims::wgmma_pin(a[0]);
+  prims::wgmma_pin(a[1]);
+  prims::wgmma_fence();
+#pragma unroll
+  for (int step = 0; step < 2; ++step) {
+    prims::WgmmaS8<T::kTokens>::rs(
+        sums, a[step], prims::wgmma_advance(inputs, static_cast<uint32_t>(half * 64 + step * 32)),
+        1);
+  }
+  prims::wgmma_commit();
+}
+
+/// What a lane reads of a block.
+struct SplitBlock {
+  uint4 raw[2];  // halves
+  Levels levels;
+};
+
+template <class T>
+__device__ __forceinline__ SplitBlock split_read(const SplitPipeline<T>& pipeline, int stage,
+                                                 uint32_t parity) {
+  prims::mbarrier_wait(pipeline.full(stage), parity);
+  return {{split_nibbles<T>(pipeline, stage, 0), split_nibbles<T>(pipeline, stage, 1)},
+          split_levels<T>(pipeline, stage)};
+}
+
+/// sums += this pair's blocks before `end`. On return nothing is under way. A block is read before
+/// the one before it is expanded, and a stage released in the next block: 2 · kPairs stages are
+/// in use.
+template <class T>
+__device__ __forceinline__ void split_multiply(const SplitPipeline<T>& pipeline, SplitCursor<T>& at,
+                                               int end, int32_t (&sums)[T::kSums]) {
+  const int num_blocks = (end - at.block + T::kPairs - 1) / T::kPairs;
+  if (num_blocks <= 0) return;
+  prims::wgmma_pin(sums);  // zeros are made here, not between products, which would serialize them
+  uint32_t a[2][2][4];     // of either half of a block: k32 steps of low, high nibbles
+  SplitBlock block = split_read<T>(pipeline, at.stage, at.parity);
+  int before = at.stage;
+#pragma unroll 1
+  for (int i = 0; i < num_blocks; ++i) {
+    const int stage = at.stage;
+    const uint64_t inputs = prims::wgmma_descriptor_k128(pipeline.inputs(stage));
+    SplitCursor<T> next = at;
+    next.template advance<T::kPairs>();
+    const bool has_next = i + 1 < num_blocks;  // else the same block again
+    const SplitBlock next_block =
+        split_read<T>(pipeline, has_next ? next.stage : stage, has_next ? next.parity : at.parity);
+    at = next;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      prims::wgmma_wait<1>();  // the batch that read a[half] is through
+      if (half == 1 && i > 0) split_release<T>(pipeline, before);
+      split_multiply_half<T>(inputs, half, block.raw[half], block.levels, a[half], sums);
+    }
+    before = stage;
+    block = next_block;
+  }
+  prims::wgmma_wait<0>();
+  prims::wgmma_pin(sums);
+  split_release<T>(pipeline, before);
+}
+
+/// A pair's fragments → its place in `area`.
+template <class T>
+__device__ __forceinline__ void split_write_sums(int32_t* area, const int32_t (&sums)[T::kSums]) {
+  const int pair = split_pair<T>();
+  const int unit = static_cast<int>(threadIdx.x) / 32 % 8;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  int32_t* to = area + pair * (T::kSumsBytes / 4) + lane % 4 * 2 * T::kPitch + unit * 16 + lane / 4;
+#pragma unroll
+  for (int i = 0; i < T::kTokens / 8; ++i) {
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      to[(i * 8 + j % 2) * T::kPitch + j / 2 * 8] = sums[i * 4 + j];
+    }
+  }
+}
+
+/// All blocks of the CTA; its sums lie in shared memory behind the next barrier.
+template <class T>
+__device__ __forceinline__ void split_consume(const GemmArgs& args, const SplitWork& work,
+                                              const SplitPipeline<T>& pipeline) {
+  int32_t sums[T::kSums] = {};
+  SplitCursor<T> at(split_pair<T>());
+  if constexpr (T::kTwoSegments) {
+    if (work.begin < args.int4_blocks) {
+      const int border = args.int4_blocks - work.begin;
+      split_multiply<T>(pipeline, at, border < work.num_blocks() ? border : work.num_blocks(),
+                        sums);
+      split_write_sums<T>(pipeline.parked(), sums);
+#pragma unroll
+      for (int i = 0; i < T::kSums; ++i) sums[i] = 0;
+    }
+  }
+  split_multiply<T>(pipeline, at, work.num_blocks(), sums);
+  prims::named_barrier_sync(1, T::kConsumers);  // no one reads stages any more
+  if (!T::kTwoSegments || work.end > args.int4_blocks) split_write_sums<T>(pipeline.sums(), sums);
+}
+
+// ---- End
+
+/// Four rows of a token: sums of all pairs of CTAs first … last − 1, several reads under way.
+template <class T>
+__device__ __forceinline__ int4 split_gather(const int32_t* from, int first, int last,
+                                             int num_splits) {
+  constexpr int kAtOnce = 8 / T::kPairs;
+  int4 total = make_int4(0, 0, 0, 0);
+  for (int base = first; base < last; base += kAtOnce) {
+    int4 parts[kAtOnce][T::kPairs];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+#pragma unroll
+      for (int pair = 0; pair < T::kPairs; ++pair) {
+        const int32_t* part = from + pair * (T::kSumsBytes / 4);
+        parts[i][pair] = make_int4(0, 0, 0, 0);
+        if (num_splits == 1) {
+          if (i == 0) parts[i][pair] = *reinterpret_cast<const int4*>(part);
+        } else if (base + i < last) {
+          parts[i][pair] = prims::cluster_load(part, static_cast<uint32_t>(base + i));
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+#pragma unroll
+      for (int pair = 0; pair < T::kPairs; ++pair) {
+        total.x += parts[i][pair].x;
+        total.y += parts[i][pair].y;
+        total.z += parts[i][pair].z;
+        total.w += parts[i][pair].w;
+      }
+    }
+  }
+  return total;
+}
+
+/// Sums of four rows of a token → outputs, as reference_linear rounds.
+template <class T>
+__device__ __forceinline__ void split_scale_four(const GemmArgs& args, const SplitEnd<T>& end,
+                                                 int token, int row, const int4& low,
+                                                 const int4& high) {
+  const float2 scales = end.token_scales[token];
+  const float scale = T::kTwoSegments || args.int4_blocks == 0 ? scales.y : scales.x;
+  const int32_t lows[4] = {low.x, low.y, low.z, low.w};
+  const int32_t highs[4] = {high.x, high.y, high.z, high.w};
+  float y[4];
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    const float value = sm90_value<T>(highs[j]);
+    y[j] = T::kTwoSegments ? __fmaf_rn(scale, value, __fmul_rn(scales.x, sm90_value<T>(lows[j])))
+                           : __fmul_rn(scale, value);
+    y[j] = __fmul_rn(end.scale[row + j], y[j]);
+    if (args.bias != nullptr) y[j] = __fadd_rn(y[j], end.bias[row + j]);
+  }
+  sm90_store_four(args, token * args.out_stride + end.tile.column + row, end.tile.num_rows - row,
+                  y);
+}
+
+/// This CTA's share of the tile.
+template <class T>
+__device__ __forceinline__ void split_store(const GemmArgs& args, const SplitWork& work,
+                                            const SplitPipeline<T>& pipeline) {
+  constexpr int kFours = kTileRows / 4;  // of a token
+  const int splits = work.num_splits;
+  // CTAs that have blocks of the INT4 segment: the first ones; of the INT8 one: the last ones.
+  int low_end = 0;
+  int high_begin = 0;
+  if constexpr (T::kTwoSegments) {
+    low_end = (args.int4_blocks * splits + args.blocks - 1) / args.blocks;
+    high_begin = ((args.int4_blocks + 1) * splits + args.blocks - 1) / args.blocks - 1;
+  }
+  const SplitEnd<T>& end = pipeline.end();
+  for (int i = work.rank * T::kConsumers + static_cast<int>(threadIdx.x); i < args.tokens * kFours;
+       i += splits * T::kConsumers) {
+    const int token = i / kFours;
+    const int row = i % kFours * 4;
+    const int at = token * T::kPitch + row;
+    int4 low = make_int4(0, 0, 0, 0);
+    if constexpr (T::kTwoSegments) {
+      low = split_gather<T>(pipeline.parked() + at, 0, low_end, splits);
+    }
+    const int4 high = split_gather<T>(pipeline.sums() + at, high_begin, splits, splits);
+    split_scale_four<T>(args, end, token, row, low, high);
+  }
+}
+
+}  // namespace comet::formats::w4ax::cuda

@@ -1,0 +1,52 @@
+// plan_gemm_split(): what it takes fits what launches it, on every shape.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "comet/formats/w4ax/cuda/gemm_sm90_split.h"
+
+namespace comet::formats::w4ax::cuda {
+namespace {
+
+TEST(W4axSplitPlan, FitsOnEveryShape) {
+  for (const int num_sms : {1, 78, 114, 132}) {
+    for (const int32_t num_tiles : {1, 3, 32, 65, 112, 500}) {
+      for (const int32_t blocks : {1, 3, 40, 224}) {
+        for (const int32_t tokens : {1, 16, 17, 33, 64}) {
+          for (const int32_t int4_blocks : {0, blocks - 1}) {
+            for (const WeightKind kind : {WeightKind::kProgressive, WeightKind::kChannel}) {
+              GemmArgs args;
+              args.kind = kind;
+              args.num_tiles = num_tiles;
+              args.blocks = blocks;
+              args.int4_blocks = int4_blocks;
+              args.tokens = tokens;
+              const SplitPlan plan = plan_gemm_split(args, num_sms);
+              EXPECT_GE(plan.tile_tokens, tokens);
+              EXPECT_GE(plan.num_splits, 1);
+              EXPECT_LE(plan.num_splits, std::min(kMaxSplits, blocks));
+              EXPECT_TRUE(plan.num_pairs == 1 ||
+                          (plan.tile_tokens == 16 && split_has_two_pairs(kind, int4_blocks > 0)));
+              EXPECT_GT(time_gemm_split_us(args, plan, num_sms), 0);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+/// A product of few tiles is split, so that most SMs have work; one of many is not.
+TEST(W4axSplitPlan, SplitsWhereTilesAreFew) {
+  GemmArgs args;
+  args.kind = WeightKind::kProgressive;
+  args.blocks = 32;
+  args.tokens = 16;
+  args.num_tiles = 32;
+  EXPECT_GE(plan_gemm_split(args, 132).num_splits, 3);
+  args.num_tiles = 4000;
+  EXPECT_EQ(plan_gemm_split(args, 132).num_splits, 1);
+}
+
+}  // namespace
+}  // namespace comet::formats::w4ax::cuda
