@@ -4,6 +4,7 @@
 #include "comet/device/cuda/upload.h"
 #include "comet/device/host_memory.h"
 #include "comet/ops/context.h"
+#include "comet/ops/cuda/image_slots.h"
 #include "comet/ops/cuda/launches.h"
 #include "comet/ops/op_table.h"
 
@@ -79,6 +80,7 @@ OpTable cuda_table() {
   table.rope = rope_cuda;
   table.add = add_cuda;
   table.silu_mul = silu_mul_cuda;
+  ops_cuda::fill_image_slots(table);
   return table;
 }
 

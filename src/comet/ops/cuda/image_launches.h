@@ -81,8 +81,9 @@ void launch_depthwise_conv_backward(const DepthwiseBackwardArgs& args, CUstream_
 void launch_sum_partials(float* sums, const float* partials, int64_t num_rows, int64_t n,
                          int64_t stride, CUstream_st* stream);
 
-/// GELU in place, and its gradient; within 4e-5 before rounding (gelu.cuh).
-void launch_gelu(const FloatRows& x, int64_t rows, int64_t n, CUstream_st* stream);
+/// GELU (out may be x), and its gradient; within 4e-5 before rounding (gelu.cuh).
+void launch_gelu(const FloatRows& out, const FloatRows& x, int64_t rows, int64_t n,
+                 CUstream_st* stream);
 struct GeluBackwardArgs {
   FloatRows dx;
   FloatRows dy;

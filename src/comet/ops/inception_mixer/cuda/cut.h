@@ -11,16 +11,10 @@ inline bool is_empty(const ImageSizes& sizes) {
   return sizes.num_images == 0 || sizes.height == 0 || sizes.width == 0 || sizes.channels == 0;
 }
 
-/// Channels that a thread reads at once: what begins and size of the branches allow.
-inline int vector_size(const MixerArgs& args) {
-  for (const int vec : {4, 2}) {
-    const auto at = reinterpret_cast<uintptr_t>(args.x) | reinterpret_cast<uintptr_t>(args.out);
-    if (args.branch % vec == 0 && args.sizes.channels % vec == 0 &&
-        at % static_cast<unsigned>(2 * vec) == 0) {
-      return vec;
-    }
-  }
-  return 1;
+/// Whether threads may read two channels at once. Four would take more registers than there are.
+inline bool has_pairs(const MixerArgs& args) {
+  const auto at = reinterpret_cast<uintptr_t>(args.x) | reinterpret_cast<uintptr_t>(args.out);
+  return args.branch % 2 == 0 && args.sizes.channels % 2 == 0 && at % 4 == 0;
 }
 
 /// Whether pixels begin 16-byte aligned.
@@ -29,18 +23,21 @@ inline bool has_wide_pixels(const MixerArgs& args) {
   return at % 16 == 0 && args.sizes.channels % 8 == 0;
 }
 
-/// Chunks of channels, so that there are num_wanted CTAs where each keeps 8 vectors or more.
+/// More vectors in a chunk leave more of a branch's threads without one.
+constexpr int kMaxChunkVecs = 16;
+
+/// Chunks of channels, the smaller the fewer bands there are for num_wanted CTAs.
 inline Cut cut_of(const MixerArgs& args, int vec, int num_wanted) {
   Cut cut;
   cut.bands_per_image = (args.sizes.height + kOutputs - 1) / kOutputs;
   cut.num_bands = args.sizes.num_images * cut.bands_per_image;
-  cut.vecs = std::max(1, args.branch / vec);
-  cut.chunk_vecs = std::min(cut.vecs, kBranchThreads);
-  const auto num_chunks = [&] { return (cut.vecs + cut.chunk_vecs - 1) / cut.chunk_vecs; };
-  while (cut.num_bands * num_chunks() * 3 < num_wanted * 2 && cut.chunk_vecs >= 16) {
+  cut.vecs = args.branch / vec;
+  const auto pieces = [](int n, int size) { return std::max(1, (n + size - 1) / size); };
+  cut.chunk_vecs = std::max(1, pieces(cut.vecs, pieces(cut.vecs, kMaxChunkVecs)));
+  while (cut.num_bands * pieces(cut.vecs, cut.chunk_vecs) < num_wanted && cut.chunk_vecs >= 8) {
     cut.chunk_vecs = (cut.chunk_vecs + 1) / 2;
   }
-  cut.num_chunks = num_chunks();
+  cut.num_chunks = pieces(cut.vecs, cut.chunk_vecs);
   return cut;
 }
 

@@ -1,6 +1,6 @@
 // out = inception_mixer(x) on BF16 NHWC images, FP32 sums (bias first, taps in order).
 // x, out [images, height, width, channels]; weights FP32 [taps, branch].
-// Grid: x → bands of 7 rows of an image; y → chunks of the branches' channels. 288 threads: 96 per
+// Grid: x → bands of 7 rows of an image; y → chunks of the branches' channels. 256 threads: 85 per
 // branch, all copy the kept channels (walkers.cuh). No shared memory: a walker's window lies in
 // registers, neighbours' overlap comes from L1.
 // Floor: 2 · bytes of x at copy rate: stage 1 of InceptionNeXt-T at 128 images 154 MB, 36 µs at 4.3
@@ -42,28 +42,22 @@ __global__ void __launch_bounds__(kMixerThreads, 2)
     const int within = role.vec * kVec;
     const int channel = num_kept + static_cast<int>(role.branch) * args.branch + within;
     const int num = num_walkers(args.sizes, place, role.branch);
-    const KernelWeights& weights = role.branch == kSquare  ? args.square
-                                   : role.branch == kBandW ? args.band_w
-                                                           : args.band_h;
-    const float* bias = kFlip ? nullptr : weights.bias + within;
+    const float* weight = weight_of(args, role.branch) + within;
+    const float* bias = kFlip ? nullptr : bias_of(args, role.branch) + within;
     for (int walker = role.slot; walker < num; walker += role.num_slots) {
       float sums[kOutputs][kVec];
       begin_sums(sums, bias);
       if (role.branch == kSquare) {
         const Column column = column_of(args.sizes, place, walker);
-        convolve_column<kVec, kFlip>(sums, x + channel, args.sizes, column, weights.weight + within,
-                                     args.branch);
+        convolve_column<kVec, kFlip>(sums, x + channel, args.sizes, column, weight, args.branch);
         store_column(out + channel, args.sizes, column, sums);
         continue;
       }
       const Line line = line_of(args.sizes, place, role.branch, walker);
       if constexpr (kBand == 0) {
-        convolve_any_line<kVec, kFlip>(sums, x + channel, line, weights.weight + within,
-                                       args.branch, args.band);
+        convolve_any_line<kVec, kFlip>(sums, x + channel, line, weight, args.branch, args.band);
       } else {
-        float window[kBand + kOutputs - 1][kVec];
-        load_window<kVec, kBand>(window, x + channel, line);
-        convolve_line<kVec, kBand, kFlip>(sums, window, weights.weight + within, args.branch);
+        convolve_line<kVec, kBand, kFlip>(sums, x + channel, line, weight, args.branch);
       }
       store_line(out + channel, line, sums);
     }
@@ -90,11 +84,9 @@ void launch_transposed(const MixerArgs& args, CUstream_st* stream) {
 
 void launch_inception_mixer(const MixerArgs& args, CUstream_st* stream) {
   if (mixer::is_empty(args.sizes)) return;
-  const int vec = mixer::vector_size(args);
-  if (args.band == 11 && vec == 4) return mixer::launch<4, 11, false>(args, stream);
-  if (args.band == 9 && vec == 4) return mixer::launch<4, 9, false>(args, stream);
-  if (args.band == 11 && vec == 2) return mixer::launch<2, 11, false>(args, stream);
-  if (args.band == 9 && vec == 2) return mixer::launch<2, 9, false>(args, stream);
+  const bool pairs = mixer::has_pairs(args);
+  if (args.band == 11 && pairs) return mixer::launch<2, 11, false>(args, stream);
+  if (args.band == 9 && pairs) return mixer::launch<2, 9, false>(args, stream);
   mixer::launch<1, 0, false>(args, stream);
 }
 

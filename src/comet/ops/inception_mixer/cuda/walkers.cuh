@@ -1,7 +1,7 @@
 // Walkers of the Inception mixer: a thread makes kOutputs neighbouring outputs of kVec channels, so
 // that each input along its way is read and widened once. Callers: mixer.cu, mixer_backward.cu.
-// Geometry: an image is cut into bands of kOutputs rows. Of a band, threads [0, 96) of a CTA do the
-// 3×3 branch (a walker goes down a column), [96, 192) 1×k (along a row), [192, 288) k×1 (down a
+// Geometry: an image is cut into bands of kOutputs rows. Of a band, threads [0, 85) of a CTA do the
+// 3×3 branch (a walker goes down a column), [85, 170) 1×k (along a row), [170, 255) k×1 (down a
 // column); a thread keeps its channels and takes every num_slots-th walker.
 #pragma once
 
@@ -11,8 +11,8 @@
 namespace comet::ops_cuda::mixer {
 
 constexpr int kOutputs = 7;
-constexpr int kBranchThreads = 96;
-constexpr int kMixerThreads = 3 * kBranchThreads;
+constexpr int kMixerThreads = 256;  // with two CTAs on an SM 128 registers each
+constexpr int kBranchThreads = kMixerThreads / 3;
 
 enum Branch { kSquare, kBandW, kBandH };
 
@@ -40,12 +40,22 @@ __device__ __forceinline__ Role role_of_thread(const Cut& cut) {
   role.branch = static_cast<Branch>(threadIdx.x / kBranchThreads);
   const int rank = static_cast<int>(threadIdx.x) % kBranchThreads;
   const int first = static_cast<int>(blockIdx.y) * cut.chunk_vecs;
-  const int vecs = min(cut.chunk_vecs, cut.vecs - first);
+  const int vecs = max(1, min(cut.chunk_vecs, cut.vecs - first));
   role.num_slots = kBranchThreads / vecs;
   role.vec = first + rank % vecs;
   role.slot = rank / vecs;
-  role.is_active = role.slot < role.num_slots;
+  role.is_active = role.slot < role.num_slots && cut.vecs > 0 && role.branch <= kBandH;
   return role;
+}
+
+__device__ __forceinline__ const float* weight_of(const MixerArgs& args, Branch branch) {
+  if (branch == kSquare) return args.square.weight;
+  return branch == kBandW ? args.band_w.weight : args.band_h.weight;
+}
+
+__device__ __forceinline__ const float* bias_of(const MixerArgs& args, Branch branch) {
+  if (branch == kSquare) return args.square.bias;
+  return branch == kBandW ? args.band_w.bias : args.band_h.bias;
 }
 
 /// One band of one image.
@@ -92,44 +102,48 @@ __device__ __forceinline__ Line line_of(const ImageSizes& sizes, const BandPlace
           (walker - row * segments) * kOutputs, sizes.width};
 }
 
-/// window[i] = x at coordinate line.first − kBand / 2 + i.
-template <int kVec, int kBand>
-__device__ __forceinline__ void load_window(float (&window)[kBand + kOutputs - 1][kVec],
-                                            const uint16_t* x, const Line& line) {
-  const uint16_t* p = x + line.line;
-#pragma unroll
-  for (int i = 0; i < kBand + kOutputs - 1; ++i) {
-    const int at = line.first - kBand / 2 + i;
-    load_channels_if(window[i], p + static_cast<int64_t>(at) * line.step,
-                     at >= 0 && at < line.limit);
-  }
-}
-
 template <int kVec>
 __device__ __forceinline__ void store_line(uint16_t* out, const Line& line,
                                            const float (&sums)[kOutputs][kVec]) {
   uint16_t* p = out + line.line + static_cast<int64_t>(line.first) * line.step;
 #pragma unroll
   for (int r = 0; r < kOutputs; ++r) {
-    if (line.first + r < line.limit) {
-      store_channels(p + static_cast<int64_t>(r) * line.step, sums[r]);
-    }
+    if (line.first + r < line.limit) store_channels(p, sums[r]);
+    p += line.step;
   }
 }
 
-/// sums[r] += Σ_t w[t] · window[r + t]; kFlip: w[kBand − 1 − t], the transposed convolution.
-/// weight: tap 0 of the thread's channels, taps `branch` apart.
-template <int kVec, int kBand, bool kFlip>
-__device__ __forceinline__ void convolve_line(float (&sums)[kOutputs][kVec],
-                                              const float (&window)[kBand + kOutputs - 1][kVec],
-                                              const float* weight, int branch) {
+/// Calls use(i, v) with x at coordinates line.first − kBand / 2 + i, i < kBand + kOutputs − 1,
+/// zeros outside of the image.
+template <int kVec, int kBand, int kMaxLoads, typename Use>
+__device__ __forceinline__ void for_inputs(const uint16_t* x, const Line& line, const Use& use) {
+  const int first = line.first - kBand / 2;
+  const uint16_t* p = x + line.line + static_cast<int64_t>(first) * line.step;
 #pragma unroll
-  for (int t = 0; t < kBand; ++t) {
-    float w[kVec];
-    load_weights(w, weight + (kFlip ? kBand - 1 - t : t) * branch);
-#pragma unroll
-    for (int r = 0; r < kOutputs; ++r) fma_channels(sums[r], w, window[r + t]);
+  for (int i = 0; i < kBand + kOutputs - 1; ++i) {
+    // Loads are not moved across: all at once would take more registers than there are.
+    if (i > 0 && i % kMaxLoads == 0) asm volatile("" ::: "memory");
+    float v[kVec];
+    load_channels_if(v, p, static_cast<unsigned>(first + i) < static_cast<unsigned>(line.limit));
+    p += line.step;
+    use(i, v);
   }
+}
+
+/// sums[r] += Σ_t w[t] · x[r + t]; kFlip: w[kBand − 1 − t], the transposed convolution. weight: tap
+/// 0 of the thread's channels, taps `branch` apart. Each input is used where it is loaded.
+template <int kVec, int kBand, bool kFlip>
+__device__ __forceinline__ void convolve_line(float (&sums)[kOutputs][kVec], const uint16_t* x,
+                                              const Line& line, const float* weight, int branch) {
+  float w[kBand][kVec];
+#pragma unroll
+  for (int t = 0; t < kBand; ++t) load_weights(w[t], weight + (kFlip ? kBand - 1 - t : t) * branch);
+  for_inputs<kVec, kBand, kBand + kOutputs>(x, line, [&](int i, const float(&v)[kVec]) {
+#pragma unroll
+    for (int r = 0; r < kOutputs; ++r) {
+      if (i - r >= 0 && i - r < kBand) fma_channels(sums[r], w[i - r], v);
+    }
+  });
 }
 
 /// The same for any band, one output after the other.
@@ -171,12 +185,13 @@ __device__ __forceinline__ void load_square_row(float (&v)[3][kVec], const uint1
                                                 const ImageSizes& sizes, const Column& column,
                                                 int i) {
   const int row = column.first_row - 1 + i;
-  const bool has_row = row >= 0 && row < sizes.height;
+  const bool has_row = static_cast<unsigned>(row) < static_cast<unsigned>(sizes.height);
   const uint16_t* p = x + column.corner + static_cast<int64_t>(i) * sizes.width * sizes.channels;
 #pragma unroll
   for (int dx = 0; dx < 3; ++dx) {
     const int at = column.column - 1 + dx;
-    load_channels_if(v[dx], p + dx * sizes.channels, has_row && at >= 0 && at < sizes.width);
+    load_channels_if(v[dx], p + dx * sizes.channels,
+                     has_row && static_cast<unsigned>(at) < static_cast<unsigned>(sizes.width));
   }
 }
 
@@ -204,6 +219,7 @@ __device__ __forceinline__ void convolve_column(float (&sums)[kOutputs][kVec], c
   for (int t = 0; t < 9; ++t) load_weights(w[t], weight + (kFlip ? 8 - t : t) * branch);
 #pragma unroll
   for (int i = 0; i < kOutputs + 2; ++i) {
+    if (i % 3 == 2) asm volatile("" ::: "memory");  // as in for_inputs
     float v[3][kVec];
     load_square_row(v, x, sizes, column, i);
 #pragma unroll
@@ -232,8 +248,8 @@ __device__ __forceinline__ void copy_kept(uint16_t* out, const uint16_t* x, cons
   const int pixels_per_pass = kMixerThreads / num_lanes;
   const int first_pixel = static_cast<int>(threadIdx.x) / num_lanes;
   if (first_pixel >= pixels_per_pass) return;
-  const int64_t at = place.image_at +
-                     static_cast<int64_t>(place.first_row) * sizes.width * sizes.channels;
+  const int64_t at =
+      place.image_at + static_cast<int64_t>(place.first_row) * sizes.width * sizes.channels;
   for (int item = static_cast<int>(threadIdx.x) % num_lanes; item < num_items; item += num_lanes) {
     const bool wide = item < num_wide;
     const int channel = wide ? item * 8 : num_wide * 8 + (item - num_wide) * kVec;
