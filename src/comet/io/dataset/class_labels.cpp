@@ -1,4 +1,4 @@
-#include "comet/io/image/class_labels.h"
+#include "comet/io/dataset/class_labels.h"
 
 #include <algorithm>
 #include <set>

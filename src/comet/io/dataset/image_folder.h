@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "comet/io/image/class_labels.h"
+#include "comet/io/dataset/class_labels.h"
 
 namespace comet::io {
 

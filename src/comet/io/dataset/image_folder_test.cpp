@@ -1,5 +1,5 @@
 // Folders of classes, and the names of classes.
-#include "comet/io/image/image_folder.h"
+#include "comet/io/dataset/image_folder.h"
 
 #include <gtest/gtest.h>
 

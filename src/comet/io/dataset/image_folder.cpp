@@ -1,4 +1,4 @@
-#include "comet/io/image/image_folder.h"
+#include "comet/io/dataset/image_folder.h"
 
 #include <algorithm>
 #include <filesystem>
