@@ -14,6 +14,7 @@
 #include "comet/ops/rms_norm/rms_norm.h"
 #include "comet/ops/rope/rope.h"
 #include "comet/ops/silu_mul/silu_mul.h"
+#include "comet/ops/training_ops_cpu.h"
 
 namespace comet {
 namespace {
@@ -21,6 +22,7 @@ namespace {
 OpTable cpu_table(const RowOps& rows) {
   OpTable table{};
   static_cast<RowOps&>(table) = rows;
+  static_cast<TrainingOps&>(table) = cpu_training_ops();
   table.embedding = embedding_cpu;
   table.gather_rows = gather_rows_cpu;
   table.rms_norm = rms_norm_cpu;

@@ -6,9 +6,14 @@
 namespace comet {
 namespace {
 
-/// x · Φ(x) = x − x·q for x ≥ 0 and x·q below, q = erfc(|x|/√2) / 2, so that nothing cancels.
+/// q = erfc(|x|/√2) / 2 and exp(−x²/2).
 /// erfc(z) ≈ t·p(t)·exp(−z²), t = 1 / (1 + 0.3275911 z), within 1.5e-7 (Abramowitz, Stegun 7.1.26).
-inline simd::F32 gelu_of(simd::F32 x) {
+struct GeluTail {
+  simd::F32 q;
+  simd::F32 decay;
+};
+
+inline GeluTail gelu_tail(simd::F32 x) {
   const simd::F32 one = simd::splat(1.0F);
   const simd::F32 zero = simd::splat(0.0F);
   const simd::F32 magnitude = simd::max(x, simd::sub(zero, x));
@@ -20,9 +25,13 @@ inline simd::F32 gelu_of(simd::F32 x) {
   p = simd::fma(p, t, simd::splat(-0.284496736F));
   p = simd::fma(p, t, simd::splat(0.254829592F));
   const simd::F32 decay = simd::exp(simd::sub(zero, simd::mul(z, z)));
-  const simd::F32 q = simd::mul(simd::splat(0.5F), simd::mul(simd::mul(p, t), decay));
-  const simd::F32 tail = simd::mul(x, q);
-  return simd::select_less(x, zero, tail, simd::sub(x, tail));
+  return {simd::mul(simd::splat(0.5F), simd::mul(simd::mul(p, t), decay)), decay};
+}
+
+/// x · Φ(x) = x − x·q for x ≥ 0 and x·q below, so that nothing cancels.
+inline simd::F32 gelu_of(simd::F32 x) {
+  const simd::F32 tail = simd::mul(x, gelu_tail(x).q);
+  return simd::select_less(x, simd::splat(0.0F), tail, simd::sub(x, tail));
 }
 
 inline void gelu_row(float* out, const float* x, int64_t n) {
