@@ -4,7 +4,8 @@
 usage: tools/make_image_goldens.py            (needs Pillow, numpy, safetensors, torchvision and timm; downloads nothing)
 
 The pictures are drawn here. decoded.safetensors: <file> = Pillow's RGB pixels [height, width, 3], EXIF orientation
-applied where the file has one. resized.safetensors: timm's evaluation transforms and Pillow's resizing of some of them.
+applied where the file has one. resized.safetensors: timm's evaluation transforms and Pillow's resizing of some of them. augmented.safetensors:
+RandAugment's operations as timm applies them.
 """
 import io
 import pathlib
@@ -14,7 +15,7 @@ import zlib
 import numpy as np
 from PIL import Image, ImageOps
 from safetensors.numpy import save_file
-from timm.data import create_transform
+from timm.data import auto_augment, create_transform
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "tests/data/vision/images"
@@ -135,6 +136,23 @@ def make_resized(files):
     return tensors
 
 
+def make_augmented(image):
+    """op.<name>.<inc>.<magnitude>.<negative>.<bicubic> = what timm's RandAugment operation makes of the image."""
+    names = ["AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "SolarizeAdd", "Color", "Contrast",
+             "Brightness", "Sharpness", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel"]
+    tensors = {"image": np.array(image)}
+    for name in names:
+        for inc, magnitude, negative, bicubic in [(1, 9, 0, 0), (1, 6, 1, 1), (0, 3, 0, 1)]:
+            full = name + "Increasing" if inc and name + "Increasing" in auto_augment.NAME_TO_OP else name
+            level_to_arguments = auto_augment.LEVEL_TO_ARG[full]
+            auto_augment.random.random = lambda negative=negative: float(negative)  # the draw of the sign
+            arguments = level_to_arguments(magnitude, {}) if level_to_arguments else ()
+            options = {"fillcolor": (124, 116, 104), "resample": Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR}
+            result = auto_augment.NAME_TO_OP[full](image, *arguments, **options)
+            tensors[f"op.{name}.{inc}.{magnitude}.{negative}.{bicubic}"] = np.array(result)
+    return tensors
+
+
 def main():
     FOLDER.mkdir(parents=True, exist_ok=True)
     files = make_files()
@@ -142,6 +160,9 @@ def main():
         (FOLDER / name).write_bytes(data)
     save_file({name: np.array(open_rgb(data)) for name, data in files.items()}, FOLDER / "decoded.safetensors")
     save_file(make_resized(files), FOLDER / "resized.safetensors")
+    save_file(make_augmented(Image.fromarray(picture(17, 23, 7))), FOLDER / "augmented.safetensors")
+    for path in FOLDER.iterdir():
+        path.chmod(0o644)
     total = sum(path.stat().st_size for path in FOLDER.iterdir())
     print(f"{FOLDER}: {len(files)} images, {total} bytes")
 
