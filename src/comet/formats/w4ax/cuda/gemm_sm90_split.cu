@@ -6,6 +6,7 @@
 #include <array>
 
 #include "comet/device/cuda/cuda_check.h"
+#include "comet/formats/w4ax/cuda/gemm_sm90_split_store.cuh"
 
 namespace comet::formats::w4ax::cuda {
 namespace {
