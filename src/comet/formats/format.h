@@ -32,6 +32,7 @@ struct LinearSpec {
   std::vector<int64_t> part_rows;
   int64_t k = 0;
   bool has_bias = false;
+  bool may_round = false;  // weight and bias may be rounded to the type of the device's products
 
   [[nodiscard]] int64_t n() const {
     int64_t total = 0;
@@ -102,6 +103,13 @@ struct SiluMulInput {
   ConstRows up;
 };
 
+/// What is done to a product before it is stored.
+enum class LinearEnd : uint8_t {
+  kPlain,
+  kGelu,  // out = GELU(product)
+  kAdd,   // out += product
+};
+
 /// A row of the table of competing kernels. `run` writes out [rows, n]: FP32, on CUDA also BF16.
 struct LinearKernel {
   std::string_view name;  // "w4ax_avx512vnni"
@@ -111,6 +119,10 @@ struct LinearKernel {
   void (*run)(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out);
   /// How it cuts the product with so many rows of x, in words; null: not told.
   std::string (*describe)(const LinearWeight& weight, const Caps& caps, int64_t rows) = nullptr;
+  /// `run` with its end fused, for linears that may_round; out has the type of products. Null: who
+  /// calls runs the steps one by one.
+  void (*run_with)(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out,
+                   LinearEnd end) = nullptr;
 };
 
 /// What `pack` makes: tensors to be written, and the rows of quantization_config that describe

@@ -147,7 +147,7 @@ void FloatLinear::fold_output(const ChannelAffine& affine) {
 
 Result<Linear> FloatLinear::plan(const Caps& caps) const {
   const FoldedSource source(name, to_tensor(weight, Shape{n, k}), to_tensor(bias, Shape{n}));
-  const formats::LinearSpec spec{name, "", {name}, {n}, k, true};
+  const formats::LinearSpec spec{name, "", {name}, {n}, k, true, true};
   auto dense = formats::find_weight_format("dense");
   if (!dense) return dense.error();
   return Linear::load(spec, **dense, nullptr, source, caps);

@@ -1,9 +1,20 @@
 #include "comet/nn/image_layers.h"
 
+#include <algorithm>
+
 #include "comet/ops/gather_patches/gather_patches.h"
-#include "comet/ops/gelu/gelu.h"
+#include "comet/ops/op_table.h"
 
 namespace comet::nn {
+namespace {
+
+Tensor to_tensor(const std::vector<float>& values, const Shape& shape) {
+  Tensor tensor = allocate_tensor(host_allocator(), DType::kF32, shape);
+  std::copy(values.begin(), values.end(), tensor.data<float>());
+  return tensor;
+}
+
+}  // namespace
 
 Tensor pixel_rows(const Tensor& images) {
   return images.reshape({images.size(0) * images.size(1) * images.size(2), images.size(3)});
@@ -16,15 +27,19 @@ Result<LayerNorm> LayerNorm::load(const std::string& prefix, int64_t size, float
   auto bias = load_floats(prefix + "bias", Shape{size}, tensors);
   if (!bias) return bias.error();
   LayerNorm norm;
-  norm.weight_ = *std::move(weight);
-  norm.bias_ = *std::move(bias);
+  norm.weight_ = to_tensor(*weight, {size});
+  norm.bias_ = to_tensor(*bias, {size});
   norm.eps_ = eps;
   return norm;
 }
 
 LayerNormWeights LayerNorm::weights() const {
-  const auto size = static_cast<int64_t>(weight_.size());
-  return {{weight_.data(), {size}}, {bias_.data(), {size}}, eps_};
+  return {weight_.view<const float, 1>(), bias_.view<const float, 1>(), eps_};
+}
+
+void LayerNorm::move_to_device(Context& ctx) {
+  weight_ = copy_to_device(ctx, weight_);
+  bias_ = copy_to_device(ctx, bias_);
 }
 
 void LayerNorm::operator()(Context& ctx, const Tensor& x) const {
@@ -40,24 +55,29 @@ Result<DepthwiseConv> DepthwiseConv::load(const std::string& prefix, const Shape
   auto bias = load_floats(prefix + "bias", Shape{channels}, tensors);
   if (!bias) return bias.error();
   DepthwiseConv conv;
-  conv.shape_ = Shape{weight_shape[2], weight_shape[3], channels};
-  conv.bias_ = *std::move(bias);
-  conv.weight_.resize(weight->size());
+  conv.bias_ = to_tensor(*bias, {channels});
+  conv.weight_ =
+      allocate_tensor(host_allocator(), DType::kF32, {weight_shape[2], weight_shape[3], channels});
+  auto* to = conv.weight_.data<float>();
   for (int64_t channel = 0; channel < channels; ++channel) {
     for (int64_t tap = 0; tap < taps; ++tap) {
-      conv.weight_[static_cast<size_t>(tap * channels + channel)] =
-          (*weight)[static_cast<size_t>(channel * taps + tap)];
+      to[tap * channels + channel] = (*weight)[static_cast<size_t>(channel * taps + tap)];
     }
   }
   return conv;
 }
 
 DepthwiseWeights DepthwiseConv::weights() const {
-  return {{weight_.data(), {shape_[0], shape_[1], shape_[2]}}, {bias_.data(), {shape_[2]}}};
+  return {weight_.view<const float, 3>(), bias_.view<const float, 1>()};
+}
+
+void DepthwiseConv::move_to_device(Context& ctx) {
+  weight_ = copy_to_device(ctx, weight_);
+  bias_ = copy_to_device(ctx, bias_);
 }
 
 Tensor DepthwiseConv::operator()(Context& ctx, const Tensor& images) const {
-  const Tensor out = ctx.arena.alloc(DType::kF32, images.shape());
+  const Tensor out = ctx.arena.alloc(images.dtype(), images.shape());
   depthwise_conv(ctx, out, images, weights());
   return out;
 }
@@ -80,8 +100,12 @@ Result<InceptionMixer> InceptionMixer::load(const std::string& prefix, int64_t b
   return mixer;
 }
 
+void InceptionMixer::move_to_device(Context& ctx) {
+  for (DepthwiseConv* conv : {&square_, &band_w_, &band_h_}) conv->move_to_device(ctx);
+}
+
 Tensor InceptionMixer::operator()(Context& ctx, const Tensor& images) const {
-  const Tensor out = ctx.arena.alloc(DType::kF32, images.shape());
+  const Tensor out = ctx.arena.alloc(images.dtype(), images.shape());
   inception_mixer(ctx, out, images, {square_.weights(), band_w_.weights(), band_h_.weights()});
   return out;
 }
@@ -90,18 +114,25 @@ Tensor PatchConv::operator()(Context& ctx, const Tensor& images) const {
   const int64_t n = images.size(0);
   const int64_t height = images.size(1) / size_;
   const int64_t width = images.size(2) / size_;
-  const Tensor out = ctx.arena.alloc(DType::kF32, {n, height, width, product_.spec().n()});
+  const DType dtype = ctx.ops.product_dtype;
+  const Tensor out = ctx.arena.alloc(dtype, {n, height, width, product_.spec().n()});
   const ArenaScope scope(ctx.arena);
-  const Tensor patches = ctx.arena.alloc(DType::kF32, {n * height * width, product_.spec().k});
+  const Tensor patches = ctx.arena.alloc(dtype, {n * height * width, product_.spec().k});
   gather_patches(ctx, patches, images, size_);
-  product_(ctx, patches, Rows(pixel_rows(out)));
+  product_(ctx, patches, pixel_rows(out), formats::LinearEnd::kPlain);
   return out;
 }
 
-Tensor GeluMlp::operator()(Context& ctx, const Tensor& x) const {
-  const Tensor hidden = fc1(ctx, x);
-  gelu(ctx, hidden, hidden);
-  return fc2(ctx, hidden);
+Status GeluMlp::move_to_device(Context& ctx) {
+  if (const Status moved = fc1.move_to_device(ctx); !moved) return moved;
+  return fc2.move_to_device(ctx);
+}
+
+void GeluMlp::add_to(Context& ctx, const Tensor& to, const Tensor& x) const {
+  const ArenaScope scope(ctx.arena);
+  const Tensor hidden = ctx.arena.alloc(ctx.ops.product_dtype, {x.size(0), fc1.spec().n()});
+  fc1(ctx, x, hidden, formats::LinearEnd::kGelu);
+  fc2(ctx, hidden, to, formats::LinearEnd::kAdd);
 }
 
 }  // namespace comet::nn

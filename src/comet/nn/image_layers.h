@@ -1,10 +1,10 @@
-// Layers of convolutional networks on NHWC images in FP32: what models/vision is built of. A layer
-// reads its tensors under PyTorch's names and shapes and lays them as its operator wants them.
-// Outputs live in ctx.arena.
+// Layers of convolutional networks on NHWC images: what models/vision is built of. A layer reads
+// its tensors under PyTorch's names and shapes and lays them as its operator wants them; a GPU's
+// are moved there once, before the first use. Outputs live in ctx.arena, in the type that the
+// device's products have; weights of norms and depthwise kernels are FP32.
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "comet/nn/folding.h"
 #include "comet/ops/inception_mixer/inception_mixer.h"
@@ -21,12 +21,13 @@ class LayerNorm {
   static Result<LayerNorm> load(const std::string& prefix, int64_t size, float eps,
                                 const formats::TensorSource& tensors);
   [[nodiscard]] LayerNormWeights weights() const;
+  void move_to_device(Context& ctx);
   /// The norm of every row of x [rows, size], in place.
   void operator()(Context& ctx, const Tensor& x) const;
 
  private:
-  std::vector<float> weight_;
-  std::vector<float> bias_;
+  Tensor weight_;
+  Tensor bias_;
   float eps_ = 0.0F;
 };
 
@@ -37,12 +38,12 @@ class DepthwiseConv {
   static Result<DepthwiseConv> load(const std::string& prefix, const Shape& weight_shape,
                                     const formats::TensorSource& tensors);
   [[nodiscard]] DepthwiseWeights weights() const;
+  void move_to_device(Context& ctx);
   Tensor operator()(Context& ctx, const Tensor& images) const;
 
  private:
-  Shape shape_;                // [height, width, channels]
-  std::vector<float> weight_;  // of that shape
-  std::vector<float> bias_;
+  Tensor weight_;  // [height, width, channels]
+  Tensor bias_;
 };
 
 /// The token mixer of InceptionNeXt: ops/inception_mixer.
@@ -51,6 +52,7 @@ class InceptionMixer {
   /// prefix + {dwconv_hw, dwconv_w, dwconv_h}: `branch` channels each, 3×3, 1×band and band×1.
   static Result<InceptionMixer> load(const std::string& prefix, int64_t branch, int64_t band,
                                      const formats::TensorSource& tensors);
+  void move_to_device(Context& ctx);
   Tensor operator()(Context& ctx, const Tensor& images) const;
 
  private:
@@ -64,6 +66,7 @@ class PatchConv {
  public:
   PatchConv() = default;
   PatchConv(Linear product, int64_t size) : product_(std::move(product)), size_(size) {}
+  Status move_to_device(Context& ctx) { return product_.move_to_device(ctx); }
   Tensor operator()(Context& ctx, const Tensor& images) const;
 
  private:
@@ -75,7 +78,9 @@ class PatchConv {
 struct GeluMlp {
   Linear fc1;
   Linear fc2;
-  Tensor operator()(Context& ctx, const Tensor& x) const;
+  Status move_to_device(Context& ctx);
+  /// to += fc2(GELU(fc1(x))).
+  void add_to(Context& ctx, const Tensor& to, const Tensor& x) const;
 };
 
 }  // namespace comet::nn

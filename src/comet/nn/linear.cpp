@@ -1,6 +1,8 @@
 #include "comet/nn/linear.h"
 
 #include "comet/formats/schemes/bind_linear.h"
+#include "comet/ops/add/add.h"
+#include "comet/ops/gelu/gelu.h"
 #include "comet/ops/op_table.h"
 
 namespace comet::nn {
@@ -58,6 +60,20 @@ void Linear::operator()(Context& ctx, ConstRows x, Rows out) const {
 
 void Linear::operator()(Context& ctx, const formats::SiluMulInput& x, Rows out) const {
   weight_.kernel->run(ctx, weight_, input(ctx, x), out);
+}
+
+void Linear::operator()(Context& ctx, ConstRows x, Rows out, formats::LinearEnd end) const {
+  using formats::LinearEnd;
+  const ArenaScope scope(ctx.arena);
+  const formats::Activation rows = input(ctx, x);
+  if (weight_.kernel->run_with != nullptr && weight_.spec.may_round) {
+    weight_.kernel->run_with(ctx, weight_, rows, out, end);
+  } else if (end == LinearEnd::kAdd) {
+    add(ctx, out.f32(), multiply(ctx, rows, DType::kF32));
+  } else {
+    weight_.kernel->run(ctx, weight_, rows, out);
+    if (end == LinearEnd::kGelu) gelu(ctx, out, out);
+  }
 }
 
 Tensor Linear::multiply(Context& ctx, const formats::Activation& x, DType dtype) const {

@@ -37,6 +37,8 @@ class Linear {
   // The same written to out [rows, n].
   void operator()(Context& ctx, ConstRows x, Rows out) const;
   void operator()(Context& ctx, const formats::SiluMulInput& x, Rows out) const;
+  /// The same with what follows the product; out has the type that products have on the device.
+  void operator()(Context& ctx, ConstRows x, Rows out, formats::LinearEnd end) const;
 
   [[nodiscard]] const formats::LinearSpec& spec() const { return weight_.spec; }
   [[nodiscard]] const formats::LinearWeight& weight() const { return weight_; }

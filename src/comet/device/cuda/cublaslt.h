@@ -22,18 +22,35 @@ enum class MatmulScale : uint8_t {
   kOuter,   // x_scale[row] · w_scale[column]; sm_90 and later
 };
 
-/// out [rows, n] = x [rows, k] · w [n, k]ᵀ; all row-major, sums in FP32 (I8: I32).
+/// How the operands lie; all row-major. Other forms than kForward: BF16, F16 and F32 alone.
+enum class MatmulForm : uint8_t {
+  kForward,  // x [rows, k] · w [n, k]ᵀ
+  kData,     // x [rows, k] · w [k, n]
+  kWeight,   // x [k, rows]ᵀ · w [k, n]
+};
+
+/// What is done to the sums before they are stored; BF16 and F16 products, bias of out's type.
+enum class MatmulEnd : uint8_t {
+  kNone,
+  kBias,          // + bias[column]
+  kBiasGeluTanh,  // then GELU by its tanh approximation: up to 5e-4 off
+};
+
+/// out [rows, n] = the product of x and w; sums in FP32 (I8: I32).
 struct MatmulDesc {
   DType in = DType::kBF16;   // BF16, F16, F32 (no TF32), F8_E4M3 (k % 16 == 0), I8 (k % 4 == 0)
   DType out = DType::kBF16;  // BF16, F16, F32; I32 of I8
   int64_t rows = 0;
   int64_t n = 0;
   int64_t k = 0;
-  int64_t x_stride = 0;    // elements from row to row; 0: k
-  int64_t w_stride = 0;    // 0: k
+  int64_t x_stride = 0;    // elements from row to row; 0: contiguous
+  int64_t w_stride = 0;    // likewise
   int64_t out_stride = 0;  // 0: n
   MatmulScale scale = MatmulScale::kNone;
   bool sum_quickly = false;  // E4M3: sums of about 14 bits of mantissa (CUBLASLT's "fast" mode)
+  MatmulForm form = MatmulForm::kForward;
+  MatmulEnd end = MatmulEnd::kNone;
+  bool add_to_out = false;  // out += (not of I8)
 
   auto operator<=>(const MatmulDesc&) const = default;
 };
@@ -45,6 +62,7 @@ struct MatmulArgs {
   void* out = nullptr;
   const float* x_scale = nullptr;  // as MatmulDesc::scale says; 16-byte aligned, too
   const float* w_scale = nullptr;
+  const void* bias = nullptr;  // as MatmulDesc::end says; 16-byte aligned
 };
 
 /// The library, a handle and 64 MiB of workspace for this device, opened at the first call and kept

@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <glob.h>
 
+#include <array>
 #include <map>
 #include <string>
 #include <vector>
@@ -121,8 +122,10 @@ cudaDataType_t cuda_type(DType dtype) {
 }
 
 std::string describe(const MatmulDesc& desc) {
-  return fmt::format("[{}, {}] {} · [{}, {}]ᵀ to {}", desc.rows, desc.k, dtype_name(desc.in),
-                     desc.n, desc.k, dtype_name(desc.out));
+  constexpr std::array<std::string_view, 3> kForms{"x · wᵀ", "x · w", "xᵀ · w"};
+  return fmt::format("{} of {}, [{}, {}] with k = {}, to {}",
+                     kForms[static_cast<size_t>(desc.form)], dtype_name(desc.in), desc.rows, desc.n,
+                     desc.k, dtype_name(desc.out));
 }
 
 }  // namespace
@@ -165,8 +168,15 @@ bool describe_product(const CublasLt& lt, const MatmulDesc& desc, Plan& plan) {
       CUBLAS_STATUS_SUCCESS) {
     return false;
   }
-  bool ok = set(lt, plan, CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T) &&
-            set(lt, plan, CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_N);
+  // A is w and B is x, both seen column by column.
+  const bool forward = desc.form == MatmulForm::kForward;
+  const bool weight = desc.form == MatmulForm::kWeight;
+  bool ok = set(lt, plan, CUBLASLT_MATMUL_DESC_TRANSA, forward ? CUBLAS_OP_T : CUBLAS_OP_N) &&
+            set(lt, plan, CUBLASLT_MATMUL_DESC_TRANSB, weight ? CUBLAS_OP_T : CUBLAS_OP_N);
+  if (ok && desc.end != MatmulEnd::kNone) {
+    ok = set(lt, plan, CUBLASLT_MATMUL_DESC_EPILOGUE,
+             desc.end == MatmulEnd::kBias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_GELU_BIAS);
+  }
   if (ok && desc.in == DType::kF8E4M3) {
     ok = set(lt, plan, CUBLASLT_MATMUL_DESC_FAST_ACCUM, static_cast<int8_t>(desc.sum_quickly));
   }
@@ -188,8 +198,15 @@ bool describe_operands(const CublasLt& lt, const MatmulDesc& desc, Plan& plan) {
   const auto stride = [](int64_t given, int64_t contiguous) {
     return given == 0 ? contiguous : given;
   };
-  return layout(plan.w, desc.in, desc.k, desc.n, stride(desc.w_stride, desc.k)) &&
-         layout(plan.x, desc.in, desc.k, desc.rows, stride(desc.x_stride, desc.k)) &&
+  // Columns of w and x as they lie: k, but where the form has it the other way round.
+  const bool w_by_k = desc.form == MatmulForm::kForward;
+  const bool x_by_k = desc.form != MatmulForm::kWeight;
+  const int64_t w_rows = w_by_k ? desc.k : desc.n;
+  const int64_t w_columns = w_by_k ? desc.n : desc.k;
+  const int64_t x_rows = x_by_k ? desc.k : desc.rows;
+  const int64_t x_columns = x_by_k ? desc.rows : desc.k;
+  return layout(plan.w, desc.in, w_rows, w_columns, stride(desc.w_stride, w_rows)) &&
+         layout(plan.x, desc.in, x_rows, x_columns, stride(desc.x_stride, x_rows)) &&
          layout(plan.out, desc.out, desc.n, desc.rows, stride(desc.out_stride, desc.n));
 }
 
@@ -199,6 +216,11 @@ bool set_scales(const CublasLt& lt, const MatmulDesc& desc, const Plan& plan, co
   if (desc.scale == MatmulScale::kNone) return true;
   return set(lt, plan, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, static_cast<const void*>(w_scale)) &&
          set(lt, plan, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, static_cast<const void*>(x_scale));
+}
+
+/// The same of the bias.
+bool set_bias(const CublasLt& lt, const MatmulDesc& desc, const Plan& plan, const void* bias) {
+  return desc.end == MatmulEnd::kNone || set(lt, plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
 }
 
 bool choose_algorithm(const CublasLt& lt, Plan& plan) {
@@ -266,7 +288,8 @@ Status plan_matmul(CublasLt& lt, const MatmulDesc& desc) {
   Plan& plan = lt.plans[desc];
   const auto* somewhere = static_cast<const float*>(lt.workspace);
   if (describe_product(lt, desc, plan) && describe_operands(lt, desc, plan) &&
-      set_scales(lt, desc, plan, somewhere, somewhere) && choose_algorithm(lt, plan)) {
+      set_scales(lt, desc, plan, somewhere, somewhere) && set_bias(lt, desc, plan, lt.workspace) &&
+      choose_algorithm(lt, plan)) {
     return {};
   }
   for (cublasLtMatrixLayout_t layout : {plan.w, plan.x, plan.out}) {
@@ -290,15 +313,19 @@ void run_matmul(CublasLt& lt, const MatmulDesc& desc, const MatmulArgs& args, cu
               describe(desc), args.x, args.w, args.out);
   COMET_CHECK(aligned(args.x_scale) && aligned(args.w_scale), "{}: scales at {} {}", describe(desc),
               fmt::ptr(args.x_scale), fmt::ptr(args.w_scale));
-  COMET_CHECK(set_scales(lt, desc, plan, args.w_scale, args.x_scale), "{}", describe(desc));
+  COMET_CHECK(aligned(args.bias), "{}: bias at {}", describe(desc), args.bias);
+  COMET_CHECK(
+      set_scales(lt, desc, plan, args.w_scale, args.x_scale) && set_bias(lt, desc, plan, args.bias),
+      "{}", describe(desc));
   const float one = 1.0F;
   const float zero = 0.0F;
   const int32_t integer_one = 1;
   const int32_t integer_zero = 0;
   const bool integer = desc.in == DType::kI8;
+  const float* beta = desc.add_to_out ? &one : &zero;
   const cublasStatus_t status = lt.library.matmul(
       lt.handle, plan.desc, integer ? static_cast<const void*>(&integer_one) : &one, args.w, plan.w,
-      args.x, plan.x, integer ? static_cast<const void*>(&integer_zero) : &zero, args.out, plan.out,
+      args.x, plan.x, integer ? static_cast<const void*>(&integer_zero) : beta, args.out, plan.out,
       args.out, plan.out, &plan.algo, lt.workspace, kWorkspaceBytes, stream);
   COMET_CHECK(status == CUBLAS_STATUS_SUCCESS, "cublasLtMatmul of {}: cublasStatus_t {}",
               describe(desc), static_cast<int>(status));

@@ -1,7 +1,5 @@
 #include "comet/models/vision/convnext.h"
 
-#include "comet/ops/add/add.h"
-
 namespace comet::models {
 namespace {
 
@@ -76,7 +74,13 @@ void ConvNextBlock::forward(Context& ctx, const Tensor& x) const {
   const ArenaScope scope(ctx.arena);
   const Tensor mixed = nn::pixel_rows(mixer(ctx, x));
   norm(ctx, mixed);
-  add(ctx, nn::pixel_rows(x).view<float, 2>(), mlp(ctx, mixed));
+  mlp.add_to(ctx, nn::pixel_rows(x), mixed);
+}
+
+Status ConvNextBlock::move_to_device(Context& ctx) {
+  mixer.move_to_device(ctx);
+  norm.move_to_device(ctx);
+  return mlp.move_to_device(ctx);
 }
 
 Status ConvNext::load_head(const formats::TensorSource& tensors, const Caps& caps) {
@@ -111,13 +115,25 @@ Result<std::unique_ptr<VisionModel>> ConvNext::load(const VisionConfig& config,
   return std::unique_ptr<VisionModel>(std::move(model));
 }
 
+Status ConvNext::move_to_device(Context& ctx) {
+  for (ConvNextStage& stage : stages_) {
+    if (const Status moved = stage.entry.move_to_device(ctx); !moved) return moved;
+    stage.entry_norm.move_to_device(ctx);
+    for (ConvNextBlock& block : stage.blocks) {
+      if (const Status moved = block.move_to_device(ctx); !moved) return moved;
+    }
+  }
+  head_norm_.move_to_device(ctx);
+  return head_.move_to_device(ctx);
+}
+
 StageMaps ConvNext::run_stages(Context& ctx, const Tensor& images) const {
   StageMaps maps;
   Tensor x = images;
   for (size_t i = 0; i < stages_.size(); ++i) {
     const ConvNextStage& stage = stages_[i];
     if (i > 0) {  // a copy: the map before the norm is a result of its own
-      const Tensor normed = ctx.arena.alloc(DType::kF32, x.shape());
+      const Tensor normed = ctx.arena.alloc(x.dtype(), x.shape());
       layer_norm(ctx, nn::pixel_rows(normed), nn::pixel_rows(x), stage.entry_norm.weights());
       x = normed;
     }

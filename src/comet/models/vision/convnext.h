@@ -17,6 +17,7 @@ struct ConvNextBlock {
 
   static Result<ConvNextBlock> load(const std::string& prefix, const VisionStage& stage,
                                     const formats::TensorSource& tensors, const Caps& caps);
+  Status move_to_device(Context& ctx);
   /// x [images, height, width, channels] += the block's branch.
   void forward(Context& ctx, const Tensor& x) const;
 };
@@ -37,6 +38,7 @@ class ConvNext final : public VisionModel {
  private:
   explicit ConvNext(const VisionConfig& config) : VisionModel(config) {}
   Status load_head(const formats::TensorSource& tensors, const Caps& caps);
+  Status move_to_device(Context& ctx) override;
   [[nodiscard]] StageMaps run_stages(Context& ctx, const Tensor& images) const override;
   void run_head(Context& ctx, const Tensor& pooled, const Tensor& logits) const override;
 

@@ -1,7 +1,6 @@
 #include "comet/models/vision/inception_next.h"
 
-#include "comet/ops/add/add.h"
-#include "comet/ops/gelu/gelu.h"
+#include "comet/ops/op_table.h"
 
 namespace comet::models {
 namespace {
@@ -76,7 +75,12 @@ Result<InceptionNextBlock> InceptionNextBlock::load(const std::string& prefix,
 void InceptionNextBlock::forward(Context& ctx, const Tensor& x) const {
   const ArenaScope scope(ctx.arena);
   const Tensor mixed = mixer(ctx, x);
-  add(ctx, nn::pixel_rows(x).view<float, 2>(), mlp(ctx, nn::pixel_rows(mixed)));
+  mlp.add_to(ctx, nn::pixel_rows(x), nn::pixel_rows(mixed));
+}
+
+Status InceptionNextBlock::move_to_device(Context& ctx) {
+  mixer.move_to_device(ctx);
+  return mlp.move_to_device(ctx);
 }
 
 Status InceptionNext::load_head(const formats::TensorSource& tensors, const Caps& caps) {
@@ -121,6 +125,18 @@ Result<std::unique_ptr<VisionModel>> InceptionNext::load(const VisionConfig& con
   return std::unique_ptr<VisionModel>(std::move(model));
 }
 
+Status InceptionNext::move_to_device(Context& ctx) {
+  for (InceptionNextStage& stage : stages_) {
+    if (const Status moved = stage.entry.move_to_device(ctx); !moved) return moved;
+    for (InceptionNextBlock& block : stage.blocks) {
+      if (const Status moved = block.move_to_device(ctx); !moved) return moved;
+    }
+  }
+  head_norm_.move_to_device(ctx);
+  if (const Status moved = head_fc1_.move_to_device(ctx); !moved) return moved;
+  return head_fc2_.move_to_device(ctx);
+}
+
 StageMaps InceptionNext::run_stages(Context& ctx, const Tensor& images) const {
   StageMaps maps;
   Tensor x = images;
@@ -133,8 +149,9 @@ StageMaps InceptionNext::run_stages(Context& ctx, const Tensor& images) const {
 }
 
 void InceptionNext::run_head(Context& ctx, const Tensor& pooled, const Tensor& logits) const {
-  const Tensor hidden = head_fc1_(ctx, pooled);
-  gelu(ctx, hidden, hidden);
+  const Tensor hidden =
+      ctx.arena.alloc(ctx.ops.product_dtype, {pooled.size(0), head_fc1_.spec().n()});
+  head_fc1_(ctx, pooled, hidden, formats::LinearEnd::kGelu);
   head_norm_(ctx, hidden);
   head_fc2_(ctx, hidden, Rows(logits));
 }

@@ -17,6 +17,7 @@ struct InceptionNextBlock {
   static Result<InceptionNextBlock> load(const std::string& prefix, const VisionStage& stage,
                                          int64_t band, const formats::TensorSource& tensors,
                                          const Caps& caps);
+  Status move_to_device(Context& ctx);
   /// x [images, height, width, channels] += the block's branch.
   void forward(Context& ctx, const Tensor& x) const;
 };
@@ -35,6 +36,7 @@ class InceptionNext final : public VisionModel {
  private:
   explicit InceptionNext(const VisionConfig& config) : VisionModel(config) {}
   Status load_head(const formats::TensorSource& tensors, const Caps& caps);
+  Status move_to_device(Context& ctx) override;
   [[nodiscard]] StageMaps run_stages(Context& ctx, const Tensor& images) const override;
   void run_head(Context& ctx, const Tensor& pooled, const Tensor& logits) const override;
 

@@ -5,6 +5,7 @@
 #include "comet/models/vision/convnext.h"
 #include "comet/models/vision/inception_next.h"
 #include "comet/ops/average_pool/average_pool.h"
+#include "comet/ops/op_table.h"
 
 namespace comet::models {
 namespace {
@@ -30,7 +31,7 @@ Tensor VisionModel::forward(Context& ctx, const Tensor& images) const {
   Tensor logits = ctx.arena.alloc(DType::kF32, {images.size(0), config_.num_classes});
   const ArenaScope scope(ctx.arena);
   const Tensor last = run_stages(ctx, images).back();
-  const Tensor pooled = ctx.arena.alloc(DType::kF32, {last.size(0), last.size(3)});
+  const Tensor pooled = ctx.arena.alloc(ctx.ops.product_dtype, {last.size(0), last.size(3)});
   average_pool(ctx, pooled, last);
   run_head(ctx, pooled, logits);
   return logits;
@@ -38,14 +39,12 @@ Tensor VisionModel::forward(Context& ctx, const Tensor& images) const {
 
 Result<std::unique_ptr<VisionModel>> load_vision_model(Context& ctx, const VisionConfig& config,
                                                        const formats::TensorSource& tensors) {
-  if (ctx.cuda != nullptr) {
-    return make_error(ErrorCode::kUnsupported, "{} runs on the CPU only so far; take --device cpu",
-                      config.architecture);
-  }
-  if (config.family == VisionFamily::kInceptionNext) {
-    return InceptionNext::load(config, tensors, ctx.caps);
-  }
-  return ConvNext::load(config, tensors, ctx.caps);
+  auto model = config.family == VisionFamily::kInceptionNext
+                   ? InceptionNext::load(config, tensors, ctx.caps)
+                   : ConvNext::load(config, tensors, ctx.caps);
+  if (!model) return model.error();
+  if (const Status moved = (*model)->move_to_device(ctx); !moved) return moved.error();
+  return model;
 }
 
 Result<std::unique_ptr<VisionModel>> load_vision_model(Context& ctx,

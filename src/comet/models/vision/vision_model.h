@@ -1,5 +1,6 @@
-// VisionModel: an image classifier at inference, FP32 on the CPU, whatever its architecture, and
-// how it is opened. Images are NHWC, normalized by the caller, of any size of at least 32 × 32.
+// VisionModel: an image classifier at inference, whatever its architecture, and how it is opened:
+// FP32 on the CPU; on a GPU BF16 with FP32 sums. Images are NHWC, normalized by the caller, of any
+// size of at least 32 × 32, where the device reads them (copy_to_device).
 #pragma once
 
 #include <array>
@@ -21,7 +22,8 @@ class VisionModel {
  public:
   virtual ~VisionModel() = default;
 
-  /// Logits [images, classes] in ctx.arena; images [n, height, width, 3] FP32.
+  /// Logits [images, classes], FP32 in ctx.arena; images [n, height, width, 3] FP32, on a GPU BF16,
+  /// too.
   Tensor forward(Context& ctx, const Tensor& images) const;
   /// What the four stages put out, NHWC in ctx.arena, at 1/4, 1/8, 1/16 and 1/32 of the size.
   StageMaps features(Context& ctx, const Tensor& images) const;
@@ -32,6 +34,10 @@ class VisionModel {
   explicit VisionModel(VisionConfig config) : config_(std::move(config)) {}
 
  private:
+  friend Result<std::unique_ptr<VisionModel>> load_vision_model(
+      Context& ctx, const VisionConfig& config, const formats::TensorSource& tensors);
+  /// Lays the weights as the device's kernels read them, once after loading.
+  virtual Status move_to_device(Context& ctx) = 0;
   [[nodiscard]] virtual StageMaps run_stages(Context& ctx, const Tensor& images) const = 0;
   /// Logits of pooled [images, channels], written to `logits`.
   virtual void run_head(Context& ctx, const Tensor& pooled, const Tensor& logits) const = 0;

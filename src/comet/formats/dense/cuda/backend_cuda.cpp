@@ -1,5 +1,6 @@
 // dense on CUDA. Prepared, a weight has two tensors: the parts' rows one below the other [n, k],
-// and the bias F32 [n] (undefined without one). Its type is the parts' own where that is BF16 or
+// and the bias F32 [n] (undefined without one); one that may be rounded is BF16 and has a third,
+// its bias in BF16 for cuBLASLt's epilogue. Else the type is the parts' own where that is BF16 or
 // F16 for all; other weights become BF16 where every value is one exactly, else F32: nothing is
 // lost. Inputs are BF16 rows, cast to the weight's type. Few tokens: gemv.cu; more: cuBLASLt.
 #include <algorithm>
@@ -13,12 +14,13 @@
 #include "comet/formats/dense/cuda/gemv.h"
 #include "comet/formats/dense/dense.h"
 #include "comet/formats/float_input.h"
+#include "comet/ops/gelu/gelu.h"
 
 namespace comet::formats {
 namespace dense {
 namespace {
 
-enum TensorSlot { kWeight, kBias, kNumTensors };
+enum TensorSlot { kWeight, kBias, kRoundedBias, kNumTensors };
 
 constexpr int64_t kElementsPerTask = int64_t{1} << 18;
 
@@ -56,7 +58,8 @@ DType common_type(ThreadPool& pool, const LinearWeight& weight) {
   return std::ranges::all_of(parts, is_exact) ? DType::kBF16 : DType::kF32;
 }
 
-/// `part` as `dtype`, in which its values are exact; one of another type is on the host.
+/// `part` as `dtype`, in which its values are exact or may be rounded; one of another type is on
+/// the host.
 Tensor converted(ThreadPool& pool, const Tensor& part, DType dtype) {
   if (part.dtype() == dtype) return part;
   Tensor out = allocate_tensor(host_allocator(), dtype, part.shape());
@@ -93,10 +96,14 @@ Status prepare(Context& ctx, LinearWeight& weight) {
   const auto tensors = std::span<const Tensor>(weight.tensors);
   const int64_t n = weight.spec.n();
   std::vector<Tensor> prepared(kNumTensors);
-  prepared[kWeight] = gather_parts(ctx, tensors.first(num_parts), common_type(ctx.pool, weight),
-                                   Shape{n, weight.spec.k});
+  const DType dtype = weight.spec.may_round ? DType::kBF16 : common_type(ctx.pool, weight);
+  prepared[kWeight] = gather_parts(ctx, tensors.first(num_parts), dtype, Shape{n, weight.spec.k});
   if (weight.spec.has_bias) {
     prepared[kBias] = gather_parts(ctx, tensors.subspan(num_parts), DType::kF32, Shape{n});
+    if (weight.spec.may_round) {
+      prepared[kRoundedBias] =
+          gather_parts(ctx, tensors.subspan(num_parts), DType::kBF16, Shape{n});
+    }
   }
   COMET_CUDA(cudaStreamSynchronize(ctx.cuda->stream));  // parts on the device go now
   weight.tensors = std::move(prepared);
@@ -191,6 +198,31 @@ void run(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out
   }
 }
 
+/// The product, its bias and its end in one pass, but GELU, which cuBLASLt only approximates: that
+/// is a second pass over `out`.
+void run_with(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out,
+              LinearEnd end) {
+  COMET_CHECK(weight.spec.may_round && out.num_rows == x.rows &&
+                  out.num_columns == weight.spec.n() && out.dtype == DType::kBF16 &&
+                  is_aligned(out.data),
+              "{}: output [{}, {}] {}", weight.spec.name, out.num_rows, out.num_columns,
+              dtype_name(out.dtype));
+  if (x.rows == 0) return;
+  const Tensor& w = weight.tensors[kWeight];
+  MatmulDesc desc;
+  desc.rows = x.rows;
+  desc.n = w.size(0);
+  desc.k = w.size(1);
+  desc.x_stride = x.parts[0].stride(0);
+  desc.out_stride = out.stride;
+  desc.end = weight.spec.has_bias ? MatmulEnd::kBias : MatmulEnd::kNone;
+  desc.add_to_out = end == LinearEnd::kAdd;
+  MatmulArgs args{.x = x.parts[0].raw(), .w = w.raw(), .out = out.data};
+  if (weight.spec.has_bias) args.bias = weight.tensors[kRoundedBias].raw();
+  run_matmul(*cublaslt_of(*ctx.cuda).value(), desc, args, ctx.cuda->stream);
+  if (end == LinearEnd::kGelu) gelu(ctx, out, out);
+}
+
 bool supports(const LinearWeight& /*weight*/, const Caps& caps) {
   return caps.kind == DeviceKind::kCuda && caps.sm >= 80;
 }
@@ -200,7 +232,11 @@ double cost_us(const LinearWeight& weight, const Caps& /*caps*/) {
   return static_cast<double>(weight.bytes()) / 3e6;
 }
 
-constexpr LinearKernel kKernels[] = {{"dense_cublaslt", supports, cost_us, run}};
+constexpr LinearKernel kKernels[] = {{.name = "dense_cublaslt",
+                                      .supports = supports,
+                                      .cost_us = cost_us,
+                                      .run = run,
+                                      .run_with = run_with}};
 
 }  // namespace
 }  // namespace dense
