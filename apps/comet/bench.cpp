@@ -1,5 +1,5 @@
-// comet bench gemm|ops|attention|throughput|serve: speed beside the machine's roofs, and of a
-// running server.
+// comet bench gemm|ops|attention|throughput|vision|serve: speed beside the machine's roofs, and of
+// a running server.
 #include "apps/comet/command.h"
 
 namespace comet::cli {
@@ -9,6 +9,7 @@ void add_bench_gemm(CLI::App& bench, const Globals& globals, Action& action);
 void add_bench_ops(CLI::App& bench, const Globals& globals, Action& action);
 void add_bench_attention(CLI::App& bench, const Globals& globals, Action& action);
 void add_bench_serve(CLI::App& bench, const Globals& globals, Action& action);
+void add_bench_vision(CLI::App& bench, const Globals& globals, Action& action);
 
 void add_bench(CLI::App& app, const Globals& globals, Action& action) {
   CLI::App& bench = *app.add_subcommand("bench", "Measure speed beside the machine's roofs");
@@ -19,6 +20,7 @@ void add_bench(CLI::App& app, const Globals& globals, Action& action) {
   add_bench_ops(bench, globals, action);
   add_bench_attention(bench, globals, action);
   add_bench_serve(bench, globals, action);
+  add_bench_vision(bench, globals, action);
 }
 
 }  // namespace comet::cli

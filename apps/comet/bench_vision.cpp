@@ -1,0 +1,84 @@
+// comet bench vision: images a second of the image classifiers with random weights; on a GPU BF16
+// and a replayed CUDA graph, on the CPU FP32.
+#include <cstdio>
+
+#include "apps/comet/command.h"
+#include "bench/vision_bench.h"
+
+namespace comet::cli {
+namespace {
+
+struct Options {
+  std::vector<std::string> architectures{"inception_next_tiny", "convnext_tiny"};
+  std::vector<std::string> modes{"infer"};
+  std::vector<int64_t> batches{128};
+  int64_t size = 224;
+  int64_t num_classes = 1000;
+};
+
+Result<Json> time_infer(Context& ctx, const Options& options, const std::string& architecture,
+                        int64_t batch) {
+  const auto model = bench::random_vision_model(ctx, architecture, options.num_classes);
+  if (!model) return model.error();
+  const bench::ForwardTiming timing = bench::time_forward(ctx, **model, batch, options.size);
+  return Json{{"us", timing.us},
+              {"images_per_s", static_cast<double>(batch) / timing.us * 1e6},
+              {"gpu", bench::state_json(timing.state)}};
+}
+
+Status run_vision(const Globals& globals, const Options& options) {
+  auto runtime = make_runtime(globals);
+  if (!runtime) return runtime.error();
+  Context& ctx = (*runtime)->context();
+  const char* dtype = ctx.cuda != nullptr ? "bf16" : "f32";
+  Json rows = Json::array();
+  for (const std::string& architecture : options.architectures) {
+    for (const int64_t batch : options.batches) {
+      for (const std::string& mode : options.modes) {
+        auto timed = time_infer(ctx, options, architecture, batch);
+        if (!timed) return timed.error();
+        Json row{{"arch", architecture},
+                 {"mode", mode},
+                 {"dtype", dtype},
+                 {"batch", batch},
+                 {"size", options.size}};
+        row.update(*timed);
+        if (prints_text(globals)) {
+          std::fputs(fmt::format("{:<22} {:<6} {} batch {:>4} size {:>4} {:>10.1f} us {:>9.0f} "
+                                 "images/s\n",
+                                 architecture, mode, dtype, batch, options.size,
+                                 row["us"].get<double>(), row["images_per_s"].get<double>())
+                         .c_str(),
+                     stdout);
+          std::fflush(stdout);
+        }
+        rows.push_back(std::move(row));
+      }
+    }
+  }
+  return write_json_result(globals, "bench vision", {{"rows", std::move(rows)}});
+}
+
+}  // namespace
+
+void add_bench_vision(CLI::App& bench, const Globals& globals, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App& app = *bench.add_subcommand("vision", "Image classifiers: images a second");
+  app.fallthrough();
+  app.add_option("--arch", options->architectures, "Architectures")->delimiter(',');
+  app.add_option("--mode", options->modes, "infer")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"infer"}));
+  app.add_option("--batch", options->batches, "Images at a time")
+      ->delimiter(',')
+      ->check(CLI::Range(int64_t{1}, int64_t{4096}));
+  app.add_option("--size", options->size, "Height and width")
+      ->check(CLI::Range(models::kMinImageSize, int64_t{2048}));
+  app.add_option("--classes", options->num_classes, "Classes")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  app.callback([&globals, &action, options] {
+    action = [&globals, options] { return run_vision(globals, *options); };
+  });
+}
+
+}  // namespace comet::cli

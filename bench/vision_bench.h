@@ -1,0 +1,34 @@
+// Image classifiers with random weights, and the operators over images of a GPU, timed. Callers:
+// `comet bench vision` and `comet bench ops`. time_forward runs on every device; time_image_ops
+// without the CUDA backend is a broken promise.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "bench/op_bench.h"
+#include "comet/models/vision/vision_model.h"
+
+namespace comet::bench {
+
+/// A model of this architecture whose weights are drawn, not read.
+Result<std::unique_ptr<models::VisionModel>> random_vision_model(Context& ctx,
+                                                                 const std::string& architecture,
+                                                                 int64_t num_classes);
+
+struct ForwardTiming {
+  double us = 0;  // of one batch
+  GpuState state;
+};
+
+/// Inference of `batch` images of size × size, of BF16 on a GPU (a replayed CUDA graph; the images
+/// lie in its memory), FP32 on the CPU.
+ForwardTiming time_forward(Context& ctx, const models::VisionModel& model, int64_t batch,
+                           int64_t size);
+
+/// Mixer, depthwise 7×7 and their gradients, GELU and layer norm on the shapes of the four stages
+/// of an architecture's images; rows of OpTiming are pixels.
+std::vector<OpTiming> time_image_ops(Context& ctx, const models::VisionConfig& config,
+                                     int64_t batch, int64_t size);
+
+}  // namespace comet::bench

@@ -1,0 +1,189 @@
+#include "bench/vision_bench.h"
+
+#include <algorithm>
+
+#include "bench/cpu_forward.h"
+#include "comet/base/rng.h"
+#include "comet/device/cuda/cuda_check.h"
+#include "comet/device/cuda/cuda_resources.h"
+#include "comet/ops/cuda/image_launches.h"
+
+namespace comet::bench {
+namespace {
+
+using ops_cuda::FloatRows;
+using ops_cuda::FloatType;
+using ops_cuda::ImageSizes;
+using ops_cuda::KernelGrads;
+using ops_cuda::KernelWeights;
+
+/// BF16 of normal values, a period of 4,096 of them repeated.
+Tensor random_bf16(Context& ctx, int64_t count) {
+  std::vector<uint16_t> values(static_cast<size_t>(count));
+  Rng rng(1);
+  for (size_t i = 0; i < values.size(); ++i) {
+    values[i] = i < 4096 ? to_bfloat16(rng.next_normal()).bits : values[i - 4096];
+  }
+  Tensor host(std::make_shared<Storage>(host_allocator(), values.size() * 2), 0, DType::kBF16,
+              {count});
+  std::copy(values.begin(), values.end(), reinterpret_cast<uint16_t*>(host.raw()));
+  return copy_to_device(ctx, host);
+}
+
+/// FP32 zeros: weights and gradients, whose values cost no time.
+Tensor zeros(Context& ctx, int64_t count) {
+  Tensor tensor = allocate_tensor(ctx.memory, DType::kF32, {count});
+  COMET_CUDA(cudaMemsetAsync(tensor.raw(), 0, static_cast<size_t>(count) * 4, ctx.cuda->stream));
+  return tensor;
+}
+
+/// The operators on one stage's images.
+class StageTimer {
+ public:
+  StageTimer(Context& ctx, const ImageSizes& sizes, std::vector<OpTiming>& timings)
+      : ctx_(ctx),
+        stream_(ctx.cuda->stream),
+        sizes_(sizes),
+        rows_(int64_t{sizes.num_images} * sizes.height * sizes.width),
+        count_(rows_ * sizes.channels),
+        bytes_(2.0 * static_cast<double>(count_)),
+        num_(num_rotating_buffers(2 * count_)),
+        x_(random_bf16(ctx, count_ * num_)),
+        dy_(random_bf16(ctx, count_ * num_)),
+        out_(random_bf16(ctx, count_ * num_)),
+        weights_(zeros(ctx, int64_t{64} * sizes.channels)),
+        grads_(zeros(ctx, int64_t{64} * sizes.channels)),
+        timings_(timings) {}
+
+  void time_mixer(int32_t branch, int32_t band) {
+    ops_cuda::MixerArgs args;
+    args.sizes = sizes_;
+    args.branch = branch;
+    args.band = band;
+    args.square = args.band_w = args.band_h = weights();
+    time("inception_mixer", 2, [&](int64_t i) {
+      args.x = at(x_, i);
+      args.out = at(out_, i);
+      ops_cuda::launch_inception_mixer(args, stream_);
+    });
+    const Tensor workspace =
+        zeros(ctx_, static_cast<int64_t>(ops_cuda::mixer_backward_workspace(args)));
+    ops_cuda::MixerBackwardArgs backward;
+    backward.square = backward.band_w = backward.band_h = grads();
+    backward.workspace = workspace.data<float>();
+    time("inception_mixer_backward", 3, [&](int64_t i) {
+      args.x = at(x_, i);
+      backward.forward = args;
+      backward.dy = at(dy_, i);
+      backward.dx = at(out_, i);
+      ops_cuda::launch_inception_mixer_backward(backward, stream_);
+    });
+  }
+
+  void time_depthwise() {
+    ops_cuda::DepthwiseArgs args;
+    args.sizes = sizes_;
+    args.kernel_h = args.kernel_w = 7;
+    args.weights = weights();
+    time("depthwise_7x7", 2, [&](int64_t i) {
+      args.x = at(x_, i);
+      args.out = at(out_, i);
+      ops_cuda::launch_depthwise_conv(args, stream_);
+    });
+    const Tensor workspace =
+        zeros(ctx_, static_cast<int64_t>(ops_cuda::depthwise_backward_workspace(args)));
+    ops_cuda::DepthwiseBackwardArgs backward;
+    backward.grads = grads();
+    backward.workspace = workspace.data<float>();
+    time("depthwise_7x7_backward", 3, [&](int64_t i) {
+      args.x = at(x_, i);
+      backward.forward = args;
+      backward.dy = at(dy_, i);
+      backward.dx = at(out_, i);
+      ops_cuda::launch_depthwise_conv_backward(backward, stream_);
+    });
+  }
+
+  void time_rows() {
+    const int64_t n = sizes_.channels;
+    time("gelu", 2, [&](int64_t i) {
+      ops_cuda::launch_gelu(matrix(out_, i), matrix(x_, i), rows_, n, stream_);
+    });
+    time("layer_norm", 2, [&](int64_t i) {
+      ops_cuda::launch_layer_norm({matrix(out_, i), matrix(x_, i), weights_.data<float>(),
+                                   weights_.data<float>(), 1e-6F, rows_, n},
+                                  stream_);
+    });
+  }
+
+ private:
+  [[nodiscard]] std::byte* at(const Tensor& tensor, int64_t i) const {
+    return tensor.raw() + i % num_ * count_ * 2;
+  }
+  [[nodiscard]] FloatRows matrix(const Tensor& tensor, int64_t i) const {
+    return {at(tensor, i), sizes_.channels, FloatType::kBF16};
+  }
+  [[nodiscard]] KernelWeights weights() const {
+    return {weights_.data<float>(), weights_.data<float>()};
+  }
+  [[nodiscard]] KernelGrads grads() const { return {grads_.data<float>(), grads_.data<float>()}; }
+
+  /// `passes`: how often an operator goes over an activation at least.
+  template <typename Call>
+  void time(const std::string& op, double passes, const Call& call) {
+    const GpuTiming timing = time_on_gpu(ctx_, call, {.num_buffers = num_});
+    const std::string shape =
+        fmt::format("{} {}x{}x{}", op, sizes_.height, sizes_.width, sizes_.channels);
+    timings_.push_back({shape, rows_, timing.us, passes * bytes_, timing.state});
+  }
+
+  Context& ctx_;
+  cudaStream_t stream_;
+  ImageSizes sizes_;
+  int64_t rows_;
+  int64_t count_;
+  double bytes_;
+  int64_t num_;
+  Tensor x_;
+  Tensor dy_;
+  Tensor out_;
+  Tensor weights_;
+  Tensor grads_;
+  std::vector<OpTiming>& timings_;
+};
+
+}  // namespace
+
+ForwardTiming time_forward(Context& ctx, const models::VisionModel& model, int64_t batch,
+                           int64_t size) {
+  if (ctx.cuda == nullptr) return time_cpu_forward(ctx, model, batch, size);
+  const Tensor images = random_bf16(ctx, batch * size * size * 3).reshape({batch, size, size, 3});
+  const GpuTiming timing = time_on_gpu(ctx,
+                                       [&](int64_t) {
+                                         const ArenaScope scope(ctx.arena);
+                                         model.forward(ctx, images);
+                                       },
+                                       {.min_replays = 20, .min_total_us = 500e3});
+  return {timing.us, timing.state};
+}
+
+std::vector<OpTiming> time_image_ops(Context& ctx, const models::VisionConfig& config,
+                                     int64_t batch, int64_t size) {
+  COMET_CHECK(ctx.cuda != nullptr);
+  std::vector<OpTiming> timings;
+  int64_t side = size / 4;
+  for (const models::VisionStage& stage : config.stages) {
+    const ImageSizes sizes{static_cast<int32_t>(batch), static_cast<int32_t>(side),
+                           static_cast<int32_t>(side), static_cast<int32_t>(stage.channels)};
+    StageTimer timer(ctx, sizes, timings);
+    if (stage.branch > 0) {
+      timer.time_mixer(static_cast<int32_t>(stage.branch), static_cast<int32_t>(config.band));
+    }
+    timer.time_depthwise();
+    timer.time_rows();
+    side /= 2;
+  }
+  return timings;
+}
+
+}  // namespace comet::bench
