@@ -68,6 +68,21 @@ __device__ __forceinline__ bool elect_one() {
 #endif
 }
 
+/// threadIdx.x, read anew at each call: what follows from it is made where it is used and holds no
+/// registers before. PTX ISA: %tid.x.
+__device__ __forceinline__ uint32_t thread_idx_anew() {
+  uint32_t idx;
+  asm volatile("mov.u32 %0, %%tid.x;\n" : "=r"(idx));
+  return idx;
+}
+
+/// The same value, of which the compiler knows nothing: what follows from it is made behind this.
+/// No instruction.
+__device__ __forceinline__ uint32_t value_anew(uint32_t value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 /// About `ns` nanoseconds, at most a millisecond. PTX ISA: nanosleep (sm_70).
 __device__ __forceinline__ void sleep_ns(uint32_t ns) {
   asm volatile("nanosleep.u32 %0;\n" ::"r"(ns));

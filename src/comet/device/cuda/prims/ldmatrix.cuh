@@ -71,6 +71,19 @@ __device__ __forceinline__ void stmatrix_x4(void* row, const uint32_t (&r)[4]) {
 #endif
 }
 
+/// As stmatrix_x4, each matrix transposed: rows in shared memory are the fragments' columns. PTX
+/// ISA: stmatrix .x4.trans (sm_90; traps below).
+__device__ __forceinline__ void stmatrix_x4_trans(void* row, const uint32_t (&r)[4]) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};\n" ::"r"(
+                   shared_address(row)),
+               "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+               : "memory");
+#else
+  __trap();
+#endif
+}
+
 /// Two matrices to shared memory. PTX ISA: stmatrix .x2 (sm_90; traps below).
 __device__ __forceinline__ void stmatrix_x2(void* row, const uint32_t (&r)[2]) {
 #if __CUDA_ARCH__ >= 900

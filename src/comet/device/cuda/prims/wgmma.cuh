@@ -78,6 +78,17 @@ __device__ __forceinline__ uint64_t wgmma_descriptor_k128(const void* tile) {
   return wgmma_descriptor(tile, 16, 1024, WgmmaSwizzle::k128);
 }
 
+/// The low half of wgmma_descriptor_k128, to which bytes / 16 may be added as to a number of 32
+/// bits, and the whole of it.
+__device__ __forceinline__ uint32_t wgmma_low_k128(const void* tile) {
+  return shared_address(tile) >> 4 | 1U << 16;
+}
+__device__ __forceinline__ uint64_t wgmma_descriptor_of_low_k128(uint32_t low) {
+  uint64_t descriptor;
+  asm("mov.b64 %0, {%1, %2};\n" : "=l"(descriptor) : "r"(low), "r"(0x40000040U));
+  return descriptor;
+}
+
 /// The descriptor of what lies `bytes` (a multiple of 16) further.
 __device__ __forceinline__ uint64_t wgmma_advance(uint64_t descriptor, uint32_t bytes) {
   return descriptor + (bytes >> 4);

@@ -11,6 +11,7 @@
 #include "comet/base/rng.h"
 #include "comet/device/cuda/graph.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90.h"
+#include "comet/formats/w4ax/cuda/gemm_sm90_wide.h"
 #include "support/gpu.h"
 
 namespace comet::formats::w4ax::cuda {
@@ -160,6 +161,23 @@ std::vector<Candidate> candidates(const GemmArgs& args, int num_sms) {
   return all;
 }
 
+/// Wide tiles; where warpgroups can be out of step, in step and out of it.
+std::vector<Candidate> wide_candidates(const GemmArgs& args, int num_sms) {
+  std::vector<Candidate> all;
+  for (const auto& [rows, tokens] :
+       {std::pair{128, 64}, {128, 96}, {128, 128}, {256, 128}, {128, 256}}) {
+    if (!sm90_wide_suits(args, rows, tokens) || tokens >= 2 * args.tokens) continue;
+    if (tokens < 128 && args.tokens > 512) continue;
+    Sm90Plan plan = cut_gemm_sm90(args, {rows, tokens, num_sms, 0, 0}, true);
+    plan.is_wide = true;
+    all.push_back({"wide", plan});
+    if (rows == 128 && tokens <= 128) continue;
+    plan.skew_clocks = 1600;
+    all.push_back({"skewed", plan});
+  }
+  return all;
+}
+
 void print_time(const GemmArgs& args, const Candidate& candidate, double us) {
   const double weights = 128.0 * args.num_tiles * args.blocks * 128;
   std::printf("%5d x %5d x %5d %s %4d x %3d, %3d CTAs, %5d %-7s %8.1f us %6.0f GB/s %5.0f TOPS\n",
@@ -177,7 +195,7 @@ std::vector<uint8_t> outputs_of(const GemmArgs& args) {
 }
 
 void check_plans(const CudaResources& gpu, const Operands& operands, WeightKind kind,
-                 int32_t tokens) {
+                 int32_t tokens, bool wide_alone) {
   const GemmArgs args = operands.args_of(kind, tokens);
   const auto bytes = static_cast<size_t>(args.tokens * args.out_stride) * 2;
   GemmPlan mma_plan = plan_gemm(args, gpu.num_sms);
@@ -186,7 +204,12 @@ void check_plans(const CudaResources& gpu, const Operands& operands, WeightKind 
   COMET_CUDA(cudaStreamSynchronize(gpu.stream));
   const bool is_compared = tokens <= kMaxCompared;
   const std::vector<uint8_t> want = is_compared ? outputs_of(args) : std::vector<uint8_t>();
-  for (const Candidate& candidate : candidates(args, gpu.num_sms)) {
+  std::vector<Candidate> all = candidates(args, gpu.num_sms);
+  if (wide_alone) all.resize(1);
+  if (tokens > 64) {
+    for (Candidate& wide : wide_candidates(args, gpu.num_sms)) all.push_back(std::move(wide));
+  }
+  for (const Candidate& candidate : all) {
     const Launch launch = [&](const GemmArgs& a) {
       run_gemm_sm90(a, candidate.plan, operands.workspace.get(), operands.counters.get(),
                     gpu.stream);
@@ -205,17 +228,25 @@ void check_plans(const CudaResources& gpu, const Operands& operands, WeightKind 
 
 class W4axPlansCuda : public ::testing::TestWithParam<std::pair<int64_t, int64_t>> {};
 
-TEST_P(W4axPlansCuda, SameBitsWhateverThePlan) {
+void check_all(std::pair<int64_t, int64_t> shape, std::initializer_list<int32_t> all_tokens,
+               bool wide_alone) {
   const auto gpu = testing::open_gpu();
   if (!gpu || gpu->sm != 90) GTEST_SKIP() << "no GPU of sm_90";
-  const Operands operands(GetParam().first, GetParam().second);
-  for (const int32_t tokens : {1, 16, 32, 64, 128, 256, 1024, 4096}) {
+  const Operands operands(shape.first, shape.second);
+  for (const int32_t tokens : all_tokens) {
     for (const WeightKind kind : {WeightKind::kProgressive, WeightKind::kChannel}) {
-      check_plans(*gpu, operands, kind, tokens);
-      if (HasFatalFailure()) return;
+      check_plans(*gpu, operands, kind, tokens, wide_alone);
+      if (::testing::Test::HasFatalFailure()) return;
     }
   }
 }
+
+TEST_P(W4axPlansCuda, SameBitsWhateverThePlan) {
+  check_all(GetParam(), {1, 16, 32, 64, 128, 256, 1024, 4096}, false);
+}
+
+/// What is taken now, and wide tiles.
+TEST_P(W4axPlansCuda, SameBitsOfWideTiles) { check_all(GetParam(), {128, 256, 1024, 4096}, true); }
 
 INSTANTIATE_TEST_SUITE_P(Linears, W4axPlansCuda,
                          ::testing::Values(std::pair{6144, 4096}, std::pair{4096, 4096},

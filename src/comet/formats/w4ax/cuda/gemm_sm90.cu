@@ -7,6 +7,7 @@
 
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90_store.cuh"
+#include "comet/formats/w4ax/cuda/gemm_sm90_wide.h"
 
 namespace comet::formats::w4ax::cuda {
 namespace {
@@ -141,6 +142,7 @@ struct Launch {
 void launch_gemm_sm90(const GemmArgs& args, const Sm90Plan& plan, const void* x_map,
                       void* workspace, int32_t* counters, CUstream_st* stream) {
   if (args.tokens == 0 || args.num_tiles == 0) return;
+  if (plan.is_wide) return launch_gemm_sm90_wide(args, plan, x_map, stream);
   const Launch launch{args,      plan,     *static_cast<const CUtensorMap*>(x_map),
                       workspace, counters, stream};
   if (args.kind == WeightKind::kProgressive) {

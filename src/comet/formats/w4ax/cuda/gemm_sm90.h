@@ -15,6 +15,8 @@ struct Sm90Plan {
   int32_t num_ctas = 1;
   int32_t num_whole = 0;
   int64_t workspace_bytes = 0;
+  bool is_wide = false;     // the tiles of gemm_sm90_wide.h, whole
+  int32_t skew_clocks = 0;  // of them: half of the warpgroups start so much later
 };
 
 /// What fits an SM beside each other: few sums leave room for a CTA of the next launch, or for a

@@ -1,0 +1,186 @@
+// Kernel and launch of the wide tiles of gemm_sm90.h; what the kernel does stands in
+// gemm_sm90_wide.cuh.
+#include "comet/formats/w4ax/cuda/gemm_sm90_wide.cuh"
+
+#include <cuda_runtime_api.h>
+
+#include "comet/base/check.h"
+#include "comet/device/cuda/cuda_check.h"
+#include "comet/formats/w4ax/cuda/gemm_sm90_wide_store.cuh"
+
+namespace comet::formats::w4ax::cuda {
+namespace {
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+__device__ __forceinline__ Sm90Place place_of(const Sm90Grid& grid, uint32_t tile_count) {
+  return sm90_place(grid, static_cast<int>(blockIdx.x + tile_count * gridDim.x));
+}
+
+/// kCount of a warpgroup's tokens, from `first` of its own on, of the CTA's tile_count-th tile.
+/// What follows from tile_count is made anew, as by thread_idx_anew().
+template <class T, int kCount>
+__device__ __forceinline__ void store_tokens(const GemmArgs& args, const Sm90Pipeline<T>& pipeline,
+                                             uint32_t tile_count, int first, const int32_t* low,
+                                             const int32_t* high) {
+  const Sm90Table<T> table(pipeline, prims::value_anew(tile_count));
+  const Sm90Place place = *table.place();
+  // Not there where packed tiles are odd in number, and taken two at a time.
+  if (place.row_tile * T::kTiles + Sm90WideThread<T>().tile() >= args.num_tiles) return;
+  sm90_wide_store<T, kCount>(args, pipeline, table, place.token_tile, first, low, high);
+}
+
+/// The INT8 segment, kHighTokens after kHighTokens, each stored at once.
+template <class T>
+__device__ __forceinline__ void store_two_segments(const GemmArgs& args,
+                                                   const Sm90Pipeline<T>& pipeline,
+                                                   uint32_t tile_count,
+                                                   const int32_t (&low)[T::kOwnSums]) {
+#pragma unroll
+  for (int pass = 0; pass < T::kPasses; ++pass) {
+    const int first = pass * T::kHighTokens;
+    const uint32_t block = prims::value_anew(tile_count) * static_cast<uint32_t>(args.blocks) +
+                           static_cast<uint32_t>(args.int4_blocks);
+    int32_t high[T::kHighTokens / 2] = {};
+    sm90_high_multiply<T>(pipeline, {sm90_stage_of<T>(block), args.blocks - args.int4_blocks},
+                          Sm90WideThread<T>().first_token() + first, pass == T::kPasses - 1, high);
+    store_tokens<T, T::kHighTokens>(args, pipeline, tile_count, first, low + first / 2, high);
+  }
+}
+
+/// A CTA's tile_count-th tile.
+template <class T>
+__device__ __forceinline__ void consume_tile(const GemmArgs& args, const Sm90Pipeline<T>& pipeline,
+                                             const Sm90Grid& grid, uint32_t tile_count) {
+  sm90_fill_table<T>(args, Sm90Table<T>(pipeline, tile_count), place_of(grid, tile_count));
+  constexpr int kStep = T::kSplitsK ? 2 : 1;
+  const int num_blocks = T::kTwoSegments ? args.int4_blocks : args.blocks;
+  const int pair = Sm90WideThread<T>().pair();
+  int32_t sums[T::kSums] = {};
+  const Sm90Blocks<T> blocks{sm90_stage_of<T>(tile_count * static_cast<uint32_t>(args.blocks) +
+                                              static_cast<uint32_t>(pair)),
+                             (num_blocks - pair + kStep - 1) / kStep};
+  sm90_wide_multiply<T>(pipeline, blocks, sums);
+  prims::cp_async_wait<0>();
+  prims::named_barrier_sync(static_cast<uint32_t>(1 + Sm90WideThread<T>().group), 128);
+  const auto finish = [&](const int32_t(&own)[T::kOwnSums]) {
+    if constexpr (T::kTwoSegments) {
+      store_two_segments<T>(args, pipeline, tile_count, own);
+    } else {
+      store_tokens<T, T::kOwnTokens>(args, pipeline, tile_count, 0, own, own);
+    }
+  };
+  if constexpr (T::kSplitsK) {
+    int32_t own[T::kOwnSums];
+    sm90_exchange<T>(pipeline, sums, own);
+    finish(own);
+  } else {
+    finish(sums);
+  }
+}
+
+/// The second half of the warpgroups starts later and so stays out of step with the first.
+template <class T>
+__device__ __forceinline__ void fall_behind(const Sm90Pipeline<T>& pipeline, int skew_clocks) {
+  if (T::kSplitsK || threadIdx.x < static_cast<uint32_t>(T::kConsumers) / 2 || skew_clocks == 0)
+    return;
+  prims::mbarrier_wait(pipeline.full(0), 0);
+  const auto start = clock();
+  while (clock() - start < skew_clocks) {}
+}
+
+#endif
+
+template <class T>
+__global__ void __launch_bounds__(T::kThreads, 1)
+    gemm_sm90_wide(const GemmArgs args, const Sm90Grid grid, int skew_clocks,
+                   const __grid_constant__ CUtensorMap x_map) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  extern __shared__ __align__(1024) uint8_t shared[];
+  prims::allow_next_kernel();  // it waits for this one's end before it reads what this one writes
+  const Sm90Pipeline<T> pipeline{shared};
+  if (threadIdx.x == 0) {
+    for (int stage = 0; stage < T::kStages; ++stage) {
+      prims::mbarrier_init(pipeline.full(stage), 1);
+      prims::mbarrier_init(pipeline.empty(stage), T::kConsumers / 32);
+    }
+    prims::mbarrier_init_fence();
+  }
+  __syncthreads();
+  if (threadIdx.x >= T::kConsumers) {
+    prims::registers_shrink<T::kProducerRegisters>();
+    if (threadIdx.x == T::kConsumers) sm90_produce<T>(args, grid, pipeline, &x_map);
+    return;
+  }
+  prims::registers_grow<T::kConsumerRegisters>();
+  prims::wait_for_previous_kernel();  // its scales may be read, what it read may be written
+  fall_behind<T>(pipeline, skew_clocks);
+  for (uint32_t i = 0; blockIdx.x + i * gridDim.x < static_cast<uint32_t>(grid.num_whole); ++i) {
+    consume_tile<T>(args, pipeline, grid, i);
+  }
+#endif
+}
+
+struct Launch {
+  const GemmArgs& args;
+  const Sm90Plan& plan;
+  const CUtensorMap& x_map;
+  cudaStream_t stream;
+
+  template <class T>
+  void kernel() const {
+    COMET_CUDA(cudaFuncSetAttribute(gemm_sm90_wide<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    T::kSharedBytes));
+    const Sm90Grid grid{(args.num_tiles + T::kTiles - 1) / T::kTiles,
+                        (args.tokens + T::kTokens - 1) / T::kTokens, plan.num_whole};
+    cudaLaunchAttribute early{};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(plan.num_ctas));
+    config.blockDim = dim3(T::kThreads);
+    config.dynamicSmemBytes = T::kSharedBytes;
+    config.stream = stream;
+    config.attrs = &early;
+    config.numAttrs = 1;
+    COMET_CUDA(cudaLaunchKernelEx(&config, gemm_sm90_wide<T>, args, grid, plan.skew_clocks, x_map));
+  }
+
+  template <WeightKind kKind, bool kTwoSegments>
+  void tile() const {
+    if (plan.tile_rows == 256) return kernel<Sm90WideTraits<kKind, 256, 128, kTwoSegments>>();
+    switch (plan.tile_tokens) {
+      case 64:
+        return kernel<Sm90WideTraits<kKind, 128, 64, kTwoSegments>>();
+      case 96:
+        if constexpr (!kTwoSegments) return kernel<Sm90WideTraits<kKind, 128, 96, false>>();
+        break;
+      case 128:
+        return kernel<Sm90WideTraits<kKind, 128, 128, kTwoSegments>>();
+      case 256:
+        return kernel<Sm90WideTraits<kKind, 128, 256, kTwoSegments>>();
+      default:
+        break;
+    }
+    COMET_CHECK(false, "no wide tile of {} x {}", plan.tile_rows, plan.tile_tokens);
+  }
+};
+
+}  // namespace
+
+void launch_gemm_sm90_wide(const GemmArgs& args, const Sm90Plan& plan, const void* x_map,
+                           CUstream_st* stream) {
+  const bool has_two = args.int4_blocks > 0 && args.int4_blocks < args.blocks;
+  COMET_CHECK(sm90_wide_suits(args, plan.tile_rows, plan.tile_tokens), "{} x {} with {} of {} INT4",
+              plan.tile_rows, plan.tile_tokens, args.int4_blocks, args.blocks);
+  const Launch launch{args, plan, *static_cast<const CUtensorMap*>(x_map), stream};
+  if (args.kind == WeightKind::kProgressive) {
+    has_two ? launch.tile<WeightKind::kProgressive, true>()
+            : launch.tile<WeightKind::kProgressive, false>();
+  } else {
+    has_two ? launch.tile<WeightKind::kChannel, true>()
+            : launch.tile<WeightKind::kChannel, false>();
+  }
+}
+
+}  // namespace comet::formats::w4ax::cuda
