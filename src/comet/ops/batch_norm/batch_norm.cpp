@@ -26,11 +26,12 @@ void check_norm(const BatchMoments& moments, const BatchNormWeights& norm, int64
 
 void batch_moments(Context& ctx, const BatchMoments& moments, const RunningMoments& running,
                    ConstRows x, float eps) {
-  COMET_CHECK(x.num_rows >= 2, "a batch norm over {} rows", x.num_rows);
-  check_channels(moments.mean, x.num_columns);
-  check_channels(moments.inv_std, x.num_columns);
-  check_channels(running.mean, x.num_columns);
-  check_channels(running.variance, x.num_columns);
+  const int64_t channels = moments.mean.size(0);
+  COMET_CHECK(x.empty() || (x.num_rows >= 2 && x.num_columns == channels),
+              "a batch norm over [{}, {}] with {} means", x.num_rows, x.num_columns, channels);
+  check_channels(moments.inv_std, channels);
+  check_channels(running.mean, channels);
+  check_channels(running.variance, channels);
   COMET_CHECK(ctx.ops.batch_moments != nullptr, "batch_moments has no kernel on this device");
   ctx.ops.batch_moments(ctx, moments, running, x, eps);
 }

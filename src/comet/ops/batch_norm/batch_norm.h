@@ -31,7 +31,7 @@ struct RunningMoments {
 };
 
 /// `moments` and `running` from x; at least 2 rows. Sums are centred or compensated: a mean that is
-/// large beside the deviation costs no digits.
+/// large beside the deviation costs no digits. x empty: `moments` are the running ones, which stay.
 void batch_moments(Context& ctx, const BatchMoments& moments, const RunningMoments& running,
                    ConstRows x, float eps);
 /// out (may be x) = (x − mean) · inv_std · weight + bias.

@@ -9,6 +9,14 @@ namespace comet {
 
 void batch_moments_cpu(Context& ctx, const BatchMoments& moments, const RunningMoments& running,
                        ConstRows rows, float eps) {
+  if (rows.empty()) {
+    for (int64_t c = 0; c < moments.mean.size(0); ++c) {
+      moments.mean.data[c] = running.mean.data[c];
+      moments.inv_std.data[c] =
+          static_cast<float>(1.0 / std::sqrt(double{running.variance.data[c]} + double{eps}));
+    }
+    return;
+  }
   const View<const float, 2> x = rows.f32();
   const int64_t channels = x.size(1);
   const auto count = static_cast<double>(x.size(0));
