@@ -81,6 +81,7 @@ OpTable cuda_table() {
   table.add = add_cuda;
   table.silu_mul = silu_mul_cuda;
   ops_cuda::fill_image_slots(table);
+  ops_cuda::fill_training_slots(table);
   return table;
 }
 

@@ -50,19 +50,20 @@ struct MatmulDesc {
   bool sum_quickly = false;  // E4M3: sums of about 14 bits of mantissa (CUBLASLT's "fast" mode)
   MatmulForm form = MatmulForm::kForward;
   MatmulEnd end = MatmulEnd::kNone;
-  bool add_to_out = false;  // out += (not of I8)
+  bool add_to_out = false;   // out += (not of I8)
+  uint8_t align_bytes = 16;  // of every operand: a power of two
 
   auto operator<=>(const MatmulDesc&) const = default;
 };
 
-/// Device pointers, 16-byte aligned.
+/// Device pointers, aligned as the description says.
 struct MatmulArgs {
   const void* x = nullptr;
   const void* w = nullptr;
   void* out = nullptr;
   const float* x_scale = nullptr;  // as MatmulDesc::scale says; 16-byte aligned, too
   const float* w_scale = nullptr;
-  const void* bias = nullptr;  // as MatmulDesc::end says; 16-byte aligned
+  const void* bias = nullptr;  // as MatmulDesc::end says
 };
 
 /// The library, a handle and 64 MiB of workspace for this device, opened at the first call and kept

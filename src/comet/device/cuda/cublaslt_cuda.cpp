@@ -17,7 +17,6 @@ namespace comet {
 namespace {
 
 constexpr size_t kWorkspaceBytes = size_t{64} << 20;
-constexpr uint32_t kAlignBytes = 16;  // of every operand; the arena gives 64
 
 /// The functions used, of the types that the header declares.
 struct Library {
@@ -223,7 +222,7 @@ bool set_bias(const CublasLt& lt, const MatmulDesc& desc, const Plan& plan, cons
   return desc.end == MatmulEnd::kNone || set(lt, plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
 }
 
-bool choose_algorithm(const CublasLt& lt, Plan& plan) {
+bool choose_algorithm(const CublasLt& lt, const MatmulDesc& desc, Plan& plan) {
   cublasLtMatmulPreference_t preference = nullptr;
   if (lt.library.preference_create(&preference) != CUBLAS_STATUS_SUCCESS) return false;
   const auto set_preference = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
@@ -234,7 +233,7 @@ bool choose_algorithm(const CublasLt& lt, Plan& plan) {
   for (const auto attribute :
        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
-    ok = ok && set_preference(attribute, kAlignBytes);
+    ok = ok && set_preference(attribute, uint32_t{desc.align_bytes});
   }
   cublasLtMatmulHeuristicResult_t result{};
   int num_results = 0;
@@ -245,8 +244,8 @@ bool choose_algorithm(const CublasLt& lt, Plan& plan) {
   return ok && num_results > 0 && result.state == CUBLAS_STATUS_SUCCESS;
 }
 
-bool aligned(const void* pointer) {
-  return reinterpret_cast<uintptr_t>(pointer) % kAlignBytes == 0;
+bool aligned(const void* pointer, const MatmulDesc& desc) {
+  return reinterpret_cast<uintptr_t>(pointer) % desc.align_bytes == 0;
 }
 
 }  // namespace
@@ -289,7 +288,7 @@ Status plan_matmul(CublasLt& lt, const MatmulDesc& desc) {
   const auto* somewhere = static_cast<const float*>(lt.workspace);
   if (describe_product(lt, desc, plan) && describe_operands(lt, desc, plan) &&
       set_scales(lt, desc, plan, somewhere, somewhere) && set_bias(lt, desc, plan, lt.workspace) &&
-      choose_algorithm(lt, plan)) {
+      choose_algorithm(lt, desc, plan)) {
     return {};
   }
   for (cublasLtMatrixLayout_t layout : {plan.w, plan.x, plan.out}) {
@@ -309,11 +308,11 @@ void run_matmul(CublasLt& lt, const MatmulDesc& desc, const MatmulArgs& args, cu
     found = lt.plans.find(desc);
   }
   const Plan& plan = found->second;
-  COMET_CHECK(aligned(args.x) && aligned(args.w) && aligned(args.out), "{}: operands at {} {} {}",
-              describe(desc), args.x, args.w, args.out);
-  COMET_CHECK(aligned(args.x_scale) && aligned(args.w_scale), "{}: scales at {} {}", describe(desc),
-              fmt::ptr(args.x_scale), fmt::ptr(args.w_scale));
-  COMET_CHECK(aligned(args.bias), "{}: bias at {}", describe(desc), args.bias);
+  COMET_CHECK(aligned(args.x, desc) && aligned(args.w, desc) && aligned(args.out, desc),
+              "{}: operands at {} {} {}", describe(desc), args.x, args.w, args.out);
+  COMET_CHECK(aligned(args.x_scale, desc) && aligned(args.w_scale, desc), "{}: scales at {} {}",
+              describe(desc), fmt::ptr(args.x_scale), fmt::ptr(args.w_scale));
+  COMET_CHECK(aligned(args.bias, desc), "{}: bias at {}", describe(desc), args.bias);
   COMET_CHECK(
       set_scales(lt, desc, plan, args.w_scale, args.x_scale) && set_bias(lt, desc, plan, args.bias),
       "{}", describe(desc));

@@ -222,14 +222,13 @@ void launch_batch_norm(const NormArgs& args, CUstream_st* stream) {
 
 void launch_batch_norm_backward(const NormArgs& args, CUstream_st* stream) {
   if (args.rows == 0 || args.n == 0) return;
-  const bool is_wide =
-      has_wide_rows(args.out) && has_wide_rows(args.x) && has_wide_rows(args.dy);
+  const bool is_wide = has_wide_rows(args.out) && has_wide_rows(args.x) && has_wide_rows(args.dy);
   const ColumnCut cut = column_cut(args.rows, args.n, kMaxColumnCtas);
   float* means = args.workspace + column_workspace(args.rows, args.n, 2);
   grad_sums_kernel<<<column_grid(cut), kThreads, 0, stream>>>(args, cut, is_wide);
   COMET_CUDA(cudaGetLastError());
-  finish_grads_kernel<<<finish_blocks(args.n), kColumns * kGroups, 0, stream>>>(
-      args, cut.num_ctas, means);
+  finish_grads_kernel<<<finish_blocks(args.n), kColumns * kGroups, 0, stream>>>(args, cut.num_ctas,
+                                                                                means);
   COMET_CUDA(cudaGetLastError());
   const ColumnCut many = column_cut(args.rows, args.n, kManyCtas);
   batch_norm_backward_kernel<<<column_grid(many), kThreads, 0, stream>>>(args, many, means,
