@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bench/op_bench.h"
+#include "comet/models/vision/training/trainable_vision.h"
 #include "comet/models/vision/vision_model.h"
 
 namespace comet::bench {
@@ -25,6 +26,12 @@ struct ForwardTiming {
 /// lie in its memory), FP32 on the CPU.
 ForwardTiming time_forward(Context& ctx, const models::VisionModel& model, int64_t batch,
                            int64_t size);
+
+/// A training step on a GPU (a broken promise elsewhere): forward, soft cross entropy, backward,
+/// norm of the gradients, AdamW with FP32 master weights; a replayed CUDA graph, images in its
+/// memory.
+ForwardTiming time_training(Context& ctx, const models::TrainableVisionConfig& config,
+                            int64_t batch, int64_t size);
 
 /// Mixer, depthwise 7×7 and their gradients, GELU and layer norm on the shapes of the four stages
 /// of an architecture's images; rows of OpTiming are pixels.

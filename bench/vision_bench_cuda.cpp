@@ -6,6 +6,8 @@
 #include "comet/base/rng.h"
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/device/cuda/cuda_resources.h"
+#include "comet/ops/adamw/adamw.h"
+#include "comet/ops/cross_entropy/cross_entropy.h"
 #include "comet/ops/cuda/image_launches.h"
 
 namespace comet::bench {
@@ -71,7 +73,7 @@ class StageTimer {
     ops_cuda::MixerBackwardArgs backward;
     backward.square = backward.band_w = backward.band_h = grads();
     backward.workspace = workspace.data<float>();
-    time("inception_mixer_backward", 3, [&](int64_t i) {
+    time("inception_mixer_backward", 3.375, [&](int64_t i) {
       args.x = at(x_, i);
       backward.forward = args;
       backward.dy = at(dy_, i);
@@ -95,7 +97,7 @@ class StageTimer {
     ops_cuda::DepthwiseBackwardArgs backward;
     backward.grads = grads();
     backward.workspace = workspace.data<float>();
-    time("depthwise_7x7_backward", 3, [&](int64_t i) {
+    time("depthwise_7x7_backward", 4, [&](int64_t i) {
       args.x = at(x_, i);
       backward.forward = args;
       backward.dy = at(dy_, i);
@@ -152,7 +154,84 @@ class StageTimer {
   std::vector<OpTiming>& timings_;
 };
 
+/// A network with what an optimizer keeps, on random images.
+class TrainingStep {
+ public:
+  TrainingStep(Context& ctx, const models::TrainableVisionConfig& config, int64_t batch,
+               int64_t size)
+      : ctx_(ctx),
+        model_(ctx, config),
+        images_(random_bf16(ctx, batch * size * size * 3).reshape({batch, size, size, 3})),
+        targets_(
+            allocate_tensor(host_allocator(), DType::kF32, {batch, config.network.num_classes})),
+        first_(zeros(ctx, model_.parameters().values().num_elements())),
+        second_(zeros(ctx, model_.parameters().values().num_elements())),
+        losses_(zeros(ctx, batch)),
+        norm_(zeros(ctx, 1)) {
+    model_.initialize(ctx, 1);
+    const auto smooth = 0.1F / static_cast<float>(config.network.num_classes);
+    std::fill_n(targets_.data<float>(), targets_.num_elements(), smooth);
+    for (int64_t i = 0; i < batch; ++i) {
+      targets_.data<float>()[i * config.network.num_classes + i % config.network.num_classes] +=
+          0.9F;
+    }
+    targets_ = copy_to_device(ctx, targets_);
+    schedule_ = copy_to_device(ctx, std::vector<float>{1e-4F, 0.1F, 0.001F}, {3});
+  }
+
+  void run() {
+    nn::ParameterSet& set = model_.parameters();
+    const ArenaScope scope(ctx_.arena);
+    COMET_CUDA(cudaMemsetAsync(set.grads().raw(), 0, static_cast<size_t>(set.grads().num_bytes()),
+                               ctx_.cuda->stream));
+    const Tensor logits = model_.forward(ctx_, images_, {.training = true, .keep = {}});
+    const auto scale = 1.0F / static_cast<float>(images_.size(0));
+    cross_entropy(ctx_, losses_.view<float, 1>(), logits, logits, targets_.view<const float, 2>(),
+                  scale);
+    model_.backward(ctx_, logits);
+    squared_norm(ctx_, norm_.view<float, 1>(), set.grads().view<const float, 1>());
+    const int64_t count = set.values().num_elements();
+    optimize(0, set.num_decayed(), 0.05F);
+    optimize(set.num_decayed(), count, 0.0F);
+  }
+
+ private:
+  void optimize(int64_t begin, int64_t end, float weight_decay) {
+    nn::ParameterSet& set = model_.parameters();
+    AdamWParameters parameters;
+    parameters.value = set.values().slice(0, begin, end).view<float, 1>();
+    parameters.grad = set.grads().slice(0, begin, end).view<const float, 1>();
+    parameters.first = first_.slice(0, begin, end).view<float, 1>();
+    parameters.second = second_.slice(0, begin, end).view<float, 1>();
+    parameters.shadow = set.shadow().slice(0, begin, end).reshape({1, end - begin});
+    AdamWSettings settings;
+    settings.weight_decay = weight_decay;
+    settings.schedule = schedule_.view<const float, 1>();
+    settings.squared_norm = norm_.view<const float, 1>();
+    adamw(ctx_, parameters, settings);
+  }
+
+  Context& ctx_;
+  models::TrainableVision model_;
+  Tensor images_;
+  Tensor targets_;
+  Tensor first_;
+  Tensor second_;
+  Tensor losses_;
+  Tensor norm_;
+  Tensor schedule_;
+};
+
 }  // namespace
+
+ForwardTiming time_training(Context& ctx, const models::TrainableVisionConfig& config,
+                            int64_t batch, int64_t size) {
+  COMET_CHECK(ctx.cuda != nullptr);
+  TrainingStep step(ctx, config, batch, size);
+  const GpuTiming timing =
+      time_on_gpu(ctx, [&](int64_t) { step.run(); }, {.min_replays = 20, .min_total_us = 500e3});
+  return {timing.us, timing.state};
+}
 
 ForwardTiming time_forward(Context& ctx, const models::VisionModel& model, int64_t batch,
                            int64_t size) {

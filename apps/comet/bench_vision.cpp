@@ -1,5 +1,5 @@
-// comet bench vision: images a second of the image classifiers with random weights; on a GPU BF16
-// and a replayed CUDA graph, on the CPU FP32.
+// comet bench vision: images a second of the image classifiers with random weights, inference and
+// training steps; on a GPU BF16 and a replayed CUDA graph, on the CPU FP32.
 #include <cstdio>
 
 #include "apps/comet/command.h"
@@ -16,11 +16,28 @@ struct Options {
   int64_t num_classes = 1000;
 };
 
-Result<Json> time_infer(Context& ctx, const Options& options, const std::string& architecture,
-                        int64_t batch) {
-  const auto model = bench::random_vision_model(ctx, architecture, options.num_classes);
-  if (!model) return model.error();
-  const bench::ForwardTiming timing = bench::time_forward(ctx, **model, batch, options.size);
+Result<bench::ForwardTiming> time_mode(Context& ctx, const Options& options,
+                                       const std::string& architecture, const std::string& mode,
+                                       int64_t batch) {
+  if (mode == "infer") {
+    const auto model = bench::random_vision_model(ctx, architecture, options.num_classes);
+    if (!model) return model.error();
+    return bench::time_forward(ctx, **model, batch, options.size);
+  }
+  if (ctx.cuda == nullptr) {
+    return make_error(ErrorCode::kUnsupported,
+                      "--mode train is measured on a GPU; add --device cuda");
+  }
+  const auto config = models::trainable_config(architecture, options.num_classes);
+  if (!config) return config.error();
+  return bench::time_training(ctx, *config, batch, options.size);
+}
+
+Result<Json> time_row(Context& ctx, const Options& options, const std::string& architecture,
+                      const std::string& mode, int64_t batch) {
+  const auto timed = time_mode(ctx, options, architecture, mode, batch);
+  if (!timed) return timed.error();
+  const bench::ForwardTiming& timing = *timed;
   return Json{{"us", timing.us},
               {"images_per_s", static_cast<double>(batch) / timing.us * 1e6},
               {"gpu", bench::state_json(timing.state)}};
@@ -35,7 +52,7 @@ Status run_vision(const Globals& globals, const Options& options) {
   for (const std::string& architecture : options.architectures) {
     for (const int64_t batch : options.batches) {
       for (const std::string& mode : options.modes) {
-        auto timed = time_infer(ctx, options, architecture, batch);
+        auto timed = time_row(ctx, options, architecture, mode, batch);
         if (!timed) return timed.error();
         Json row{{"arch", architecture},
                  {"mode", mode},
@@ -66,9 +83,9 @@ void add_bench_vision(CLI::App& bench, const Globals& globals, Action& action) {
   CLI::App& app = *bench.add_subcommand("vision", "Image classifiers: images a second");
   app.fallthrough();
   app.add_option("--arch", options->architectures, "Architectures")->delimiter(',');
-  app.add_option("--mode", options->modes, "infer")
+  app.add_option("--mode", options->modes, "infer, train")
       ->delimiter(',')
-      ->check(CLI::IsMember({"infer"}));
+      ->check(CLI::IsMember({"infer", "train"}));
   app.add_option("--batch", options->batches, "Images at a time")
       ->delimiter(',')
       ->check(CLI::Range(int64_t{1}, int64_t{4096}));

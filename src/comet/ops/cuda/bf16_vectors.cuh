@@ -50,6 +50,16 @@ __device__ __forceinline__ void store_channels(uint16_t* p, const float (&v)[kVe
   }
 }
 
+/// The same added to what is there.
+template <int kVec>
+__device__ __forceinline__ void add_channels(uint16_t* p, const float (&v)[kVec]) {
+  float sum[kVec];
+  load_channels(sum, p);
+#pragma unroll
+  for (int i = 0; i < kVec; ++i) sum[i] += v[i];
+  store_channels(p, sum);
+}
+
 /// FP32 weights of the same channels; element by element, as they need no alignment.
 template <int kVec>
 __device__ __forceinline__ void load_weights(float (&v)[kVec], const float* p) {

@@ -42,7 +42,7 @@ struct MixerArgs {
 };
 void launch_inception_mixer(const MixerArgs& args, CUstream_st* stream);
 
-/// dx written, gradients of weights added to. The same bits for every launch on a card.
+/// dx and gradients of weights are added to. The same bits for every launch on a card.
 struct MixerBackwardArgs {
   void* dx = nullptr;
   const void* dy = nullptr;

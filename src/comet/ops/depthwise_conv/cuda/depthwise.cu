@@ -1,5 +1,6 @@
-// Depthwise convolution of BF16 NHWC images, FP32 sums, and its gradients.
-// depthwise_kernel: a thread makes 2 rows × 7 columns of 2 channels (kernel size 7), so that an
+// Depthwise convolution of BF16 NHWC images, FP32 sums, and its gradients (kFlip: out += the
+// transposed convolution). depthwise_kernel: a thread makes 2 rows × 7 columns of 2 channels
+// (kernel size 7), so that an
 //   input is loaded once for up to 28 products; neighbours' overlap comes from L1. Any other size:
 //   a thread makes one output.
 // dw_kernel: a CTA takes 64 channels and rows blockIdx.x, + gridDim.x, … of all images; a warp
@@ -112,7 +113,11 @@ __global__ void __launch_bounds__(kThreads, 2) depthwise_kernel(DepthwiseArgs ar
     for (int c = 0; c < kColumns; ++c) {
       if (strip.row + r >= sizes.height || strip.column + c >= sizes.width) continue;
       const int64_t pixel = static_cast<int64_t>(strip.row + r) * sizes.width + strip.column + c;
-      store_channels(out + pixel * channels, sums[r][c]);
+      if constexpr (kFlip) {
+        add_channels(out + pixel * channels, sums[r][c]);
+      } else {
+        store_channels(out + pixel * channels, sums[r][c]);
+      }
     }
   }
 }
@@ -142,7 +147,9 @@ __global__ void __launch_bounds__(kThreads) any_depthwise_kernel(DepthwiseArgs a
     sum = fmaf(args.weights.weight[used * sizes.channels + channel],
                prims::f32_of_bf16(x[at * sizes.channels]), sum);
   }
-  static_cast<uint16_t*>(args.out)[idx] = static_cast<uint16_t>(prims::bf16x2_of(sum, 0.0F));
+  uint16_t* out = static_cast<uint16_t*>(args.out) + idx;
+  if (kFlip) sum += prims::f32_of_bf16(*out);
+  *out = static_cast<uint16_t>(prims::bf16x2_of(sum, 0.0F));
 }
 
 constexpr int kChunkChannels = 64;  // of a CTA of dw_kernel

@@ -41,7 +41,7 @@ inline Cut cut_of(const MixerArgs& args, int vec, int num_wanted) {
   return cut;
 }
 
-/// mixer.cu: out = the transposed mixer of x, any size, slowly.
+/// mixer.cu: out += the transposed mixer of x, any size, slowly.
 void launch_transposed(const MixerArgs& args, CUstream_st* stream);
 
 }  // namespace comet::ops_cuda::mixer

@@ -29,7 +29,7 @@ __device__ __forceinline__ void begin_sums(float (&sums)[kOutputs][kVec], const 
   }
 }
 
-/// kBand 0: args.band, slowly. kFlip: the transposed convolution, for gradients.
+/// kBand 0: args.band, slowly. kFlip: out += the transposed mixer, for gradients.
 template <int kVec, int kBand, bool kFlip>
 __global__ void __launch_bounds__(kMixerThreads, 2)
     mixer_kernel(MixerArgs args, Cut cut, bool is_wide) {
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kMixerThreads, 2)
       if (role.branch == kSquare) {
         const Column column = column_of(args.sizes, place, walker);
         convolve_column<kVec, kFlip>(sums, x + channel, args.sizes, column, weight, args.branch);
-        store_column(out + channel, args.sizes, column, sums);
+        store_column<kFlip>(out + channel, args.sizes, column, sums);
         continue;
       }
       const Line line = line_of(args.sizes, place, role.branch, walker);
@@ -59,10 +59,10 @@ __global__ void __launch_bounds__(kMixerThreads, 2)
       } else {
         convolve_line<kVec, kBand, kFlip>(sums, x + channel, line, weight, args.branch);
       }
-      store_line(out + channel, line, sums);
+      store_line<kFlip>(out + channel, line, sums);
     }
   }
-  copy_kept<kVec>(out, x, args.sizes, place, num_kept, is_wide);
+  copy_kept<kFlip, kVec>(out, x, args.sizes, place, num_kept, is_wide);
 }
 
 template <int kVec, int kBand, bool kFlip>

@@ -1,12 +1,12 @@
-// Gradients of inception_mixer on BF16 NHWC images in one pass over dy and x: dx = the transposed
+// Gradients of inception_mixer on BF16 NHWC images in one pass over dy and x: dx += the transposed
 // mixer of dy; dw[t] = Σ dy[p] · x[p + t − half], db = Σ dy over all pixels, in FP32.
 // Grid: as many CTAs as run at once; each takes bands blockIdx.x, + gridDim.x, … of all images
 // (walkers.cuh). A thread keeps its channels, so its sums stay in registers through all its bands;
 // then a CTA adds its threads' in shared memory, writes one row of partials, and sum_partials adds
 // the rows. No atomics: the same bits for every launch on a card.
 // Partials of a CTA: [9 taps, bias | band taps, bias | band taps, bias][branch].
-// Floor: 3 · bytes of x at copy rate: stage 1 of InceptionNeXt-T at 128 images 231 MB, 54 µs at 4.3
-// TB/s; twice the FMAs of the forward pass.
+// Floor: 3⅜ · bytes of x at copy rate (dy and dx read, dx written, x's branches read): stage 1 of
+// InceptionNeXt-T at 128 images 260 MB, 60 µs at 4.3 TB/s; twice the FMAs of the forward pass.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -52,7 +52,7 @@ __device__ __forceinline__ void walk_line(Sums<kVec, kBand>& sums, uint16_t* dx,
       sums.v[kBand][1] += v[1];
     }
   });
-  store_line(dx, line, grads);
+  store_line<true>(dx, line, grads);
   for_inputs<kVec, kBand, kMaxLoads>(x, line, [&](int i, const float(&v)[kVec]) {
 #pragma unroll
     for (int r = 0; r < kOutputs; ++r) {
@@ -72,7 +72,7 @@ __device__ __forceinline__ void walk_column(Sums<kVec, kBand>& sums, uint16_t* d
                                             const float* weight, int branch) {
   float grads[kOutputs][kVec] = {};
   convolve_column<kVec, true>(grads, dy, sizes, column, weight, branch);
-  store_column(dx, sizes, column, grads);
+  store_column<true>(dx, sizes, column, grads);
   float centre[kOutputs][kVec];
   const int pitch = sizes.width * sizes.channels;
   const uint16_t* p = dy + column.corner + pitch + sizes.channels;
@@ -153,7 +153,7 @@ __global__ void __launch_bounds__(kMixerThreads, 2)
                                line_of(sizes, place, role.branch, walker), weight, branch);
       }
     }
-    copy_kept<kVec>(dx, dy, sizes, place, num_kept, is_wide);
+    copy_kept<true, kVec>(dx, dy, sizes, place, num_kept, is_wide);
   }
   const int64_t num_sums = kSquareSums + 2 * (kBand + 1);
   write_partials<kVec, kBand>(sums, role, cut, branch,

@@ -102,13 +102,23 @@ __device__ __forceinline__ Line line_of(const ImageSizes& sizes, const BandPlace
           (walker - row * segments) * kOutputs, sizes.width};
 }
 
-template <int kVec>
+/// kAdd: added to what is there.
+template <bool kAdd, int kVec>
+__device__ __forceinline__ void put_channels(uint16_t* p, const float (&v)[kVec]) {
+  if constexpr (kAdd) {
+    add_channels(p, v);
+  } else {
+    store_channels(p, v);
+  }
+}
+
+template <bool kAdd, int kVec>
 __device__ __forceinline__ void store_line(uint16_t* out, const Line& line,
                                            const float (&sums)[kOutputs][kVec]) {
   uint16_t* p = out + line.line + static_cast<int64_t>(line.first) * line.step;
 #pragma unroll
   for (int r = 0; r < kOutputs; ++r) {
-    if (line.first + r < line.limit) store_channels(p, sums[r]);
+    if (line.first + r < line.limit) put_channels<kAdd>(p, sums[r]);
     p += line.step;
   }
 }
@@ -195,7 +205,7 @@ __device__ __forceinline__ void load_square_row(float (&v)[3][kVec], const uint1
   }
 }
 
-template <int kVec>
+template <bool kAdd, int kVec>
 __device__ __forceinline__ void store_column(uint16_t* out, const ImageSizes& sizes,
                                              const Column& column,
                                              const float (&sums)[kOutputs][kVec]) {
@@ -204,7 +214,7 @@ __device__ __forceinline__ void store_column(uint16_t* out, const ImageSizes& si
 #pragma unroll
   for (int r = 0; r < kOutputs; ++r) {
     if (column.first_row + r < sizes.height) {
-      store_channels(p + static_cast<int64_t>(r) * pitch, sums[r]);
+      put_channels<kAdd>(p + static_cast<int64_t>(r) * pitch, sums[r]);
     }
   }
 }
@@ -232,9 +242,19 @@ __device__ __forceinline__ void convolve_column(float (&sums)[kOutputs][kVec], c
   }
 }
 
-/// Copies the kept channels of this CTA's share of the band's pixels: 16 bytes a time where rows
-/// are aligned, then vectors.
-template <int kVec>
+__device__ __forceinline__ uint4 add_bf16(const uint4& a, const uint4& b) {
+  const auto sum = [](uint32_t x, uint32_t y) {
+    float x_low, x_high, y_low, y_high;
+    widen(x_low, x_high, x);
+    widen(y_low, y_high, y);
+    return prims::bf16x2_of(x_low + y_low, x_high + y_high);
+  };
+  return make_uint4(sum(a.x, b.x), sum(a.y, b.y), sum(a.z, b.z), sum(a.w, b.w));
+}
+
+/// Copies (kAdd: adds) the kept channels of this CTA's share of the band's pixels: 16 bytes a time
+/// where rows are aligned, then vectors.
+template <bool kAdd, int kVec>
 __device__ __forceinline__ void copy_kept(uint16_t* out, const uint16_t* x, const ImageSizes& sizes,
                                           const BandPlace& place, int num_kept, bool is_wide) {
   const int num_pixels = place.rows * sizes.width;
@@ -262,7 +282,11 @@ __device__ __forceinline__ void copy_kept(uint16_t* out, const uint16_t* x, cons
 #pragma unroll
         for (int i = 0; i < kBatch; ++i) {
           const int p = pixel + i * pixels_per_pass;
-          if (p < end) bits[i] = *reinterpret_cast<const uint4*>(from + p * sizes.channels);
+          if (p >= end) continue;
+          bits[i] = *reinterpret_cast<const uint4*>(from + p * sizes.channels);
+          if constexpr (kAdd) {
+            bits[i] = add_bf16(bits[i], *reinterpret_cast<const uint4*>(to + p * sizes.channels));
+          }
         }
 #pragma unroll
         for (int i = 0; i < kBatch; ++i) {
@@ -276,7 +300,7 @@ __device__ __forceinline__ void copy_kept(uint16_t* out, const uint16_t* x, cons
           if (p >= end) continue;
           float v[kVec];
           load_channels(v, from + p * sizes.channels);
-          store_channels(to + p * sizes.channels, v);
+          put_channels<kAdd>(to + p * sizes.channels, v);
         }
       }
     }
