@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdio>
 
 #include "comet/tensor/float8.h"
 #include "support/gpu.h"
@@ -127,6 +128,87 @@ TEST(CublasLt, E4M3WithScales) {
   for (int64_t i = 0; i < kN; ++i) scales.w.push_back(0.02F * static_cast<float>(i + 1));
   desc.scale = MatmulScale::kOuter;
   check<Float8E4M3, BFloat16>(**lt, *gpu, desc, scales);
+}
+
+/// Element (row, column) of an operand that may lie the other way round.
+std::vector<BFloat16> laid(int64_t rows, int64_t columns, int64_t seed, bool transposed) {
+  std::vector<BFloat16> values(static_cast<size_t>(rows * columns));
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < columns; ++j) {
+      values[static_cast<size_t>(transposed ? j * rows + i : i * columns + j)] =
+          element<BFloat16>(value_of(i * columns + j, seed));
+    }
+  }
+  return values;
+}
+
+TEST(CublasLt, FormsEndsAndSums) {
+  const auto gpu = testing::open_gpu();
+  if (!gpu) GTEST_SKIP() << "no GPU";
+  CublasLt& lt = *cublaslt_of(*gpu).value();
+  std::vector<float> bias;
+  for (int64_t i = 0; i < kN; ++i) bias.push_back(static_cast<float>(value_of(i, 5)));
+  const DeviceArray<float> device_bias(bias);
+  for (const MatmulForm form : {MatmulForm::kForward, MatmulForm::kData, MatmulForm::kWeight}) {
+    for (const bool add : {false, true}) {
+      SCOPED_TRACE(::testing::Message() << static_cast<int>(form) << " add " << add);
+      const DeviceArray<BFloat16> x(laid(kRows, kK, 1, form == MatmulForm::kWeight));
+      const DeviceArray<BFloat16> w(laid(kN, kK, 2, form != MatmulForm::kForward));
+      const DeviceArray<float> out(std::vector<float>(kRows * kN, 3.0F));
+      MatmulDesc desc{.out = DType::kF32, .rows = kRows, .n = kN, .k = kK};
+      desc.form = form;
+      desc.end = MatmulEnd::kBias;
+      desc.add_to_out = add;
+      run_matmul(lt, desc,
+                 {.x = x.get(), .w = w.get(), .out = out.get(), .bias = device_bias.get()},
+                 gpu->stream);
+      const std::vector<float> got = out.to_host();
+      for (int64_t row = 0; row < kRows; ++row) {
+        for (int64_t column = 0; column < kN; ++column) {
+          double want = bias[static_cast<size_t>(column)] + (add ? 3.0 : 0.0);
+          for (int64_t i = 0; i < kK; ++i) {
+            want += value_of(row * kK + i, 1) * value_of(column * kK + i, 2);
+          }
+          ASSERT_EQ(got[static_cast<size_t>(row * kN + column)], want) << row << ", " << column;
+        }
+      }
+    }
+  }
+}
+
+TEST(CublasLt, GeluOfTheEpilogueIsTheTanhApproximation) {
+  const auto gpu = testing::open_gpu();
+  if (!gpu) GTEST_SKIP() << "no GPU";
+  constexpr int64_t kSide = 128;  // x is the unit matrix, so that the product is w
+  std::vector<BFloat16> unit(kSide * kSide);
+  std::vector<BFloat16> values;
+  for (int64_t i = 0; i < kSide * kSide; ++i) {
+    if (i % (kSide + 1) == 0) unit[static_cast<size_t>(i)] = to_bfloat16(1.0F);
+    values.push_back(to_bfloat16(-6.0F + 12.0F * static_cast<float>(i) / (kSide * kSide)));
+  }
+  const DeviceArray<BFloat16> x(unit);
+  const DeviceArray<BFloat16> w(values);
+  const DeviceArray<float> out(kSide * kSide);
+  const DeviceArray<float> bias(std::vector<float>(kSide, 0.0F));
+  MatmulDesc desc{.out = DType::kF32, .rows = kSide, .n = kSide, .k = kSide};
+  desc.end = MatmulEnd::kBiasGeluTanh;
+  run_matmul(*cublaslt_of(*gpu).value(), desc,
+             {.x = x.get(), .w = w.get(), .out = out.get(), .bias = bias.get()}, gpu->stream);
+  const std::vector<float> got = out.to_host();
+  double from_tanh = 0;
+  double from_exact = 0;
+  for (int64_t row = 0; row < kSide; ++row) {
+    for (int64_t column = 0; column < kSide; ++column) {
+      const double v = as_float(values[static_cast<size_t>(column * kSide + row)]);
+      const double y = got[static_cast<size_t>(row * kSide + column)];
+      const double inner = std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v);
+      from_tanh = std::max(from_tanh, std::abs(y - 0.5 * v * (1 + std::tanh(inner))));
+      from_exact = std::max(from_exact, std::abs(y - 0.5 * v * std::erfc(-v * M_SQRT1_2)));
+    }
+  }
+  std::printf("cuBLASLt's GELU: %.1e from the tanh form, %.1e from the exact one\n", from_tanh,
+              from_exact);
+  EXPECT_LT(from_tanh, 1e-3);  // its tanh is an approximation, too
 }
 
 TEST(CublasLt, WhatItLacksIsAnError) {
