@@ -14,6 +14,7 @@ struct BatchNormWeights;
 struct Context;
 struct DepthwiseGrads;
 struct DepthwiseWeights;
+struct ImageInput;
 struct InceptionGrads;
 struct InceptionWeights;
 struct LayerNormWeights;
@@ -49,6 +50,9 @@ struct TrainingOps {
   void (*average_pool_backward)(Context& ctx, Images dx, ConstRows dy);
   void (*cross_entropy)(Context& ctx, View<float, 1> losses, Rows dlogits, ConstRows logits,
                         View<const float, 2> targets, float scale);
+  void (*image_input)(Context& ctx, Images out, View<const uint8_t, 4> pixels,
+                      const ImageInput& input);
+  void (*set_zero)(Context& ctx, View<float, 1> x);
   void (*squared_norm)(Context& ctx, View<float, 1> sum, View<const float, 1> x);
   void (*adamw)(Context& ctx, const AdamWParameters& parameters, const AdamWSettings& settings);
   void (*moving_average)(Context& ctx, View<float, 1> average, View<const float, 1> x, float decay,

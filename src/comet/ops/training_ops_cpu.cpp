@@ -6,9 +6,11 @@
 #include "comet/ops/cross_entropy/cross_entropy.h"
 #include "comet/ops/gather_patches/scatter_patches.h"
 #include "comet/ops/gelu/gelu_backward.h"
+#include "comet/ops/image_input/image_input.h"
 #include "comet/ops/inception_mixer/inception_mixer_backward.h"
 #include "comet/ops/layer_scale/layer_scale.h"
 #include "comet/ops/product/product.h"
+#include "comet/ops/set_zero/set_zero.h"
 
 namespace comet {
 
@@ -27,6 +29,8 @@ TrainingOps cpu_training_ops() {
           .layer_scale_backward = layer_scale_backward_cpu,
           .average_pool_backward = average_pool_backward_cpu,
           .cross_entropy = cross_entropy_cpu,
+          .image_input = image_input_cpu,
+          .set_zero = set_zero_cpu,
           .squared_norm = squared_norm_cpu,
           .adamw = adamw_cpu,
           .moving_average = moving_average_cpu};

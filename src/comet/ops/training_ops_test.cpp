@@ -17,6 +17,7 @@
 #include "comet/ops/gather_patches/gather_patches.h"
 #include "comet/ops/gather_patches/scatter_patches.h"
 #include "comet/ops/gelu/gelu_backward.h"
+#include "comet/ops/image_input/image_input.h"
 #include "comet/ops/inception_mixer/inception_mixer_backward.h"
 #include "comet/ops/layer_scale/layer_scale.h"
 #include "comet/ops/product/product.h"
@@ -352,6 +353,33 @@ TEST(TrainingOps, CrossEntropyOfSoftTargets) {
                 1.0F);
   EXPECT_EQ(loss[0], 1000.0F);
   EXPECT_EQ(dlogits, (Values{1.0F, -1.0F, 0.0F}));
+}
+
+TEST(TrainingOps, ImagesAreNormalizedAndMixed) {
+  const auto runtime = Runtime::cpu(detect_cpu_isa(), 2);
+  const std::array<int64_t, 4> sizes{3, 4, 5, 3};
+  std::vector<uint8_t> pixels(3 * 4 * 5 * 3);
+  for (size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<uint8_t>(37 * i % 256);
+  ImageInput input;
+  input.mean = {0.5F, 0.25F, 0.0F};
+  input.std = {0.5F, 0.25F, 1.0F};
+  for (const int mode : {0, 1, 2}) {
+    if (mode == 1) input.mixup_share = 0.75F;
+    if (mode == 2) input = {input.mean, input.std, 1.0F, 1, 3, 2, 5};
+    Values out(pixels.size(), NAN);
+    image_input(runtime->context(), images(out, sizes), {pixels.data(), sizes}, input);
+    for (size_t i = 0; i < out.size(); ++i) {
+      const size_t y = i / 15 % 4;
+      const size_t x = i / 3 % 5;
+      const double own = pixels[i];
+      const double other = pixels[(2 - i / 60) * 60 + i % 60];
+      const bool in_box = mode == 2 && y >= 1 && y < 3 && x >= 2;
+      const double mixed = mode == 1 ? 0.75 * own + 0.25 * other : in_box ? other : own;
+      const size_t c = i % 3;
+      ASSERT_NEAR(out[i], (mixed / 255 - double{input.mean[c]}) / double{input.std[c]}, 1e-6)
+          << mode << ' ' << i;
+    }
+  }
 }
 
 struct ProductCase {
