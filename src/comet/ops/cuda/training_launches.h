@@ -102,6 +102,20 @@ struct CrossEntropyArgs {
 };
 void launch_cross_entropy(const CrossEntropyArgs& args, CUstream_st* stream);
 
+/// out = pixel · scale + shift of every colour, mixed as ImageInput (ops/image_input) says.
+struct ImageInputArgs {
+  FloatRows out;  // its stride is not read
+  const uint8_t* pixels = nullptr;
+  int32_t num_images = 0;
+  int32_t height = 0;
+  int32_t width = 0;
+  float scale[3] = {};
+  float shift[3] = {};
+  float mixup_share = 1;
+  int32_t top = 0, bottom = 0, left = 0, right = 0;
+};
+void launch_image_input(const ImageInputArgs& args, CUstream_st* stream);
+
 constexpr int kNormPartials = 264;
 /// sum [1] = Σ x²; workspace: kNormPartials floats.
 void launch_squared_norm(float* sum, const float* x, int64_t count, float* workspace,

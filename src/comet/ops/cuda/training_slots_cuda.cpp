@@ -11,6 +11,7 @@
 #include "comet/ops/cross_entropy/cross_entropy.h"
 #include "comet/ops/cuda/image_slots.h"
 #include "comet/ops/cuda/training_launches.h"
+#include "comet/ops/image_input/image_input.h"
 #include "comet/ops/layer_scale/layer_scale.h"
 #include "comet/ops/product/product.h"
 
@@ -186,6 +187,31 @@ void cross_entropy_cuda(Context& ctx, View<float, 1> losses, Rows dlogits, Const
                        ctx.cuda->stream);
 }
 
+void image_input_cuda(Context& ctx, Images out, View<const uint8_t, 4> pixels,
+                      const ImageInput& input) {
+  ImageInputArgs args;
+  args.out = {out.data, 0, float_type(out.dtype)};
+  args.pixels = pixels.data;
+  args.num_images = static_cast<int32_t>(out.num_images);
+  args.height = static_cast<int32_t>(out.height);
+  args.width = static_cast<int32_t>(out.width);
+  for (size_t c = 0; c < input.mean.size(); ++c) {
+    args.scale[c] = 1.0F / (255.0F * input.std[c]);
+    args.shift[c] = -input.mean[c] / input.std[c];
+  }
+  args.mixup_share = input.mixup_share;
+  args.top = static_cast<int32_t>(input.top);
+  args.bottom = static_cast<int32_t>(input.bottom);
+  args.left = static_cast<int32_t>(input.left);
+  args.right = static_cast<int32_t>(input.right);
+  launch_image_input(args, ctx.cuda->stream);
+}
+
+void set_zero_cuda(Context& ctx, View<float, 1> x) {
+  COMET_CUDA(
+      cudaMemsetAsync(x.data, 0, static_cast<size_t>(x.size(0)) * sizeof(float), ctx.cuda->stream));
+}
+
 void squared_norm_cuda(Context& ctx, View<float, 1> sum, View<const float, 1> x) {
   const ArenaScope scope(ctx.arena);
   launch_squared_norm(sum.data, x.data, x.size(0), workspace_of(ctx, kNormPartials),
@@ -230,6 +256,8 @@ void fill_training_slots(OpTable& table) {
   table.layer_scale = layer_scale_cuda;
   table.layer_scale_backward = layer_scale_backward_cuda;
   table.cross_entropy = cross_entropy_cuda;
+  table.image_input = image_input_cuda;
+  table.set_zero = set_zero_cuda;
   table.squared_norm = squared_norm_cuda;
   table.adamw = adamw_cuda;
   table.moving_average = moving_average_cuda;
