@@ -4,11 +4,13 @@
 
 #include "bench/cpu_forward.h"
 #include "comet/base/rng.h"
+#include "comet/device/cuda/cublaslt.h"
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/device/cuda/cuda_resources.h"
 #include "comet/ops/adamw/adamw.h"
 #include "comet/ops/cross_entropy/cross_entropy.h"
 #include "comet/ops/cuda/image_launches.h"
+#include "comet/ops/product/cuda/rows_gemm.h"
 
 namespace comet::bench {
 namespace {
@@ -116,6 +118,50 @@ class StageTimer {
                                    weights_.data<float>(), 1e-6F, rows_, n},
                                   stream_);
     });
+  }
+
+  /// fc1 with GELU: by rows_gemm where it takes the shape, and by cuBLASLt and a second pass.
+  void time_fc1(int64_t hidden) {
+    const int64_t n = sizes_.channels;
+    const Tensor w = random_bf16(ctx_, hidden * n);
+    const Tensor bias = zeros(ctx_, hidden);
+    const int64_t num = std::min<int64_t>(num_, 2);
+    const Tensor h = allocate_tensor(ctx_.memory, DType::kBF16, {num, rows_ * hidden});
+    const auto out = [&](int64_t i) { return h.raw() + i % num * rows_ * hidden * 2; };
+    const double passes = 1.0 + static_cast<double>(hidden) / static_cast<double>(n);
+    ops_cuda::RowsGemmArgs args;
+    args.w = w.raw();
+    args.bias = bias.data<float>();
+    args.x_stride = n;
+    args.out_stride = hidden;
+    args.rows = rows_;
+    args.n = static_cast<int32_t>(hidden);
+    args.k = static_cast<int32_t>(n);
+    if (ops_cuda::rows_gemm_supports(args, ctx_.cuda->sm)) {
+      time("fc1_gelu", passes, [&](int64_t i) {
+        args.x = at(x_, i);
+        args.out = out(i);
+        ops_cuda::launch_rows_gemm(args, ctx_.cuda->num_sms, stream_);
+      });
+    }
+    CublasLt& lt = *cublaslt_of(*ctx_.cuda).value();
+    MatmulDesc desc;
+    desc.rows = rows_;
+    desc.n = hidden;
+    desc.k = n;
+    desc.end = MatmulEnd::kBias;
+    const auto multiply = [&](int64_t i) {
+      run_matmul(lt, desc, {.x = at(x_, i), .w = w.raw(), .out = out(i), .bias = bias.raw()},
+                 stream_);
+    };
+    time("fc1_cublaslt", passes, multiply);
+    time("fc1_cublaslt_then_gelu", passes, [&](int64_t i) {
+      multiply(i);
+      const FloatRows rows{out(i), hidden, FloatType::kBF16};
+      ops_cuda::launch_gelu(rows, rows, rows_, hidden, stream_);
+    });
+    desc.end = MatmulEnd::kBiasGeluTanh;
+    time("fc1_cublaslt_gelu_tanh", passes, multiply);
   }
 
  private:
@@ -260,6 +306,7 @@ std::vector<OpTiming> time_image_ops(Context& ctx, const models::VisionConfig& c
     }
     timer.time_depthwise();
     timer.time_rows();
+    timer.time_fc1(stage.hidden);
     side /= 2;
   }
   return timings;

@@ -15,6 +15,7 @@
 #include "comet/formats/dense/dense.h"
 #include "comet/formats/float_input.h"
 #include "comet/ops/gelu/gelu.h"
+#include "comet/ops/product/cuda/rows_gemm.h"
 
 namespace comet::formats {
 namespace dense {
@@ -198,8 +199,32 @@ void run(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out
   }
 }
 
-/// The product, its bias and its end in one pass, but GELU, which cuBLASLt only approximates: that
-/// is a second pass over `out`.
+/// Fewer rows than this do not fill the card with the tiles of rows_gemm.
+constexpr int64_t kMinGemmRows = 4096;
+
+/// The product with GELU in one pass, where rows_gemm has it.
+bool run_with_gelu(Context& ctx, const LinearWeight& weight, const Tensor& x, const Rows& out) {
+  const Tensor& w = weight.tensors[kWeight];
+  ops_cuda::RowsGemmArgs args;
+  args.x = x.raw();
+  args.w = w.raw();
+  args.bias = bias_of(weight);
+  args.out = out.data;
+  args.x_stride = x.stride(0);
+  args.out_stride = out.stride;
+  args.rows = out.num_rows;
+  args.n = static_cast<int32_t>(w.size(0));
+  args.k = static_cast<int32_t>(w.size(1));
+  if (args.rows < kMinGemmRows || args.bias == nullptr ||
+      !ops_cuda::rows_gemm_supports(args, ctx.cuda->sm)) {
+    return false;
+  }
+  ops_cuda::launch_rows_gemm(args, ctx.cuda->num_sms, ctx.cuda->stream);
+  return true;
+}
+
+/// The product, its bias and its end in one pass. GELU, which cuBLASLt only approximates, is a
+/// second pass over `out` where rows_gemm does not take the product.
 void run_with(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out,
               LinearEnd end) {
   COMET_CHECK(weight.spec.may_round && out.num_rows == x.rows &&
@@ -208,6 +233,7 @@ void run_with(Context& ctx, const LinearWeight& weight, const Activation& x, Row
               "{}: output [{}, {}] {}", weight.spec.name, out.num_rows, out.num_columns,
               dtype_name(out.dtype));
   if (x.rows == 0) return;
+  if (end == LinearEnd::kGelu && run_with_gelu(ctx, weight, x.parts[0], out)) return;
   const Tensor& w = weight.tensors[kWeight];
   MatmulDesc desc;
   desc.rows = x.rows;
