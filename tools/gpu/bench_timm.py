@@ -2,7 +2,7 @@
 """timm's image classifiers on one GPU, images a second: the peers of comet bench vision.
 
 BF16 weights and channels_last for inference, FP32 weights under BF16 autocast with fused AdamW for training,
-synthetic data on the device; eager, as a CUDA graph, and compiled (mode max-autotune, which replays CUDA graphs).
+synthetic data on the device; eager, as a CUDA graph, and compiled (inference: mode reduce-overhead, which replays CUDA graphs).
 Writes one JSON object {"rows": [{"arch", "mode", "how", "batch", "size", "images_per_s"}], "torch", "timm"}.
 Needs PyTorch and timm, which the GPU machine has. Run in the same device call as comet bench vision.
 """
@@ -34,7 +34,7 @@ def infer_step(torch, timm, arch, args, compiled):
     model = timm.create_model(arch).eval().to("cuda", torch.bfloat16, memory_format=torch.channels_last)
     images = torch.randn(args.batch, 3, args.size, args.size, device="cuda", dtype=torch.bfloat16)
     images = images.to(memory_format=torch.channels_last)
-    forward = torch.compile(model, mode="max-autotune") if compiled else model
+    forward = torch.compile(model, mode="reduce-overhead") if compiled else model
 
     def step():
         with torch.inference_mode():
@@ -44,7 +44,7 @@ def infer_step(torch, timm, arch, args, compiled):
 
 def train_step(torch, timm, arch, args, compiled):
     model = timm.create_model(arch).train().to("cuda", memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.05, fused=True, capturable=True)
     images = torch.randn(args.batch, 3, args.size, args.size, device="cuda").to(memory_format=torch.channels_last)
     labels = torch.randint(1000, (args.batch,), device="cuda")
     loss_of = torch.nn.CrossEntropyLoss(label_smoothing=0.1)

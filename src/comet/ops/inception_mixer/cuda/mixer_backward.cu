@@ -22,7 +22,6 @@ namespace {
 
 constexpr int kSquareSums = 10;  // 9 taps and the bias
 constexpr int kMaxCtas = 264;    // two on each of 132 SMs
-constexpr int kMaxLoads = 9;     // of a walker on their way
 
 /// The sums of one thread: taps, then the bias.
 template <int kVec, int kBand>
@@ -42,7 +41,7 @@ __device__ __forceinline__ void walk_line(Sums<kVec, kBand>& sums, uint16_t* dx,
   float w[kBand][kVec];
 #pragma unroll
   for (int t = 0; t < kBand; ++t) load_weights(w[t], weight + (kBand - 1 - t) * branch);
-  for_inputs<kVec, kBand, kMaxLoads>(dy, line, [&](int i, const float(&v)[kVec]) {
+  for_inputs<kVec, kBand>(dy, line, [&](int i, const float(&v)[kVec]) {
 #pragma unroll
     for (int r = 0; r < kOutputs; ++r) {
       if (i - r >= 0 && i - r < kBand) fma_channels(grads[r], w[i - r], v);
@@ -53,7 +52,7 @@ __device__ __forceinline__ void walk_line(Sums<kVec, kBand>& sums, uint16_t* dx,
     }
   });
   store_line<true>(dx, line, grads);
-  for_inputs<kVec, kBand, kMaxLoads>(x, line, [&](int i, const float(&v)[kVec]) {
+  for_inputs<kVec, kBand>(x, line, [&](int i, const float(&v)[kVec]) {
 #pragma unroll
     for (int r = 0; r < kOutputs; ++r) {
       if (i - r < 0 || i - r >= kBand) continue;
@@ -85,7 +84,6 @@ __device__ __forceinline__ void walk_column(Sums<kVec, kBand>& sums, uint16_t* d
   }
 #pragma unroll
   for (int i = 0; i < kOutputs + 2; ++i) {
-    if (i % 3 == 2) asm volatile("" ::: "memory");  // as in for_inputs
     float v[3][kVec];
     load_square_row(v, x, sizes, column, i);
 #pragma unroll

@@ -125,14 +125,12 @@ __device__ __forceinline__ void store_line(uint16_t* out, const Line& line,
 
 /// Calls use(i, v) with x at coordinates line.first − kBand / 2 + i, i < kBand + kOutputs − 1,
 /// zeros outside of the image.
-template <int kVec, int kBand, int kMaxLoads, typename Use>
+template <int kVec, int kBand, typename Use>
 __device__ __forceinline__ void for_inputs(const uint16_t* x, const Line& line, const Use& use) {
   const int first = line.first - kBand / 2;
   const uint16_t* p = x + line.line + static_cast<int64_t>(first) * line.step;
 #pragma unroll
   for (int i = 0; i < kBand + kOutputs - 1; ++i) {
-    // Loads are not moved across: all at once would take more registers than there are.
-    if (i > 0 && i % kMaxLoads == 0) asm volatile("" ::: "memory");
     float v[kVec];
     load_channels_if(v, p, static_cast<unsigned>(first + i) < static_cast<unsigned>(line.limit));
     p += line.step;
@@ -148,7 +146,7 @@ __device__ __forceinline__ void convolve_line(float (&sums)[kOutputs][kVec], con
   float w[kBand][kVec];
 #pragma unroll
   for (int t = 0; t < kBand; ++t) load_weights(w[t], weight + (kFlip ? kBand - 1 - t : t) * branch);
-  for_inputs<kVec, kBand, kBand + kOutputs>(x, line, [&](int i, const float(&v)[kVec]) {
+  for_inputs<kVec, kBand>(x, line, [&](int i, const float(&v)[kVec]) {
 #pragma unroll
     for (int r = 0; r < kOutputs; ++r) {
       if (i - r >= 0 && i - r < kBand) fma_channels(sums[r], w[i - r], v);
@@ -229,7 +227,6 @@ __device__ __forceinline__ void convolve_column(float (&sums)[kOutputs][kVec], c
   for (int t = 0; t < 9; ++t) load_weights(w[t], weight + (kFlip ? 8 - t : t) * branch);
 #pragma unroll
   for (int i = 0; i < kOutputs + 2; ++i) {
-    if (i % 3 == 2) asm volatile("" ::: "memory");  // as in for_inputs
     float v[3][kVec];
     load_square_row(v, x, sizes, column, i);
 #pragma unroll
