@@ -1,5 +1,5 @@
 // The operators of training: gradients against finite differences of the forward operator, products
-// and optimizer against their definitions in double, and the same bits with 1 and 2 threads.
+// against their definitions in double, and the same bits with 1 and 2 threads.
 #include "comet/ops/training_ops.h"
 
 #include <gtest/gtest.h>
@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "comet/base/rng.h"
-#include "comet/ops/adamw/adamw.h"
 #include "comet/ops/average_pool/average_pool_backward.h"
 #include "comet/ops/batch_norm/batch_norm.h"
 #include "comet/ops/cross_entropy/cross_entropy.h"
@@ -447,70 +446,6 @@ TEST(TrainingOps, ColumnSumsAreAdded) {
     for (size_t i = c; i < x.size(); i += 3) exact += double{x[i]};
     EXPECT_NEAR(sums[c], exact, 1e-5);
   }
-}
-
-struct Optimized {
-  Values value, grad, first, second;
-  explicit Optimized(size_t n)
-      : value(random_values(static_cast<int64_t>(n), 1)), grad(n), first(n), second(n) {}
-  AdamWParameters view() { return {flat(value), flat(grad), flat(first), flat(second), {}}; }
-};
-
-TEST(TrainingOps, AdamWIsItsDefinition) {
-  const auto runtime = Runtime::cpu(detect_cpu_isa(), 2);
-  Context& ctx = runtime->context();
-  constexpr size_t kSize = 40000;
-  Optimized state(kSize);
-  std::vector<double> value(state.value.begin(), state.value.end());
-  std::vector<double> first(kSize);
-  std::vector<double> second(kSize);
-  for (int t = 1; t <= 3; ++t) {
-    state.grad = random_values(kSize, static_cast<uint64_t>(10 + t));
-    Values norm(1);
-    squared_norm(ctx, flat(norm), flat(state.grad));
-    ASSERT_NEAR(norm[0], dot(state.grad, state.grad), 1e-2);
-    const double clip = t == 2 ? 0.5 / std::sqrt(double{norm[0]}) : 1.0;
-    const double correction1 = 1 - std::pow(0.9, t);
-    const double correction2 = 1 - std::pow(0.999, t);
-    const Values schedule{1e-2F, static_cast<float>(correction1), static_cast<float>(correction2)};
-    AdamWSettings settings;
-    settings.weight_decay = 0.05F;
-    settings.max_grad_norm = t == 2 ? 0.5F : 0.0F;
-    settings.schedule = flat(schedule);
-    settings.squared_norm = flat(norm);
-    adamw(ctx, state.view(), settings);
-    for (size_t i = 0; i < kSize; ++i) {
-      const double grad = clip * double{state.grad[i]};
-      first[i] = 0.9 * first[i] + 0.1 * grad;
-      second[i] = 0.999 * second[i] + 0.001 * grad * grad;
-      value[i] = value[i] * (1 - 1e-2 * 0.05) -
-                 1e-2 * first[i] / correction1 / (std::sqrt(second[i] / correction2) + 1e-8);
-      ASSERT_NEAR(state.value[i], value[i], 2e-6) << t << ' ' << i;
-    }
-  }
-}
-
-TEST(TrainingOps, AStepWithoutANumberChangesNothing) {
-  const auto runtime = Runtime::cpu(detect_cpu_isa(), 1);
-  Optimized state(10);
-  state.grad[3] = NAN;
-  const Values before = state.value;
-  Values average(10, 1.0F);
-  Values norm(1);
-  squared_norm(runtime->context(), flat(norm), flat(state.grad));
-  ASSERT_TRUE(std::isnan(norm[0]));
-  const Values schedule{1.0F, 0.1F, 0.001F};
-  AdamWSettings settings;
-  settings.schedule = flat(schedule);
-  settings.squared_norm = flat(norm);
-  adamw(runtime->context(), state.view(), settings);
-  moving_average(runtime->context(), flat(average), flat(state.value), 0.5F, flat(norm));
-  EXPECT_EQ(state.value, before);
-  EXPECT_EQ(state.first, Values(10));
-  EXPECT_EQ(average, Values(10, 1.0F));
-  norm[0] = 1.0F;
-  moving_average(runtime->context(), flat(average), flat(state.value), 0.75F, flat(norm));
-  EXPECT_EQ(average[0], 0.75F + 0.25F * before[0]);
 }
 
 }  // namespace
