@@ -22,6 +22,9 @@ struct Options {
   bool report_only = false;
   double stop_after_s = 0;
   std::vector<std::string> metrics;
+  std::vector<std::string> formats;
+  std::vector<std::string> profiles;
+  std::vector<std::string> merged;  // folders of results
 };
 
 Result<study::StudySpec> read_spec(const Options& options) {
@@ -34,34 +37,76 @@ Result<study::StudySpec> read_spec(const Options& options) {
   return study::parse_study_spec(*text, context);
 }
 
-/// The flags of every format as `comet quantize` itself reads them, before the first hour is spent.
+/// A command's arguments as the command itself reads them.
+Status check_arguments(void (*add_command)(CLI::App&, const Globals&, Action&),
+                       std::vector<std::string> arguments, const std::string& where) {
+  CLI::App app;
+  Globals globals;
+  Action action;
+  add_command(app, globals, action);
+  std::reverse(arguments.begin(), arguments.end());  // as CLI11 takes them
+  try {
+    app.parse(arguments);
+  } catch (const CLI::ParseError& e) {
+    return make_error(ErrorCode::kInvalidArgument, "{}: {}", where, e.what());
+  }
+  return {};
+}
+
+/// The flags of every format, before the first hour is spent.
 Status check_formats(const study::StudySpec& spec, const std::string& source) {
-  for (const study::StudyFormat& format : spec.formats) {
-    if (format.format == "bf16") continue;
-    CLI::App app;
-    Globals globals;
-    Action action;
-    add_quantize(app, globals, action);
-    std::vector<std::string> arguments =
-        study::quantize_arguments(spec.models.front(), format, "OUT");
-    std::reverse(arguments.begin(), arguments.end());  // as CLI11 takes them
-    try {
-      app.parse(arguments);
-    } catch (const CLI::ParseError& e) {
-      return make_error(ErrorCode::kInvalidArgument, "{}: format '{}': {}", source, format.name,
-                        e.what());
+  const bool served = spec.has(study::MetricKind::kSync) || spec.has(study::MetricKind::kAsync);
+  for (const study::StudyModel& model : spec.models) {
+    for (const study::StudyFormat& format : spec.formats) {
+      const std::string where = fmt::format("{}: format '{}'", source, format.name);
+      if (format.format != "bf16" && !model.is_synthetic()) {
+        const Status checked =
+            check_arguments(add_quantize, study::quantize_arguments(model, format, "OUT"), where);
+        if (!checked) return checked;
+      }
+      if (!served) continue;
+      const Status checked =
+          check_arguments(add_serve, study::serve_arguments(spec, model, format, "OUT"), where);
+      if (!checked) return checked;
     }
   }
   return {};
 }
 
-Status check_metrics(const study::StudySpec& spec, const Options& options) {
-  for (const std::string& name : options.metrics) {
-    if (std::ranges::find(spec.metrics, name, &study::StudyMetric::name) != spec.metrics.end()) {
-      continue;
+/// What --metrics, --formats and --profiles name must be in the spec.
+template <typename List>
+Status check_names(const std::vector<std::string>& names, const List& list, const char* flag,
+                   const std::string& source) {
+  for (const std::string& name : names) {
+    if (std::ranges::any_of(list, [&](const auto& item) { return item.name == name; })) continue;
+    return make_error(ErrorCode::kInvalidArgument, "{} '{}': {} has none of this name", flag, name,
+                      source);
+  }
+  return {};
+}
+
+Status check_selection(const study::StudySpec& spec, const Options& options) {
+  for (const Status& checked :
+       {check_names(options.metrics, spec.metrics, "--metrics", options.spec),
+        check_names(options.formats, spec.formats, "--formats", options.spec),
+        check_names(options.profiles, spec.profiles, "--profiles", options.spec)}) {
+    if (!checked) return checked;
+  }
+  return {};
+}
+
+Status merge_results(const study::StudySpec& spec, const Options& options,
+                     study::ResultsFile& results) {
+  for (const std::string& folder : options.merged) {
+    const std::string path = folder + "/results.json";
+    if (!std::filesystem::exists(path)) {
+      return make_error(ErrorCode::kNotFound, "--merge {}: there is no results.json", folder);
     }
-    return make_error(ErrorCode::kInvalidArgument, "--metrics '{}': {} has no such metric", name,
-                      options.spec);
+    const auto other = study::ResultsFile::open(path, spec);
+    if (!other) return other.error();
+    const auto num_taken = results.merge(*other);
+    if (!num_taken) return num_taken.error();
+    log_info("{}: {} cells taken", path, *num_taken);
   }
   return {};
 }
@@ -100,11 +145,12 @@ Status run_study_command(const Globals& globals, const Options& options) {
   const auto spec = read_spec(options);
   if (!spec) return spec.error();
   if (const Status checked = check_formats(*spec, options.spec); !checked) return checked;
-  if (const Status checked = check_metrics(*spec, options); !checked) return checked;
+  if (const Status checked = check_selection(*spec, options); !checked) return checked;
   std::error_code error;
   std::filesystem::create_directories(options.out, error);
   auto results = study::ResultsFile::open(options.out + "/results.json", *spec);
   if (!results) return results.error();
+  if (const Status merged = merge_results(*spec, options, *results); !merged) return merged;
   study::RunnerReport report;
   if (!options.report_only) {
     study::RunnerOptions runner;
@@ -113,6 +159,8 @@ Status run_study_command(const Globals& globals, const Options& options) {
     runner.global_flags = global_flags(globals);
     runner.stop_after_s = options.stop_after_s;
     runner.only_metrics = options.metrics;
+    runner.only_formats = options.formats;
+    runner.only_profiles = options.profiles;
     runner.on_cell = [](int64_t cell_idx, int64_t num_cells, const std::string& text) {
       log_info("{}/{} {}", cell_idx + 1, num_cells, text);
     };
@@ -155,6 +203,13 @@ void add_study(CLI::App& app, const Globals& globals, Action& action) {
                   "Measure only these of the spec's now, comma-separated; the rest later, here "
                   "or elsewhere")
       ->delimiter(',');
+  command.add_option("--formats", options->formats, "Likewise, of the formats' names")
+      ->delimiter(',');
+  command.add_option("--profiles", options->profiles, "Likewise, of the use cases")->delimiter(',');
+  command
+      .add_option("--merge", options->merged,
+                  "Take over what other folders of the same spec have measured (repeatable)")
+      ->allow_extra_args(false);
   command.footer(study::study_template_help());
   command.callback([&globals, &action, options] {
     action = [&globals, options] { return run_study_command(globals, *options); };

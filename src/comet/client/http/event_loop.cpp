@@ -264,6 +264,8 @@ void EventLoop::run() {
   state_->io.run();
 }
 
+void EventLoop::stop() { state_->io.stop(); }
+
 CallOutcome call_once(EventLoop& loop, CallRequest request) {
   CallOutcome result;
   loop.call(std::move(request), {[](std::string_view, double) { return true; },

@@ -1,6 +1,6 @@
 // EventLoop: timers and HTTP calls on one thread, the one that runs it. Every call ends by
-// on_done, once: answered, refused, cut off or too slow. Callers: the load generator and `target`.
-// Boost.Asio is behind it and seen by no one else.
+// on_done, once: answered, refused, cut off or too slow (unless the loop is stopped). Callers: the
+// load generator and `target`. Boost.Asio is behind it and seen by no one else.
 #pragma once
 
 #include <functional>
@@ -56,8 +56,11 @@ class EventLoop {
   /// Runs `task` at that time, at once if it is past.
   void at(double time_s, std::function<void()> task);
   void call(CallRequest request, CallHandlers handlers);
-  /// Until no timer and no call is left.
+  /// Until no timer and no call is left, or stop().
   void run();
+  /// run() returns behind the task in hand. Timers and calls that are left never end: the loop goes
+  /// next, and closes their connections.
+  void stop();
 
  private:
   struct State;

@@ -3,76 +3,33 @@
 #include <algorithm>
 #include <limits>
 
+#include "comet/client/load/sender.h"
+
 namespace comet::client {
 namespace {
 
 constexpr int64_t kMaxTexts = 64;  // text prompts cost two calls each, and are used in turn
 constexpr uint64_t kWarmupIndex = 1 << 30;  // prompts of the warm-up are none of the measurement
 
-std::string body_of(const LoadOptions& options, const std::string& model, const Json& prompt) {
-  Json body = {{"model", model},
-               {"max_tokens", options.profile.output_tokens},
-               {"temperature", 0},
-               {"stream", true},
-               {"stream_options", {{"include_usage", true}}}};
-  if (options.ignore_eos) body["ignore_eos"] = true;
-  if (options.target.chat) {
-    body["messages"] = Json::array({{{"role", "user"}, {"content", prompt}}});
-  } else {
-    body["prompt"] = prompt;
-  }
-  return body.dump(-1, ' ', false, Json::error_handler_t::replace);
+/// Request `index` of a run.
+Ask ask_of(const LoadOptions& options, const PromptSource& prompts, uint64_t index) {
+  Ask ask;
+  ask.prompt = prompts.prompt(index);
+  ask.input_tokens = options.profile.input_tokens;
+  ask.output_tokens = options.profile.output_tokens;
+  ask.ignore_eos = options.ignore_eos;
+  return ask;
 }
-
-/// Sends requests and fills records; one at a time is the run's own state.
-class Sender {
- public:
-  Sender(EventLoop& loop, const LoadOptions& options, const PromptSource& prompts)
-      : loop_(loop), options_(options), prompts_(prompts) {}
-
-  /// The record lives until on_done has been called.
-  void send(RequestRecord& record, uint64_t prompt_index, const std::function<void()>& on_done) {
-    const Target& target = options_.target;
-    CallRequest request;
-    request.method = "POST";
-    request.path = target.chat ? "/v1/chat/completions" : "/v1/completions";
-    request.body = body_of(options_, target.model, prompts_.prompt(prompt_index));
-    request.api_key = target.api_key;
-    request.stream = true;
-    request.limits = target.limits;
-    auto events = std::make_shared<CompletionEvents>(record, loop_.now_s());
-    CallHandlers handlers;
-    handlers.on_event = [events](std::string_view data, double at_s) {
-      return events->on_event(data, at_s);
-    };
-    handlers.on_done = [this, events, &record, on_done](const CallOutcome& outcome) {
-      if (record.error_kind.empty() && !outcome.error_kind.empty()) {
-        record.error_kind = outcome.error_kind;
-        record.error = explain(outcome, options_.target, served_);
-      }
-      events->finish(options_.profile.input_tokens);
-      on_done();
-    };
-    loop_.call(std::move(request), std::move(handlers));
-  }
-
-  void set_served(std::vector<std::string> names) { served_ = std::move(names); }
-
- private:
-  EventLoop& loop_;
-  const LoadOptions& options_;
-  const PromptSource& prompts_;
-  std::vector<std::string> served_;
-};
 
 /// A fixed number of requests in flight until time or number is used up.
 class Run {
  public:
-  Run(EventLoop& loop, Sender& sender, const LoadOptions& options,
+  Run(EventLoop& loop, Sender& sender, const LoadOptions& options, const PromptSource& prompts,
       const std::function<void()>& on_done)
       : loop_(loop),
         sender_(sender),
         options_(options),
+        prompts_(prompts),
         on_done_(on_done),
         times_(options.arrivals, options.seed) {}
 
@@ -132,12 +89,14 @@ class Run {
     const uint64_t index = records_.size();
     RequestRecord& record = add_record(scheduled_s);
     max_in_flight_ = std::max(max_in_flight_, ++in_flight_);
-    sender_.send(record, index, [this, &record] {
+    Ask ask = ask_of(options_, prompts_, index);
+    ask.on_done = [this, &record] {
       --in_flight_;
       end_s_ = std::max(end_s_, loop_.now_s() - begin_s_);
       on_done_();
       if (!options_.arrivals.at_rate()) next_after(record);
-    });
+    };
+    sender_.send(record, ask);
   }
 
   /// A server that refuses at once must not be asked a hundred thousand times a second.
@@ -157,6 +116,7 @@ class Run {
   EventLoop& loop_;
   Sender& sender_;
   const LoadOptions& options_;
+  const PromptSource& prompts_;
   const std::function<void()>& on_done_;
   ArrivalTimes times_;
   std::vector<std::unique_ptr<RequestRecord>> records_;
@@ -169,30 +129,22 @@ class Run {
 /// Requests whose figures are dropped: caches, pages and the CPU's clock settle. The first failure
 /// ends the run: what fails now would fail then.
 Status warm_up(EventLoop& loop, Sender& sender, const LoadOptions& options,
-               std::vector<RequestRecord>& records) {
+               const PromptSource& prompts, std::vector<RequestRecord>& records) {
   int64_t count = options.num_warmup;
   if (count < 0) count = std::min<int64_t>(options.arrivals.concurrency, 16);
   records.resize(static_cast<size_t>(count));
-  for (size_t i = 0; i < records.size(); ++i) sender.send(records[i], kWarmupIndex + i, [] {});
+  for (size_t i = 0; i < records.size(); ++i) {
+    Ask ask = ask_of(options, prompts, kWarmupIndex + i);
+    if (options.warmup_tokens > 0) ask.output_tokens = options.warmup_tokens;
+    ask.on_done = [] {};
+    sender.send(records[i], ask);
+  }
   loop.run();
   for (const RequestRecord& record : records) {
     if (record.error_kind.empty()) continue;
     const bool usage = record.error_kind == "http_401" || record.error_kind == "http_403" ||
                        record.error_kind == "http_404" || record.error_kind == "http_400";
     return Error{usage ? ErrorCode::kInvalidArgument : ErrorCode::kIo, record.error};
-  }
-  return {};
-}
-
-Status check(const LoadOptions& options, const ServedModels& served) {
-  COMET_CHECK(options.duration_s > 0 || options.num_requests > 0, "nothing ends the run");
-  const int64_t wanted = options.profile.input_tokens + options.profile.output_tokens;
-  if (served.max_model_len > 0 && wanted > served.max_model_len) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "profile '{}' needs {} + {} tokens, and the server's model has room for {}; "
-                      "choose another profile or --input-len and --output-len",
-                      options.profile.name, options.profile.input_tokens,
-                      options.profile.output_tokens, served.max_model_len);
   }
   return {};
 }
@@ -206,7 +158,11 @@ Result<LoadResult> run_load(const LoadOptions& given, const std::function<void()
   auto served = list_models(loop, options.target);
   if (!served) return served.error();
   if (options.target.model.empty()) options.target.model = served->names.front();
-  if (const Status checked = check(options, *served); !checked) return checked.error();
+  COMET_CHECK(options.duration_s > 0 || options.num_requests > 0, "nothing ends the run");
+  const Profile& profile = options.profile;
+  const Status room =
+      check_room(*served, profile.name, profile.input_tokens, profile.output_tokens);
+  if (!room) return room.error();
   const bool as_text = options.text_prompts || options.target.chat;
   const int64_t num_texts =
       options.num_requests > 0 ? std::min(options.num_requests, kMaxTexts) : kMaxTexts;
@@ -215,11 +171,12 @@ Result<LoadResult> run_load(const LoadOptions& given, const std::function<void()
       {options.profile.input_tokens, options.seed, as_text, options.first_id, options.end_id},
       num_texts);
   if (!prompts) return prompts.error();
-  Sender sender(loop, options, *prompts);
-  sender.set_served(served->names);
+  Sender sender(loop, options.target, served->names);
   std::vector<RequestRecord> warmup;
-  if (const Status warmed = warm_up(loop, sender, options, warmup); !warmed) return warmed.error();
-  Run run(loop, sender, options, on_done);
+  if (const Status warmed = warm_up(loop, sender, options, *prompts, warmup); !warmed) {
+    return warmed.error();
+  }
+  Run run(loop, sender, options, *prompts, on_done);
   run.run();
   LoadResult result = run.result(options.target.model);
   result.warmup = std::move(warmup);

@@ -21,6 +21,7 @@ struct LoadOptions {
   double duration_s = 0;     // no request is sent after it; 0: num_requests alone ends the run
   int64_t num_requests = 0;  // 0: the duration alone does
   int64_t num_warmup = -1;   // requests before the clock starts; -1: one, or as many as run at once
+  int64_t warmup_tokens = 0;  // of their answers; 0: the profile's
   uint64_t seed = 0;
   bool text_prompts = false;
   bool ignore_eos = true;

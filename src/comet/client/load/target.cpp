@@ -112,4 +112,13 @@ Result<Json> post_json(EventLoop& loop, const Target& target, const std::string&
   return answer_json(call_once(loop, std::move(request)), target, path);
 }
 
+Status check_room(const ServedModels& served, const std::string& profile, int64_t input_tokens,
+                  int64_t output_tokens) {
+  if (served.max_model_len <= 0 || input_tokens + output_tokens <= served.max_model_len) return {};
+  return make_error(ErrorCode::kInvalidArgument,
+                    "profile '{}' needs {} + {} tokens, and the server's model has room for {}; "
+                    "choose another profile or --input-len and --output-len",
+                    profile, input_tokens, output_tokens, served.max_model_len);
+}
+
 }  // namespace comet::client

@@ -25,6 +25,10 @@ struct ServedModels {
 };
 Result<ServedModels> list_models(EventLoop& loop, const Target& target);
 
+/// Whether the model holds a profile's prompt and answer.
+Status check_room(const ServedModels& served, const std::string& profile, int64_t input_tokens,
+                  int64_t output_tokens);
+
 /// POST of a JSON body whose answer is JSON.
 Result<Json> post_json(EventLoop& loop, const Target& target, const std::string& path,
                        const Json& body);

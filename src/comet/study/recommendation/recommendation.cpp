@@ -74,7 +74,12 @@ class Recommender {
           "The spec has no plain bf16 format, so quality has nothing to be compared with.";
       return std::move(result_);
     }
-    if (quality_figures(spec_, index_, result_.model).empty()) {
+    if (!spec_.measures_quality()) {
+      result_.missing =
+          "Quality is no part of this study: formats are ranked by cost alone, as if all were good "
+          "enough.";
+      for (const StudyFormat& format : spec_.formats) kept_.push_back(format.name);
+    } else if (quality_figures(spec_, index_, result_.model).empty()) {
       result_.missing =
           "No accuracy or perplexity has been measured, so no format can be recommended.";
       return std::move(result_);
@@ -83,6 +88,7 @@ class Recommender {
     result_.sync_choice = choose("sync", "One query at a time");
     result_.async_choice = choose("async", "Many queries at once");
     say_where_rates_flip();
+    say_use_cases();
     say_where_floors_flip("sync", result_.sync_choice, "one query at a time");
     if (result_.async_choice != result_.sync_choice) {
       say_where_floors_flip("async", result_.async_choice, "many queries at once");
@@ -117,6 +123,7 @@ class Recommender {
   }
 
   void judge_quality() {
+    if (!spec_.measures_quality()) return;
     const size_t num_wanted = quality_figures(spec_, index_, result_.model).size();
     for (const StudyFormat& format : spec_.formats) {
       auto& list = recoveries_[format.name];
@@ -286,6 +293,34 @@ class Recommender {
                       steady_profiles[winner], winner, winner == first ? other : first),
           rows);
     }
+  }
+
+  /// Use cases whose cheapest format is not the choice over all.
+  void say_use_cases() {
+    for (const auto& [metric, situation, choice] :
+         {std::tuple{"sync", "one query at a time", &result_.sync_choice},
+          {"async", "many queries at once", &result_.async_choice}}) {
+      for (const client::Profile& profile : spec_.profiles) {
+        const ResultRow* own = cost_row(metric, *choice, profile.name);
+        const ResultRow* best = own;
+        for (const std::string& format : kept_) {
+          const ResultRow* row = cost_row(metric, format, profile.name);
+          if (own != nullptr && row != nullptr && row->value < best->value) best = row;
+        }
+        if (best == own) continue;
+        say(Kind::kFlip,
+            fmt::format("{}, {}: {} is cheapest, at {}; {} costs {} more.", profile.title,
+                        situation, best->format, money(best->value), *choice,
+                        percent(own->value / best->value - 1)),
+            {best, own});
+      }
+    }
+  }
+
+  [[nodiscard]] const ResultRow* cost_row(const std::string& metric, const std::string& format,
+                                          const std::string& profile) const {
+    if (metric == "sync" && broken_objective(format, profile) != nullptr) return nullptr;
+    return index_.find(result_.model, format, metric + "/cost_per_query", profile);
   }
 
   /// The floors at which another format becomes the cheapest.

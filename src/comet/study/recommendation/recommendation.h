@@ -38,7 +38,7 @@ struct ModelRecommendation {
   std::string sync_choice;  // empty: none can be made
   std::string async_choice;
   std::vector<Statement> statements;
-  std::string missing;  // why there is no choice; a sentence of its own, without rows
+  std::string missing;  // why there is no choice, or what it leaves out; without rows
 };
 ModelRecommendation recommend(const StudySpec& spec, const RowIndex& index,
                               const std::string& model);

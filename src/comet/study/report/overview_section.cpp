@@ -76,17 +76,34 @@ std::string rows_html(const ReportInput& in) {
   return html + "</tbody></table></div></details>\n";
 }
 
+std::string asynchronous_points(const AsyncLoad& load) {
+  if (load.window_s <= 0) {
+    return fmt::format("after {:g} s or {}", load.duration_s, load.num_requests);
+  }
+  return fmt::format(
+      "are windows of {:g} s in one run whose rate rises: before each, requests with a part of "
+      "their answer behind them fill the server up to what the rate keeps in flight for ever, and "
+      "what is left at the end is dropped (rows in_flight_begin and in_flight_end say how steady "
+      "it was; queries a second are tokens over an answer's tokens, ± from eight slices of the "
+      "window)",
+      load.window_s);
+}
+
 }  // namespace
 
 std::string recommendation_section(const ReportInput& in) {
   std::string html = "<h2 id=\"recommendation\">Recommendation</h2>\n";
+  const std::string quality =
+      in.spec.measures_quality()
+          ? fmt::format(
+                "Formats that keep at least {:.1f} % of BF16's quality in every metric, then",
+                in.spec.accuracy_floor * 100)
+          : "Of the formats";
   html += fmt::format(
-      "<p class=\"lead\">Formats that keep at least {:.1f} % of BF16's quality in every metric, "
-      "then "
-      "those that keep the latency objectives, then the one that costs least a query. Each "
-      "sentence "
-      "names the rows that it stands on.</p>\n",
-      in.spec.accuracy_floor * 100);
+      "<p class=\"lead\">{} those that keep the latency objectives, then the one that costs least "
+      "a "
+      "query. Each sentence names the rows that it stands on.</p>\n",
+      quality);
   for (const StudyModel& model : in.spec.models) {
     const ModelRecommendation r = recommend(in.spec, in.index, model.name);
     html += "<div class=\"card\"><h3>" + escape_html(model.name) + "</h3>\n";
@@ -174,10 +191,8 @@ std::string method_section(const ReportInput& in) {
     html += fmt::format(
         ". Prompts are seeded random token ids, answers have a fixed length (ignore_eos); warm-up "
         "requests are dropped. Synchronous points end after {:g} s or {} requests, asynchronous "
-        "ones "
-        "after {:g} s or {}. The load generator and the server share the machine.</p>\n",
-        spec.sync.duration_s, spec.sync.num_requests, spec.async.duration_s,
-        spec.async.num_requests);
+        "ones {}. The load generator and the server share the machine.</p>\n",
+        spec.sync.duration_s, spec.sync.num_requests, asynchronous_points(spec.async));
   }
   if (spec.price_per_hour > 0) {
     html += fmt::format(

@@ -22,9 +22,9 @@ std::string text_of(const OrderedJson& json, const char* field) {
 std::string header(const ReportInput& in) {
   const OrderedJson& machine = in.results.machine();
   std::string facts = in.spec.machine_name;
-  for (const char* field : {"cpu", "cores"}) {  // a GPU joins them when something runs on it
+  for (const char* field : {"gpu", "cpu", "cores"}) {
     const std::string value = text_of(machine, field);
-    if (value.empty()) continue;
+    if (value.empty() || value == facts) continue;
     facts += fmt::format("{}{}{}", facts.empty() ? "" : " · ", value,
                          std::string_view(field) == "cores" ? " cores" : "");
   }

@@ -143,6 +143,25 @@ TEST_F(StudyReport, SaysWhyNothingIsRecommended) {
   EXPECT_NE(recommendation(no_base).missing.find("bf16"), std::string::npos);
 }
 
+TEST_F(StudyReport, WithoutQualityCostAloneRanks) {
+  const StudySpec spec = spec_of(R"({"metrics": ["sync", "async"]})");
+  const ModelRecommendation r = recommendation(spec);
+  EXPECT_EQ(r.sync_choice, "w4ax(naive)");
+  EXPECT_EQ(r.async_choice, "w4ax(naive)");
+  EXPECT_NE(r.missing.find("cost alone"), std::string::npos);
+  EXPECT_FALSE(says(r, "quality"));
+}
+
+TEST_F(StudyReport, NamesUseCasesWhereAnotherFormatIsCheapest) {
+  add("w8a8-int", "async/cost_per_query", "rag", 2e-4, "$");
+  add("w4a16", "async/cost_per_query", "rag", 1.5e-4, "$");
+  const ModelRecommendation r = recommendation(spec_of(R"({"profiles": ["chat", "rag"]})"));
+  EXPECT_EQ(r.async_choice, "w8a8-int");
+  EXPECT_TRUE(says(r,
+                   "RAG, many queries at once: w4a16 is cheapest, at $0.15 per 1,000 queries; "
+                   "w8a8-int costs 33.3 % more."));
+}
+
 TEST(CrossingRate, IsWhereStraightLinesMeet) {
   const auto curve = [](std::vector<ResultRow>& rows,
                         const std::vector<std::pair<double, double>>& points) {

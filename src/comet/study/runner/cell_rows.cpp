@@ -82,4 +82,29 @@ std::vector<ResultRow> rows_of_load(const CellKey& cell, const client::LoadSumma
   return rows;
 }
 
+std::vector<ResultRow> rows_of_window(const CellKey& cell, const client::RateWindow& w) {
+  std::vector<ResultRow> rows;
+  add_distribution(rows, cell, "ttft", w.ttft_ms, true);
+  add_distribution(rows, cell, "itl", w.itl_ms, true);
+  for (ResultRow& row : rows) {
+    if (row.metric.ends_with("/itl_mean")) row.std_error = w.itl_stderr_ms;
+  }
+  const auto add = [&](const char* figure, double value, const char* unit,
+                       int64_t n) -> ResultRow& {
+    return rows.emplace_back(make_row(cell, figure, value, unit, n));
+  };
+  add("queries_per_s", w.queries_per_s, "1/s", w.num_completed).std_error = w.queries_stderr;
+  add("output_tokens_per_s", w.output_tokens_per_s, "tokens/s", w.num_completed).std_error =
+      w.output_tokens_stderr;
+  const int64_t num_requests = w.num_completed + w.num_failed;
+  add("failed", static_cast<double>(w.num_failed), "requests", num_requests);
+  add("arrivals", static_cast<double>(w.num_arrivals), "requests", w.num_arrivals);
+  add("in_flight_begin", static_cast<double>(w.in_flight_begin), "requests", 1);
+  add("in_flight_end", static_cast<double>(w.in_flight_end), "requests", 1);
+  add("settle", w.settle_s, "s", 1);
+  add("window", w.window_s, "s", 1);
+  add("start_lag_max", w.max_start_lag_ms, "ms", w.num_arrivals);
+  return rows;
+}
+
 }  // namespace comet::study

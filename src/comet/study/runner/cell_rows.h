@@ -2,6 +2,7 @@
 #pragma once
 
 #include "comet/client/load/summary.h"
+#include "comet/client/ramp/rate_window.h"
 #include "comet/study/runner/results_file.h"
 
 namespace comet::study {
@@ -23,5 +24,8 @@ double cost_per_query(double price_per_hour, double seconds);
 /// Latencies of one load run: mean, p50, p95 and p99, or only mean and p99 of a sweep's points.
 std::vector<ResultRow> rows_of_load(const CellKey& cell, const client::LoadSummary& summary,
                                     bool only_mean_and_p99);
+
+/// Of one rate of a run whose rate rises: what the window gives, and how it was.
+std::vector<ResultRow> rows_of_window(const CellKey& cell, const client::RateWindow& window);
 
 }  // namespace comet::study

@@ -8,7 +8,7 @@
 
 namespace comet::study {
 
-/// A `comet serve` of one model folder on a free port.
+/// A `comet serve` of one model on a free port.
 class StudyServer {
  public:
   /// Waits until it is ready. `command` is all of it but where its JSON goes.
@@ -18,15 +18,21 @@ class StudyServer {
   /// How it ended, if it did; a server of a study has no reason to.
   std::optional<ProcessEnd> ended() { return process_.poll(); }
   void stop() { process_.stop(kStopSeconds); }
+  /// What it says of itself and its machine.
+  [[nodiscard]] const Json& envelope() const { return envelope_; }
   [[nodiscard]] const std::string& log_path() const { return log_path_; }
 
  private:
   static constexpr double kStopSeconds = 10;
-  StudyServer(ChildProcess process, client::Url url, std::string log_path)
-      : process_(std::move(process)), url_(std::move(url)), log_path_(std::move(log_path)) {}
+  StudyServer(ChildProcess process, client::Url url, Json envelope, std::string log_path)
+      : process_(std::move(process)),
+        url_(std::move(url)),
+        envelope_(std::move(envelope)),
+        log_path_(std::move(log_path)) {}
 
   ChildProcess process_;
   client::Url url_;
+  Json envelope_;
   std::string log_path_;
 };
 
@@ -34,10 +40,12 @@ class StudyServer {
 Result<std::vector<ResultRow>> measure_sync(const StudySpec& spec, const CellKey& cell,
                                             StudyServer& server);
 
-/// Rates from half of what one request at a time gives, each 1.5 times the last, until the
-/// objectives break or the server falls behind; then the middle of the last good and the first bad
-/// one. Rows of each rate, and "async/max_queries_per_s": the best completed rate within the
-/// objectives (0: none).
+/// Rates from async.first_rate (half of what one request at a time gives), each async.rate_step
+/// times the last, until the objectives break or the server falls behind; then the middle of the
+/// last good and the first bad one. Rows of each rate, and "async/max_queries_per_s": the best
+/// completed rate within the objectives (0: none). With async.window_s all rates are one run
+/// (client/ramp/rate_steps.h), and what counts as completed is tokens over an answer's tokens, at
+/// most the rate.
 Result<std::vector<ResultRow>> measure_async(const StudySpec& spec, const CellKey& cell,
                                              StudyServer& server);
 

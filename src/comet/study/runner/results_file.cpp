@@ -174,4 +174,25 @@ Status ResultsFile::add_failure(const CellKey& cell, std::string error) {
   return write();
 }
 
+Result<int64_t> ResultsFile::merge(const ResultsFile& other) {
+  int64_t num_taken = 0;
+  for (const CellKey& cell : other.done_) num_taken += has(cell) ? 0 : 1;
+  for (const ResultRow& row : other.rows_) {
+    const bool known = std::ranges::any_of(done_, [&](const CellKey& cell) {
+      return cell.model == row.model && cell.format == row.format && cell.profile == row.profile &&
+             (row.metric == cell.metric || row.metric.starts_with(cell.metric + "/"));
+    });
+    if (!known) rows_.push_back(row);
+  }
+  done_.insert(other.done_.begin(), other.done_.end());
+  failures_.insert(failures_.end(), other.failures_.begin(), other.failures_.end());
+  std::set<CellKey> failed;
+  std::erase_if(failures_, [&](const CellFailure& failure) {
+    return has(failure.cell) || !failed.insert(failure.cell).second;
+  });
+  if (machine_.is_null()) machine_ = other.machine_;
+  if (const Status written = write(); !written) return written.error();
+  return num_taken;
+}
+
 }  // namespace comet::study

@@ -53,6 +53,8 @@ class ResultsFile {
   /// Keeps a cell's rows (its earlier failure goes) and writes the file.
   Status add(const CellKey& cell, std::vector<ResultRow> rows);
   Status add_failure(const CellKey& cell, std::string error);
+  /// Takes over the cells of `other` (of the same spec) that are missing here; how many.
+  Result<int64_t> merge(const ResultsFile& other);
   void set_machine(OrderedJson machine) { machine_ = std::move(machine); }
 
   [[nodiscard]] const std::vector<ResultRow>& rows() const { return rows_; }

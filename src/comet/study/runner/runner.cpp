@@ -30,6 +30,12 @@ std::string file_part(const std::string& name) {
   return out;
 }
 
+void add_flags(const StudyFlags& flags, std::vector<std::string>& arguments) {
+  for (const auto& [flag, value] : flags) {
+    arguments.insert(arguments.end(), {"--" + flag, value});
+  }
+}
+
 std::string model_folder(const std::string& out_directory, const std::string& model,
                          const std::string& format) {
   return fmt::format("{}/models/{}/{}", out_directory, file_part(model), file_part(format));
@@ -69,7 +75,7 @@ class Runner {
     for (size_t i = 0; i < cells.size(); ++i) {
       if (results_.has(cells[i])) {
         ++report_.num_kept;
-      } else if (!wanted(cells[i].metric) ||
+      } else if (!wanted(cells[i]) ||
                  (options_.stop_after_s > 0 && clock.seconds() > options_.stop_after_s)) {
         ++report_.num_left;
       } else if (const Status kept = run_cell(cells[i], static_cast<int64_t>(i)); !kept) {
@@ -81,9 +87,12 @@ class Runner {
   }
 
  private:
-  [[nodiscard]] bool wanted(const std::string& metric) const {
-    const auto& only = options_.only_metrics;
-    return only.empty() || std::ranges::find(only, metric) != only.end();
+  [[nodiscard]] bool wanted(const CellKey& cell) const {
+    const auto among = [](const std::vector<std::string>& only, const std::string& name) {
+      return only.empty() || std::ranges::find(only, name) != only.end();
+    };
+    return among(options_.only_metrics, cell.metric) && among(options_.only_formats, cell.format) &&
+           (cell.profile.empty() || among(options_.only_profiles, cell.profile));
   }
 
   Status run_cell(const CellKey& cell, int64_t cell_idx) {
@@ -119,14 +128,14 @@ class Runner {
         return compare(cell, model, format, *directory);
       case MetricKind::kSync:
       case MetricKind::kAsync:
-        return serve(cell, format, metric, *directory);
+        return serve(cell, model, format, *directory);
     }
     return std::vector<ResultRow>{};
   }
 
   /// The folder that is measured, quantized now if it is not there.
   Result<std::string> prepared_model(const StudyModel& model, const StudyFormat& format) {
-    if (format.format == "bf16") return model.directory;
+    if (format.format == "bf16" || model.is_synthetic()) return model.directory;
     const std::string folder = model_folder(options_.out_directory, model.name, format.name);
     if (std::filesystem::exists(folder + "/config.json")) return folder;
     // What failed an hour ago fails again.
@@ -184,10 +193,7 @@ class Runner {
   }
 
   static void add_kv(const StudyFormat& format, std::vector<std::string>& arguments) {
-    if (format.format != "bf16") return;  // a quantized checkpoint has its own
-    for (const auto& [flag, value] : format.flags) {
-      arguments.insert(arguments.end(), {"--" + flag, value});
-    }
+    if (format.format == "bf16") add_flags(format.flags, arguments);  // others have their own
   }
 
   Result<std::vector<ResultRow>> evaluate(const CellKey& cell, const StudyModel& model,
@@ -235,27 +241,28 @@ class Runner {
     return rows_of_result(cell, *result);
   }
 
-  Result<std::vector<ResultRow>> serve(const CellKey& cell, const StudyFormat& format,
-                                       const StudyMetric& metric, const std::string& directory) {
+  /// One server of a model's format for all its cells in a row.
+  Result<std::vector<ResultRow>> serve(const CellKey& cell, const StudyModel& model,
+                                       const StudyFormat& format, const std::string& directory) {
     if (server_ &&
-        (server_directory_ != directory || server_format_ != format.name || server_->ended())) {
+        (server_model_ != model.name || server_format_ != format.name || server_->ended())) {
       end_server();
     }
     if (!server_) {
       const std::string name =
           options_.out_directory + "/logs/serve-" + file_part(cell.model + "-" + cell.format);
-      std::vector<std::string> command{options_.binary, "serve", directory,
-                                       "--port",        "0",     "--no-access-log"};
-      add_kv(format, command);
+      std::vector<std::string> command = serve_arguments(spec_, model, format, directory);
+      command.insert(command.begin(), options_.binary);
       command.insert(command.end(), options_.global_flags.begin(), options_.global_flags.end());
       auto server = StudyServer::start(std::move(command), name + ".json", name + ".log");
       if (!server) return server.error();
+      keep_machine(server->envelope());
       server_.emplace(*std::move(server));
-      server_directory_ = directory;
+      server_model_ = model.name;
       server_format_ = format.name;
     }
-    auto rows = metric.kind == MetricKind::kSync ? measure_sync(spec_, cell, *server_)
-                                                 : measure_async(spec_, cell, *server_);
+    auto rows = cell.metric == "sync" ? measure_sync(spec_, cell, *server_)
+                                      : measure_async(spec_, cell, *server_);
     if (!rows) end_server();  // the next cell begins with a sound one
     return rows;
   }
@@ -271,7 +278,7 @@ class Runner {
   RunnerReport report_;
   std::map<std::string, Error> quantize_errors_;
   std::optional<StudyServer> server_;
-  std::string server_directory_;
+  std::string server_model_;
   std::string server_format_;
 };
 
@@ -281,11 +288,22 @@ std::vector<std::string> quantize_arguments(const StudyModel& model, const Study
                                             const std::string& out_directory) {
   std::vector<std::string> arguments{"quantize",    model.directory, "--out",
                                      out_directory, "--format",      format.format};
-  for (const auto* flags : {&format.common_flags, &format.flags}) {
-    for (const auto& [flag, value] : *flags) {
-      arguments.insert(arguments.end(), {"--" + flag, value});
-    }
+  for (const auto* flags : {&format.common_flags, &format.flags}) add_flags(*flags, arguments);
+  return arguments;
+}
+
+std::vector<std::string> serve_arguments(const StudySpec& spec, const StudyModel& model,
+                                         const StudyFormat& format, const std::string& directory) {
+  std::vector<std::string> arguments{"serve"};
+  if (model.is_synthetic()) {
+    arguments.insert(arguments.end(), {"--synthetic", model.synthetic, "--tokenizer",
+                                       model.tokenizer, "--format", format.format});
+  } else {
+    arguments.push_back(directory);
   }
+  arguments.insert(arguments.end(), {"--port", "0", "--no-access-log"});
+  if (model.is_synthetic() || format.format == "bf16") add_flags(format.flags, arguments);
+  add_flags(spec.serve_flags, arguments);
   return arguments;
 }
 

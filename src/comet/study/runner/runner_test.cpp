@@ -46,6 +46,21 @@ TEST(QuantizeArguments, AreFlagsOfTheCommand) {
                                       "--weights", "rtn"}));
 }
 
+TEST(ServeArguments, AreOfAFolderOrAShape) {
+  const StudySpec spec = spec_of(R"({"serve": {"max_seqs": 4}})");
+  const std::vector<std::string> of_folder{"serve",           "DIR",        "--port", "0",
+                                           "--no-access-log", "--max-seqs", "4"};
+  EXPECT_EQ(serve_arguments(spec, spec.models[0], spec.formats[1], "DIR"), of_folder);
+  const StudyModel shape{"110m", "", "110m", "TOK"};
+  StudyFormat format = spec.formats[1];
+  format.format = "w4ax";
+  format.flags = {{"kv", "kv4"}};
+  EXPECT_EQ(serve_arguments(spec, shape, format, ""),
+            (std::vector<std::string>{"serve", "--synthetic", "110m", "--tokenizer", "TOK",
+                                      "--format", "w4ax", "--port", "0", "--no-access-log", "--kv",
+                                      "kv4", "--max-seqs", "4"}));
+}
+
 TEST(RowsOfResult, AreItsNumbers) {
   const Json result = Json::parse(R"({"acc": 0.5, "acc_stderr": 0.01, "acc_norm": 0.6,
       "num_samples": 100, "num_shots": 5, "windows": {"x": [1]}, "kl_mean": 0.1,
@@ -105,6 +120,27 @@ TEST_F(Results, OfAnotherSpecAreRefused) {
             std::string::npos)
       << other.error().message;
   EXPECT_TRUE(open(spec_of(R"({"_remark": "other words"})")).ok());
+}
+
+TEST_F(Results, OfTwoMachinesAreMerged) {
+  const StudySpec spec = spec_of();
+  const CellKey chat{"demo", "bf16", "sync", "chat"};
+  const CellKey rag{"demo", "bf16", "sync", "rag"};
+  auto file = open(spec).value();
+  ASSERT_TRUE(file.add(cell_, rows_).ok());
+  ASSERT_TRUE(file.add_failure(chat, "it died").ok());
+  auto other = ResultsFile::open(folder_.path() + "/other.json", spec).value();
+  ASSERT_TRUE(other.add(cell_, {make_row(cell_, "", 1, "bytes", 1)}).ok());
+  ASSERT_TRUE(other.add(chat, {make_row(chat, "ttft_p99", 5, "ms", 1)}).ok());
+  ASSERT_TRUE(other.add_failure(rag, "no memory").ok());
+  EXPECT_EQ(*file.merge(other), 1);
+  EXPECT_EQ(*file.merge(other), 0);
+  const auto again = open(spec).value();  // it was written
+  ASSERT_EQ(again.rows().size(), 2U);
+  EXPECT_EQ(again.rows()[0].value, 28330200);  // its own stays
+  EXPECT_EQ(again.rows()[1].metric, "sync/ttft_p99");
+  ASSERT_EQ(again.failures().size(), 1U);
+  EXPECT_EQ(again.failures()[0].cell, rag);
 }
 
 TEST_F(Results, ThatAreNoneAreRefused) {
@@ -172,6 +208,11 @@ TEST(RunStudy, KeepsFailuresAndResumes) {
   options.only_metrics = {"no such"};
   EXPECT_EQ(run_study(spec, options, results)->num_left, 4);
   options.only_metrics.clear();
+  options.only_formats = {"bf16"};
+  options.only_profiles = {"chat"};  // texts have none
+  auto elsewhere = ResultsFile::open(folder.path() + "/elsewhere.json", spec).value();
+  EXPECT_EQ(run_study(spec, options, elsewhere)->num_left, 2);
+  options.only_formats.clear();
   const RunnerReport first = run_study(spec, options, results).value();
   EXPECT_EQ(first.num_cells, 4);
   EXPECT_EQ(first.num_measured, 1);  // the size of BF16

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <set>
 
+#include "comet/models/synthetic.h"
 #include "comet/study/spec/spec_fields.h"
 #include "comet/study/tasks/task.h"
 
@@ -16,7 +17,8 @@ namespace {
 constexpr std::array kFields{
     "models",        "formats",    "metrics",  "profiles", "machine",   "slo",
     "limit",         "seed",       "quantize", "data",     "prompts",   "similarity_tokens",
-    "profile_scale", "num_tokens", "sync",     "async",    "max_rates", "accuracy_floor"};
+    "profile_scale", "num_tokens", "sync",     "async",    "max_rates", "accuracy_floor",
+    "serve"};
 
 Status check_names(const Json& object, const SpecContext& context, StudySpec&) {
   for (const auto& [name, value] : object.items()) {
@@ -30,22 +32,63 @@ Status check_names(const Json& object, const SpecContext& context, StudySpec&) {
   return {};
 }
 
+Result<StudyModel> read_folder(const std::string& path, const SpecContext& context) {
+  auto resolved = resolve_path(path, "models", context);
+  if (!resolved) return resolved.error();
+  if (!std::filesystem::exists(*resolved + "/config.json")) {
+    return make_error(ErrorCode::kNotFound,
+                      "{}: models: {} is no model folder that can be read (it has no config.json)",
+                      context.source, *resolved);
+  }
+  StudyModel model;
+  model.name = std::filesystem::path(*resolved).lexically_normal().filename().string();
+  model.directory = *std::move(resolved);
+  return model;
+}
+
+/// {"synthetic": SHAPE, "tokenizer": FOLDER}: a shape's speed without its weights.
+Result<StudyModel> read_synthetic(const Json& json, const SpecContext& context) {
+  const JsonObject fields(json, context.source + ": models");
+  const auto shape = fields.string("synthetic");
+  if (!shape) return shape.error();
+  const auto tokenizer = fields.string("tokenizer");
+  if (!tokenizer) return tokenizer.error();
+  if (!*shape || !*tokenizer) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "{}: models: expected a folder, or {{\"synthetic\": \"llama3-8b\", "
+                      "\"tokenizer\": FOLDER}}; tools/gpu/fill_vocabulary.py makes such a folder",
+                      context.source);
+  }
+  if (const auto known = models::synthetic_config(**shape); !known) {
+    return make_error(ErrorCode::kInvalidArgument, "{}: models: {}", context.source,
+                      known.error().message);
+  }
+  auto folder = resolve_path(**tokenizer, "models", context);
+  if (!folder) return folder.error();
+  if (!std::filesystem::exists(*folder + "/tokenizer.json")) {
+    return make_error(ErrorCode::kNotFound, "{}: models: {} has no tokenizer.json", context.source,
+                      *folder);
+  }
+  return StudyModel{**shape, "", **shape, *std::move(folder)};
+}
+
 Status read_models(const Json& object, const SpecContext& context, StudySpec& spec) {
-  auto paths = string_list(object, "models", context);
-  if (!paths) return paths.error();
+  const auto it = object.find("models");
+  if (it == object.end() || !it->is_array() || it->empty()) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "{}: field 'models': expected a list of folders, at least one",
+                      context.source);
+  }
   std::set<std::string> names;
-  for (const std::string& path : *paths) {
-    auto resolved = resolve_path(path, "models", context);
-    if (!resolved) return resolved.error();
-    if (!std::filesystem::exists(*resolved + "/config.json")) {
-      return make_error(
-          ErrorCode::kNotFound,
-          "{}: models: {} is no model folder that can be read (it has no config.json)",
-          context.source, *resolved);
+  for (const Json& json : *it) {
+    const bool is_path = json.is_string() && !json.get_ref<const std::string&>().empty();
+    auto model =
+        is_path ? read_folder(json.get<std::string>(), context) : read_synthetic(json, context);
+    if (!model) return model.error();
+    if (model->name.empty() || !names.insert(model->name).second) {
+      model->name = is_path ? json.get<std::string>() : json.dump();
     }
-    std::string name = std::filesystem::path(*resolved).lexically_normal().filename().string();
-    if (name.empty() || !names.insert(name).second) name = path;
-    spec.models.push_back({name, *resolved});
+    spec.models.push_back(*std::move(model));
   }
   return {};
 }
@@ -67,30 +110,6 @@ std::string default_name(const StudyFormat& format) {
   return fmt::format("{}({})", format.format, text);
 }
 
-using Flags = std::vector<std::pair<std::string, std::string>>;
-
-/// Flags of `comet quantize`, spelt with '_' or '-'; a calibration text's path is resolved.
-Result<Flags> read_flags(const Json& object, const std::string& field, const SpecContext& context) {
-  Flags flags;
-  for (const auto& [name, value] : object.items()) {
-    if (name == "format" || name == "name" || name.starts_with("_")) continue;
-    if (!value.is_string() && !value.is_number()) {
-      return make_error(ErrorCode::kInvalidArgument, "{}: {}: '{}' is no text and no number",
-                        context.source, field, name);
-    }
-    std::string spelt = name;
-    std::ranges::replace(spelt, '_', '-');
-    std::string text = flag_text(value);
-    if (spelt == "calib") {
-      auto path = resolve_path(text, field, context);
-      if (!path) return path.error();
-      text = *std::move(path);
-    }
-    flags.emplace_back(std::move(spelt), std::move(text));
-  }
-  return flags;
-}
-
 Result<StudyFormat> read_format(const Json& json, const std::string& field,
                                 const SpecContext& context) {
   const auto wrong = [&](const std::string& what) {
@@ -106,7 +125,7 @@ Result<StudyFormat> read_format(const Json& json, const std::string& field,
     return wrong(fmt::format("format '{}' is not known; there are {}", format.format,
                              fmt::join(kFormats, ", ")));
   }
-  auto flags = read_flags(json, field, context);
+  auto flags = read_flags(json, field, {"format", "name", "rate_factor"}, context);
   if (!flags) return flags.error();
   format.flags = *std::move(flags);
   for (const auto& [flag, value] : format.flags) {
@@ -114,6 +133,10 @@ Result<StudyFormat> read_format(const Json& json, const std::string& field,
       return wrong(fmt::format("'{}': bf16 is the model as it is; it takes only kv", flag));
     }
   }
+  const auto factor =
+      JsonObject(json, context.source + ": " + field).number("rate_factor", 0.01, 100);
+  if (!factor) return factor.error();
+  format.rate_factor = factor->value_or(1);
   format.name = json.contains("name") ? flag_text(json.at("name")) : default_name(format);
   return format;
 }
@@ -125,11 +148,14 @@ Status read_formats(const Json& object, const SpecContext& context, StudySpec& s
                       "{}: field 'formats': expected a list such as [{{\"format\": \"bf16\"}}]",
                       context.source);
   }
-  Flags common_flags;
-  if (const auto own = object.find("quantize"); own != object.end()) {
-    auto flags = read_flags(*own, "quantize", context);
+  StudyFlags common_flags;
+  for (const auto& [name, out] :
+       {std::pair{"quantize", &common_flags}, {"serve", &spec.serve_flags}}) {
+    const auto own = object.find(name);
+    if (own == object.end()) continue;
+    auto flags = read_flags(*own, name, {}, context);
     if (!flags) return flags.error();
-    common_flags = *std::move(flags);
+    *out = *std::move(flags);
   }
   std::set<std::string> names;
   for (size_t i = 0; i < it->size(); ++i) {
@@ -238,19 +264,6 @@ Status read_machine(const Json& object, const SpecContext& context, StudySpec& s
   return {};
 }
 
-Status read_bounds(const JsonObject& fields, std::string_view name, LoadBounds& bounds) {
-  const Json* json = fields.find(name);
-  if (json == nullptr) return {};
-  const JsonObject inner(*json, fmt::format("{}: {}", fields.source(), name));
-  const auto seconds = inner.number("duration_s", 0.1, 1e6);
-  if (!seconds) return seconds.error();
-  const auto requests = inner.integer("num_requests", 1, 1000000);
-  if (!requests) return requests.error();
-  bounds.duration_s = seconds->value_or(bounds.duration_s);
-  bounds.num_requests = requests->value_or(bounds.num_requests);
-  return {};
-}
-
 Status read_numbers(const Json& object, const SpecContext& context, StudySpec& spec) {
   const JsonObject fields(object, context.source);
   const auto put = [&](std::string_view name, int64_t low, int64_t high, auto& out) -> Status {
@@ -264,8 +277,7 @@ Status read_numbers(const Json& object, const SpecContext& context, StudySpec& s
        {put("limit", 0, kMany, spec.limit), put("num_tokens", 0, kMany, spec.num_tokens),
         put("seed", 0, INT64_MAX, spec.seed),
         put("similarity_tokens", 1, 1 << 20, spec.similarity_tokens),
-        put("max_rates", 1, 100, spec.max_rates), read_bounds(fields, "sync", spec.sync),
-        read_bounds(fields, "async", spec.async)}) {
+        put("max_rates", 1, 100, spec.max_rates)}) {
     if (!status) return status.error();
   }
   const auto floor = fields.number("accuracy_floor", 0, 1);
@@ -297,9 +309,17 @@ Status check_whole(const StudySpec& spec, const SpecContext& context) {
     return make_error(ErrorCode::kInvalidArgument, "{}: metric '{}' needs the field '{}'",
                       context.source, metric, field);
   };
+  const auto synthetic = std::ranges::find_if(spec.models, &StudyModel::is_synthetic);
   for (const StudyMetric& metric : spec.metrics) {
     const bool served = metric.kind == MetricKind::kSync || metric.kind == MetricKind::kAsync;
     if (served && spec.profiles.empty()) return needs(metric.name, "profiles");
+    if (!served && synthetic != spec.models.end()) {
+      return make_error(
+          ErrorCode::kInvalidArgument,
+          "{}: metric '{}': the synthetic model '{}' has no folder and no quality; it "
+          "has sync and async",
+          context.source, metric.name, synthetic->name);
+    }
     if (metric.kind == MetricKind::kSimilarity && spec.prompts.empty()) {
       return needs(metric.name, "prompts");
     }
@@ -311,6 +331,10 @@ Status check_whole(const StudySpec& spec, const SpecContext& context) {
 }
 
 }  // namespace
+
+bool StudySpec::measures_quality() const {
+  return has(MetricKind::kText) || has(MetricKind::kTask) || has(MetricKind::kSimilarity);
+}
 
 bool StudySpec::has(MetricKind kind) const {
   return std::ranges::any_of(metrics, [&](const StudyMetric& m) { return m.kind == kind; });
@@ -327,7 +351,7 @@ Result<StudySpec> parse_study_spec(const std::string& text, const SpecContext& c
   StudySpec spec;
   spec.json = OrderedJson::parse(text);
   for (const auto read : {check_names, read_models, read_formats, read_metrics, read_profiles,
-                          read_machine, read_numbers, read_files}) {
+                          read_machine, read_numbers, read_load, read_files}) {
     if (const Status status = read(*json, context, spec); !status) return status.error();
   }
   if (const Status checked = check_whole(spec, context); !checked) return checked.error();

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,18 +16,24 @@
 namespace comet::study {
 
 struct StudyModel {
-  std::string name;       // in rows: the folder's name
+  std::string name;       // in rows: the folder's name, or the shape's
   std::string directory;  // resolved
+  std::string synthetic;  // a shape of `comet serve --synthetic`; the model has no folder then
+  std::string tokenizer;  // its folder
+
+  [[nodiscard]] bool is_synthetic() const { return !synthetic.empty(); }
 };
+
+using StudyFlags = std::vector<std::pair<std::string, std::string>>;
 
 struct StudyFormat {
   std::string name;    // in rows: "name", else "w4ax(fmpq)"
   std::string format;  // bf16, or what `comet quantize --format` takes
-  std::vector<std::pair<std::string, std::string>>
-      flags;  // of `comet quantize`: {"recipe", "fmpq"}
-
-  /// The spec's own flags for every format, which its name leaves out.
-  std::vector<std::pair<std::string, std::string>> common_flags;
+  /// Of `comet quantize`, of synthetic models of `comet serve --synthetic`: {"recipe", "fmpq"}.
+  StudyFlags flags;
+  /// The spec's own flags for every quantized folder, which its name leaves out.
+  StudyFlags common_flags;
+  double rate_factor = 1;  // times async.first_rate
 
   [[nodiscard]] bool is_base() const { return format == "bf16" && flags.empty(); }
 };
@@ -49,6 +56,19 @@ struct StudySlo {
 struct LoadBounds {
   double duration_s = 60;
   int64_t num_requests = 100;
+  int64_t warmup_tokens = 0;  // of the answer before the clock starts; 0: the profile's
+};
+
+/// The points of an asynchronous sweep.
+struct AsyncLoad : LoadBounds {
+  double window_s = 0;  // above 0: one run whose rate rises in steps, each measured so long
+  double first_rate_per_s = 0;
+  std::map<std::string, double> first_rates;  // of profiles; before first_rate_per_s
+  double rate_step = 1.5;
+  int64_t max_in_flight = 1024;  // to which a step of such a run fills the server up
+
+  /// 0: half of what one request at a time gives.
+  [[nodiscard]] double first_rate(const std::string& profile) const;
 };
 
 struct StudySpec {
@@ -67,12 +87,15 @@ struct StudySpec {
   std::string data;     // folder of the tasks' files
   std::string prompts;  // file for similarity
   int64_t similarity_tokens = 128;
+  StudyFlags serve_flags;  // of `comet serve`, for every server
   LoadBounds sync;
-  LoadBounds async;
+  AsyncLoad async;
   int64_t max_rates = 10;        // of an asynchronous sweep
   double accuracy_floor = 0.98;  // share of BF16's quality that a recommended format keeps
 
   [[nodiscard]] bool has(MetricKind kind) const;
+  /// Whether anything says how good the formats' answers are; else only cost ranks them.
+  [[nodiscard]] bool measures_quality() const;
 };
 
 /// What reading a spec needs from outside.

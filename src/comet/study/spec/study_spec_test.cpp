@@ -76,6 +76,46 @@ TEST(StudySpec, CommonFlagsGoToEveryQuantizedFormat) {
   ASSERT_EQ(spec.formats[4].common_flags.size(), 1U);  // it has its own --weights
 }
 
+TEST(StudySpec, AShapeTakesTheFoldersPlace) {
+  Json json = good();
+  json["models"] =
+      Json::array({{{"synthetic", "110m"}, {"tokenizer", "${COMET_TEST_MODELS}/demo"}}});
+  json["metrics"] = {"sync", "async"};
+  json["formats"][1]["rate_factor"] = 1.5;
+  json["serve"] = {{"max_seqs", 8}};
+  json["async"] = {{"window_s", 0.5},
+                   {"first_rate", {{"chat", 20}, {"RAG", 7.5}}},
+                   {"rate_step", 1.3},
+                   {"max_in_flight", 64}};
+  json["sync"] = {{"warmup_tokens", 8}};
+  const auto spec = parse(json.dump());
+  ASSERT_TRUE(spec.ok()) << spec.error().message;
+  EXPECT_EQ(spec->models[0].name, "110m");
+  EXPECT_TRUE(spec->models[0].is_synthetic());
+  EXPECT_EQ(spec->models[0].tokenizer, COMET_SOURCE_DIR "/models/demo");
+  EXPECT_FALSE(spec->measures_quality());
+  EXPECT_EQ(spec->formats[1].rate_factor, 1.5);
+  EXPECT_TRUE(spec->formats[1].flags.empty());
+  EXPECT_EQ(spec->serve_flags, (StudyFlags{{"max-seqs", "8"}}));
+  EXPECT_EQ(spec->async.first_rate("rag"), 7.5);
+  EXPECT_EQ(spec->async.first_rate("summarization"), 0);
+  EXPECT_EQ(spec->async.rate_step, 1.3);
+  EXPECT_EQ(spec->async.max_in_flight, 64);
+  EXPECT_EQ(spec->sync.warmup_tokens, 8);
+  const auto says = [&](const char* pointer, const Json& value) {
+    Json wrong = json;
+    wrong[Json::json_pointer(pointer)] = value;
+    return parse(wrong.dump()).error().message;
+  };
+  EXPECT_NE(says("/models/0/synthetic", "llama9").find("llama9"), std::string::npos);
+  EXPECT_NE(says("/models/0/tokenizer", "src").find("no tokenizer.json"), std::string::npos);
+  EXPECT_NE(says("/models/0/tokenizer", nullptr).find("fill_vocabulary"), std::string::npos);
+  EXPECT_NE(says("/metrics/0", "size").find("'size': the synthetic model '110m'"),
+            std::string::npos);
+  EXPECT_NE(says("/async/first_rate/poetry", 3).find("poetry"), std::string::npos);
+  EXPECT_NE(says("/async/rate_step", 1).find("rate_step"), std::string::npos);
+}
+
 TEST(StudySpec, TheTemplateIsASpec) {
   const auto spec = parse(study_template());
   ASSERT_TRUE(spec.ok()) << spec.error().message;
