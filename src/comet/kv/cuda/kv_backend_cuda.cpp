@@ -79,7 +79,8 @@ void decode_step(Context& ctx, const KvAttendArgs& args, const Step& step) {
   params.num_seqs = static_cast<int>(batch.num_decode_seqs);
   params.num_heads = step.num_heads;
   params.num_kv_heads = step.num_kv_heads;
-  params.bulk_copies = ctx.cuda->sm == kHopper;
+  // Small blocks gain by them, large ones do not (docs/kernels/attention_cuda.md).
+  params.bulk_copies = ctx.cuda->sm == kHopper && step.format == PageFormat::kKv4;
   params.overlaps = ctx.cuda->sm == kHopper;
   const DecodePlan plan =
       decode_plan(params, step.format, step.head_dim, batch.max_kv_len, ctx.cuda->num_sms);

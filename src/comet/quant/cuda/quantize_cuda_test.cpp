@@ -65,9 +65,11 @@ class QuantizeCudaTest : public ::testing::Test {
     ASSERT_TRUE(of_gpu.ok()) << what << ": " << of_gpu.error().message;
     const GateResult& want = *of_cpu->gate;
     const GateResult& got = *of_gpu->gate;
-    EXPECT_NEAR(got.perplexity_before, want.perplexity_before, 3e-3 * want.perplexity_before)
-        << what;
-    EXPECT_NEAR(got.perplexity_after, want.perplexity_after, 1e-2 * want.perplexity_after) << what;
+    // Nats a token: targets are random, so what roundings do to one of them is noise.
+    const double nats_before = std::log(want.perplexity_before);
+    const double nats_after = std::log(want.perplexity_after);
+    EXPECT_NEAR(std::log(got.perplexity_before), nats_before, 3e-3 * nats_before) << what;
+    EXPECT_NEAR(std::log(got.perplexity_after), nats_after, 1e-2 * nats_after) << what;
     EXPECT_NEAR(got.kl_mean, want.kl_mean, 0.3 * want.kl_mean + 2e-5) << what;
     for (size_t i = 0; i < of_cpu->linears.size(); ++i) {
       const LinearReport& linear = of_cpu->linears[i];
