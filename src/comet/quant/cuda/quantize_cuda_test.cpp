@@ -30,8 +30,8 @@ void write_model(const std::string& directory, testing::TinyModel variant, int64
   io::write_file_atomic(directory + "/tokenizer.json", "{}").value();
   auto writer = io::SafetensorsWriter::create(directory).value();
   for (const auto& [name, tensor] : testing::tiny_tensors(config)) {
-    // Logits of about 1, as a trained model has: with those of the tiny model, 16 times as large, KL
-    // divergence hangs on a few tokens where two logits are close.
+    // Logits of about 1, as a trained model has: with those of the tiny model, 16 times as large,
+    // KL divergence hangs on a few tokens where two logits are close.
     const bool is_last_norm = name == "model.norm.weight";
     const Tensor small = testing::random_tensor(tensor.shape(), 7, 0.06F, 0.01F);
     writer.append(name, is_last_norm ? small : tensor).value();
