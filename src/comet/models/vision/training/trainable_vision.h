@@ -38,8 +38,8 @@ class TrainableVision {
     bool training = false;
     Tensor keep;  // of drop path: [num_blocks(), images], FP32; undefined: nothing is dropped
   };
-  /// Logits [images, classes] of images [n, height, width, 3], at least 32 × 32, FP32 or of the
-  /// device's product type. In training a batch norm sees at least two pixels.
+  /// Logits [images, classes] of images [n, height, width, 3], at least 32 × 32, of the device's
+  /// product type. In training a batch norm sees at least two pixels.
   Tensor forward(Context& ctx, const Tensor& images, const Mode& mode);
   /// Of the last forward() in training.
   void backward(Context& ctx, const Tensor& dlogits);
