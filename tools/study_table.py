@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The tables of a study's results.json as Markdown: a row a format, a column a figure.
+"""The tables of a study's results.json as Markdown: a row a format, a column a figure. A study without any
+quality has tables of latency, of queries a second, and of where the best format changes (study_serving.py).
 
 usage: tools/study_table.py RESULTS.json...     prints the tables
        tools/study_table.py --write | --check   renews the committed tables, or says which are stale
@@ -15,8 +16,10 @@ import pathlib
 import re
 import sys
 
+import study_serving
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/formats.md", "studies/bf16-or-death/README.md")
+PAGES = ("README.md", "docs/formats.md", "studies/bf16-or-death/README.md", "studies/bf16-or-death-h200/README.md")
 MARKED = re.compile(r"(<!-- study_table ((?:\S+\.json ?)+)-->\n).*?(\n<!-- study_table end -->)", re.DOTALL)
 
 # (column, end of the row's metric, factor, digits, whether the loss against the first format is shown)
@@ -71,7 +74,14 @@ def table(rows, model):
 def tables(paths):
     texts = []
     for path in paths:
-        rows = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))["rows"]
+        if not pathlib.Path(path).is_file():
+            texts.append("(not measured yet)")
+            continue
+        results = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        rows = results["rows"]
+        if not any(row["metric"].endswith(c[1]) for row in rows for c in COLUMNS):
+            texts += study_serving.tables(results)
+            continue
         texts += [table(rows, model) for model in dict.fromkeys(row["model"] for row in rows)]
     return "\n\n".join(texts)
 

@@ -18,7 +18,8 @@ constexpr int kLaterRounds = 2;
 constexpr double kMostGrowth = 1.6;  // of a round
 constexpr double kCloseShare = 0.05;
 constexpr double kUsefulShare = 0.25;  // of more in flight that must come back as throughput
-constexpr uint64_t kAgeStream = 0xA6E;
+constexpr double kGoldenShare = 0.6180339887498949;  // its multiples spread evenly over (0, 1)
+constexpr uint64_t kDropStream = 0xD20;
 
 /// What one request alone says of the times to come.
 struct Alone {
@@ -34,7 +35,7 @@ class Steps {
         sender_(sender),
         options_(options),
         next_(next),
-        ages_(options.seed, kAgeStream) {}
+        drops_(options.seed, kDropStream) {}
 
   Result<Alone> probe() {
     RequestRecord record;
@@ -71,8 +72,7 @@ class Steps {
     watched_in_flight_ = 0;
     step_begin_s_ = loop_.now_s();
     ++step_idx_;
-    arrivals_.emplace(Arrivals{Arrivals::Kind::kPoisson, 1, rate_per_s},
-                      options_.seed + static_cast<uint64_t>(step_idx_));
+    arrivals_.emplace(Arrivals{Arrivals::Kind::kConstant, 1, rate_per_s}, options_.seed);
     schedule_arrival(step_idx_);
     fill_to(target);
     tick();
@@ -161,8 +161,9 @@ class Steps {
         std::min(std::llround(target), static_cast<long long>(options_.max_in_flight));
     const double now_s = loop_.now_s();
     while (num_live_ < count) {
-      const int64_t num_ages = std::max<int64_t>(1, options_.profile.output_tokens - 1);
-      send(1 + static_cast<int64_t>(ages_.next_below(static_cast<uint64_t>(num_ages))), now_s);
+      const auto num_ages = static_cast<double>(options_.profile.output_tokens - 1);
+      age_share_ = std::fmod(age_share_ + kGoldenShare, 1);
+      send(std::max<int64_t>(1, static_cast<int64_t>(std::ceil(age_share_ * num_ages))), now_s);
     }
     while (num_live_ > std::max<int64_t>(count, 1) && drop_one()) {}
     enter(Phase::kFilling);
@@ -175,7 +176,7 @@ class Steps {
       if (!request->ended && !request->dropped) live.push_back(request.get());
     }
     if (live.empty()) return false;
-    live[ages_.next_below(live.size())]->dropped = true;
+    live[drops_.next_below(live.size())]->dropped = true;
     --num_live_;
     return true;
   }
@@ -222,7 +223,8 @@ class Steps {
   Sender& sender_;
   const RateStepsOptions& options_;
   const std::function<std::optional<double>(const RateWindow&)>& next_;
-  Rng ages_;
+  Rng drops_;
+  double age_share_ = 0;
   std::optional<ArrivalTimes> arrivals_;
   std::vector<std::unique_ptr<SteppedRequest>> requests_;
   Phase phase_ = Phase::kFilling;

@@ -156,9 +156,9 @@ std::string async_section(const ReportInput& in) {
   }
   if (html.empty()) return "";
   return fmt::format(
-             "<h2 id=\"async\">Many queries at once (asynchronous)</h2>\n<p>A rising rate of "
-             "Poisson "
-             "arrivals until the objectives break: {}.</p>\n",
+             "<h2 id=\"async\">Many queries at once (asynchronous)</h2>\n<p>A rising rate of {} "
+             "until the objectives break: {}.</p>\n",
+             in.spec.async.window_s > 0 ? "evenly spaced arrivals" : "Poisson arrivals",
              objectives_text(in.spec)) +
          html;
 }

@@ -84,8 +84,8 @@ std::vector<ResultRow> rows_of_load(const CellKey& cell, const client::LoadSumma
 
 std::vector<ResultRow> rows_of_window(const CellKey& cell, const client::RateWindow& w) {
   std::vector<ResultRow> rows;
-  add_distribution(rows, cell, "ttft", w.ttft_ms, true);
-  add_distribution(rows, cell, "itl", w.itl_ms, true);
+  if (w.ttft_ms.count > 0) add_distribution(rows, cell, "ttft", w.ttft_ms, true);
+  if (w.itl_ms.count > 0) add_distribution(rows, cell, "itl", w.itl_ms, true);
   for (ResultRow& row : rows) {
     if (row.metric.ends_with("/itl_mean")) row.std_error = w.itl_stderr_ms;
   }
