@@ -39,7 +39,7 @@ void launch_column_sums(const ColumnSumsArgs& args, CUstream_st* stream) {
   const ColumnCut cut = column_cut(args.rows, args.n, kMaxColumnCtas);
   column_sums_kernel<<<column_grid(cut), kThreads, 0, stream>>>(args, cut, has_wide_rows(args.x));
   COMET_CUDA(cudaGetLastError());
-  launch_sum_partials(args.sums, args.workspace, cut.num_ctas, args.n, args.n, stream);
+  launch_sum_partials({{args.sums, args.n}}, args.workspace, cut.num_ctas, stream);
 }
 
 }  // namespace comet::ops_cuda

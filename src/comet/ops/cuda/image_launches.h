@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 
 #include "comet/ops/cuda/launches.h"
 
@@ -77,9 +78,14 @@ struct DepthwiseBackwardArgs {
 size_t depthwise_backward_workspace(const DepthwiseArgs& forward);
 void launch_depthwise_conv_backward(const DepthwiseBackwardArgs& args, CUstream_st* stream);
 
-/// sums [n] += over num_rows of partials [num_rows, n], in one order whatever the card.
-void launch_sum_partials(float* sums, const float* partials, int64_t num_rows, int64_t n,
-                         int64_t stride, CUstream_st* stream);
+/// sums [n] += over num_rows of the partials' rows, which hold the targets' (six at most) one after
+/// the other; in one order whatever the card.
+struct SumTarget {
+  float* sums = nullptr;
+  int64_t n = 0;
+};
+void launch_sum_partials(std::initializer_list<SumTarget> targets, const float* partials,
+                         int64_t num_rows, CUstream_st* stream);
 
 /// GELU (out may be x), and its gradient; within 4e-5 before rounding (gelu.cuh).
 void launch_gelu(const FloatRows& out, const FloatRows& x, int64_t rows, int64_t n,

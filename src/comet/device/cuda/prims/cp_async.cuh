@@ -40,6 +40,24 @@ __device__ __forceinline__ void cp_async_4(void* shared, const void* global) {
                : "memory");
 }
 
+/// 8 bytes, or 8 zero bytes when !is_valid. PTX ISA: cp.async.ca.shared.global with src-size.
+__device__ __forceinline__ void cp_async_8_or_zero(void* shared, const void* global,
+                                                   bool is_valid) {
+  const uint32_t source_bytes = is_valid ? 8 : 0;
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;\n" ::"r"(shared_address(shared)),
+               "l"(global), "r"(source_bytes)
+               : "memory");
+}
+
+/// 4 bytes, or 4 zero bytes when !is_valid. PTX ISA: cp.async.ca.shared.global with src-size.
+__device__ __forceinline__ void cp_async_4_or_zero(void* shared, const void* global,
+                                                   bool is_valid) {
+  const uint32_t source_bytes = is_valid ? 4 : 0;
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(shared_address(shared)),
+               "l"(global), "r"(source_bytes)
+               : "memory");
+}
+
 /// Closes the group of this thread's copies since the last commit. PTX ISA: cp.async.commit_group.
 __device__ __forceinline__ void cp_async_commit() {
   asm volatile("cp.async.commit_group;\n" ::: "memory");

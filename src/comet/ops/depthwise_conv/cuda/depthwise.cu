@@ -302,11 +302,9 @@ void launch_depthwise_conv_backward(const DepthwiseBackwardArgs& args, CUstream_
                                              static_cast<const uint16_t*>(args.dy), sizes,
                                              args.workspace);
   COMET_CUDA(cudaGetLastError());
-  const int64_t taps = int64_t{kSize * kSize} * sizes.channels;
-  const int64_t stride = int64_t{kNumSums} * sizes.channels;
-  launch_sum_partials(args.grads.weight, args.workspace, num_rows, taps, stride, stream);
-  launch_sum_partials(args.grads.bias, args.workspace + taps, num_rows, sizes.channels, stride,
-                      stream);
+  launch_sum_partials({{args.grads.weight, int64_t{kSize * kSize} * sizes.channels},
+                       {args.grads.bias, sizes.channels}},
+                      args.workspace, num_rows, stream);
 }
 
 }  // namespace comet::ops_cuda

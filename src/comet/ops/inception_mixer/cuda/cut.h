@@ -2,8 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <initializer_list>
 
-#include "comet/ops/inception_mixer/cuda/walkers.cuh"
+#include "comet/ops/inception_mixer/cuda/tile.cuh"
 
 namespace comet::ops_cuda::mixer {
 
@@ -11,37 +12,47 @@ inline bool is_empty(const ImageSizes& sizes) {
   return sizes.num_images == 0 || sizes.height == 0 || sizes.width == 0 || sizes.channels == 0;
 }
 
-/// Whether threads may read two channels at once. Four would take more registers than there are.
-inline bool has_pairs(const MixerArgs& args) {
-  const auto at = reinterpret_cast<uintptr_t>(args.x) | reinterpret_cast<uintptr_t>(args.out);
-  return args.branch % 2 == 0 && args.sizes.channels % 2 == 0 && at % 4 == 0;
-}
-
-/// Whether pixels begin 16-byte aligned.
-inline bool has_wide_pixels(const MixerArgs& args) {
-  const auto at = reinterpret_cast<uintptr_t>(args.x) | reinterpret_cast<uintptr_t>(args.out);
-  return at % 16 == 0 && args.sizes.channels % 8 == 0;
-}
-
-/// More vectors in a chunk leave more of a branch's threads without one.
-constexpr int kMaxChunkVecs = 16;
-
-/// Chunks of channels, the smaller the fewer bands there are for num_wanted CTAs.
-inline Cut cut_of(const MixerArgs& args, int vec, int num_wanted) {
-  Cut cut;
-  cut.bands_per_image = (args.sizes.height + kOutputs - 1) / kOutputs;
-  cut.num_bands = args.sizes.num_images * cut.bands_per_image;
-  cut.vecs = args.branch / vec;
-  const auto pieces = [](int n, int size) { return std::max(1, (n + size - 1) / size); };
-  cut.chunk_vecs = std::max(1, pieces(cut.vecs, pieces(cut.vecs, kMaxChunkVecs)));
-  while (cut.num_bands * pieces(cut.vecs, cut.chunk_vecs) < num_wanted && cut.chunk_vecs >= 8) {
-    cut.chunk_vecs = (cut.chunk_vecs + 1) / 2;
+/// The widest of 8, 4, 2 (1: none) channels that divides all of `multiples` and whose vectors are
+/// aligned at all of `pointers`.
+inline int piece_of(std::initializer_list<int> multiples,
+                    std::initializer_list<const void*> pointers) {
+  uint64_t bits = 8;
+  for (const int m : multiples) bits |= static_cast<uint64_t>(m);
+  for (const void* p : pointers) bits |= reinterpret_cast<uintptr_t>(p) / sizeof(uint16_t);
+  for (const int piece : {8, 4, 2}) {
+    if (bits % static_cast<uint64_t>(piece) == 0) return piece;
   }
-  cut.num_chunks = pieces(cut.vecs, cut.chunk_vecs);
+  return 1;
+}
+
+/// What a tile holds of a row: 56 pixels of 12 channels, as every stage of InceptionNeXt-T.
+constexpr int kTileElements = 56 * 12;
+
+/// args.sizes is not empty, branch > 0 and even. Chunks are the smaller the fewer tiles there are.
+inline Cut cut_of(const MixerArgs& args, std::initializer_list<const void*> pointers) {
+  constexpr int kNumWanted = 3 * 132;
+  const auto pieces = [](int n, int size) { return (n + size - 1) / size; };
+  const int num_kept = args.sizes.channels - 3 * args.branch;
+  Cut cut;
+  cut.kept_piece = piece_of({args.sizes.channels, num_kept}, pointers);
+  cut.piece = piece_of({args.sizes.channels, num_kept, args.branch}, pointers);
+  cut.bands_per_image = pieces(args.sizes.height, kOutputs);
+  for (const int most : {24, 16, 8}) {
+    const int share = pieces(args.branch, pieces(args.branch, most));
+    cut.chunk_channels = pieces(share, std::max(cut.piece, 2)) * std::max(cut.piece, 2);
+    cut.num_chunks = pieces(args.branch, cut.chunk_channels);
+    const int columns = std::max(1, kTileElements / cut.chunk_channels / kOutputs);  // in sevens
+    cut.tiles_per_band = pieces(args.sizes.width, columns * kOutputs);
+    cut.tile_columns = pieces(pieces(args.sizes.width, cut.tiles_per_band), kOutputs) * kOutputs;
+    cut.num_tiles = args.sizes.num_images * cut.bands_per_image * cut.tiles_per_band;
+    if (cut.num_tiles * cut.num_chunks >= kNumWanted) break;
+  }
+  cut.by_columns = {cut.tile_columns, 1.0F / static_cast<float>(cut.tile_columns)};
   return cut;
 }
 
-/// mixer.cu: out += the transposed mixer of x, any size, slowly.
-void launch_transposed(const MixerArgs& args, CUstream_st* stream);
+/// any_mixer.cu: any band, channels and alignment, slowly.
+void launch_any_forward(const MixerArgs& args, CUstream_st* stream);
+void launch_any_backward(const MixerBackwardArgs& args, CUstream_st* stream);
 
 }  // namespace comet::ops_cuda::mixer

@@ -1,93 +1,131 @@
 // out = inception_mixer(x) on BF16 NHWC images, FP32 sums (bias first, taps in order).
 // x, out [images, height, width, channels]; weights FP32 [taps, branch].
-// Grid: x → bands of 7 rows of an image; y → chunks of the branches' channels. 256 threads: 85 per
-// branch, all copy the kept channels (walkers.cuh). No shared memory: a walker's window lies in
-// registers, neighbours' overlap comes from L1.
+// Grid: x → tiles of 7 rows × up to 56 columns of an image; y → chunks of the branches' channels.
+// 288 threads, three warps a branch (tile.cuh); all begin the copies to shared memory, then copy
+// the kept channels while those are on their way. Four CTAs on an SM.
+// Shared memory: inputs of the three branches with their halos: 46 KB for all stages of
+// InceptionNeXt-T.
 // Floor: 2 · bytes of x at copy rate: stage 1 of InceptionNeXt-T at 128 images 154 MB, 36 µs at 4.3
 // TB/s; 10.3 FMA for every one of 3/8 of the outputs, 5 µs at 30 TFMA/s.
 #include <cuda_runtime_api.h>
 
-#include <algorithm>
-
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/ops/inception_mixer/cuda/cut.h"
-#include "comet/ops/inception_mixer/cuda/walkers.cuh"
+#include "comet/ops/inception_mixer/cuda/kept.cuh"
+#include "comet/ops/inception_mixer/cuda/tile.cuh"
 
 namespace comet::ops_cuda {
 namespace mixer {
 namespace {
 
-template <int kVec>
-__device__ __forceinline__ void begin_sums(float (&sums)[kOutputs][kVec], const float* bias) {
-  float b[kVec];
+/// What a thread has before it walks. Of a kernel of 3×3 the first nine taps.
+template <int kBand>
+struct Taps {
+  float w[kBand][2];
+  float bias[2];
+};
+
+template <int kBand>
+__device__ __forceinline__ Taps<kBand> load_taps(const KernelWeights& weights, int num_taps,
+                                                 int branch, int in_branch) {
+  Taps<kBand> taps;
+  load_weights(taps.bias, weights.bias + in_branch);
 #pragma unroll
-  for (int i = 0; i < kVec; ++i) b[i] = bias == nullptr ? 0.0F : __ldg(bias + i);
-#pragma unroll
-  for (int r = 0; r < kOutputs; ++r) {
-#pragma unroll
-    for (int i = 0; i < kVec; ++i) sums[r][i] = b[i];
+  for (int t = 0; t < kBand; ++t) {
+    if (t < num_taps) load_weights(taps.w[t], weights.weight + t * branch + in_branch);
   }
+  return taps;
 }
 
-/// kBand 0: args.band, slowly. kFlip: out += the transposed mixer, for gradients.
-template <int kVec, int kBand, bool kFlip>
-__global__ void __launch_bounds__(kMixerThreads, 2)
-    mixer_kernel(MixerArgs args, Cut cut, bool is_wide) {
-  const auto* x = static_cast<const uint16_t*>(args.x);
-  auto* out = static_cast<uint16_t*>(args.out);
-  const BandPlace place = band_place(args.sizes, cut, static_cast<int>(blockIdx.x));
-  const Role role = role_of_thread(cut);
-  const int num_kept = args.sizes.channels - 3 * args.branch;
-  if (role.is_active) {
-    const int within = role.vec * kVec;
-    const int channel = num_kept + static_cast<int>(role.branch) * args.branch + within;
-    const int num = num_walkers(args.sizes, place, role.branch);
-    const float* weight = weight_of(args, role.branch) + within;
-    const float* bias = kFlip ? nullptr : bias_of(args, role.branch) + within;
-    for (int walker = role.slot; walker < num; walker += role.num_slots) {
-      float sums[kOutputs][kVec];
-      begin_sums(sums, bias);
-      if (role.branch == kSquare) {
-        const Column column = column_of(args.sizes, place, walker);
-        convolve_column<kVec, kFlip>(sums, x + channel, args.sizes, column, weight, args.branch);
-        store_column<kFlip>(out + channel, args.sizes, column, sums);
-        continue;
-      }
-      const Line line = line_of(args.sizes, place, role.branch, walker);
-      if constexpr (kBand == 0) {
-        convolve_any_line<kVec, kFlip>(sums, x + channel, line, weight, args.branch, args.band);
-      } else {
-        convolve_line<kVec, kBand, kFlip>(sums, x + channel, line, weight, args.branch);
-      }
-      store_line<kFlip>(out + channel, line, sums);
+/// The outputs of all walkers of a thread. products(walk, use): tile.cuh's. out: the image's first
+/// pixel, the thread's first channel; the outputs of a walker are `step` elements apart.
+template <int kBand, typename Products>
+__device__ __forceinline__ void make_outputs(const Taps<kBand>& taps, const ImageSizes& sizes,
+                                             const Place& place, const Role& role, uint16_t* out,
+                                             int step, const Products& products) {
+  const int num = num_walkers(place, role.branch);
+  for (int walker = role.slot; walker < num; walker += role.num_slots) {
+    const Walk walk = walk_of(place, role.branch, walker);
+    float sums[kOutputs][2];
+#pragma unroll
+    for (int r = 0; r < kOutputs; ++r) {
+      sums[r][0] = taps.bias[0];
+      sums[r][1] = taps.bias[1];
+    }
+    products(walk,
+             [&](int r, int tap, const float(&v)[2]) { fma_channels(sums[r], taps.w[tap], v); });
+    const int row = place.first_row + walk.row;
+    const int column = place.first_column + walk.column;
+    uint16_t* p = out + (row * sizes.width + column) * sizes.channels;
+#pragma unroll
+    for (int r = 0; r < kOutputs; ++r) {
+      if (r < walk.num_outputs) store_channels(p, sums[r]);
+      p += step;
     }
   }
-  copy_kept<kFlip, kVec>(out, x, args.sizes, place, num_kept, is_wide);
 }
 
-template <int kVec, int kBand, bool kFlip>
+template <int kBand>
+__global__ void __launch_bounds__(kMixerThreads, 4) mixer_kernel(MixerArgs args, Cut cut) {
+  extern __shared__ __align__(16) uint16_t mixer_regions[];
+  const ImageSizes& sizes = args.sizes;
+  const Place place = place_of(sizes, cut, static_cast<int>(blockIdx.x));
+  const Chunk chunk = chunk_of(cut, args.branch);
+  const int num_kept = sizes.channels - 3 * args.branch;
+  const auto* x = static_cast<const uint16_t*>(args.x);
+  for_piece(cut.piece, [&](auto piece) {
+    stage_branches<piece.value>(mixer_regions, x + place.image_at + num_kept + chunk.first, sizes,
+                                cut, place, chunk.count, args.branch,
+                                [](Branch b) { return halo_of<kBand>(b); });
+  });
+  prims::cp_async_commit();
+  copy_kept<false>(static_cast<uint16_t*>(args.out), x, sizes, cut, place, num_kept);
+  const Role role = role_of_thread(chunk);
+  const int in_branch = chunk.first + role.within;
+  const Taps<kBand> taps = load_taps<kBand>(
+      weights_of(args, role.branch), role.branch == kSquare ? 9 : kBand, args.branch, in_branch);
+  prims::cp_async_wait<0>();
+  __syncthreads();
+  if (!role.is_active) return;
+  auto* out = static_cast<uint16_t*>(args.out) + place.image_at + num_kept +
+              static_cast<int>(role.branch) * args.branch + in_branch;
+  const Way way = way_of<kBand>(cut, role.branch);
+  const uint16_t* region = mixer_regions + way.region + role.within;
+  const int row_step = sizes.width * sizes.channels;
+  if (role.branch == kSquare) {
+    make_outputs(taps, sizes, place, role, out, row_step, [&](const Walk& walk, const auto& use) {
+      for_square_products(region + way.at(walk), way.pitch, cut.chunk_channels, use);
+    });
+  } else {
+    const int step = role.branch == kBandW ? sizes.channels : row_step;
+    make_outputs(taps, sizes, place, role, out, step, [&](const Walk& walk, const auto& use) {
+      for_line_products<kBand>(region + way.at(walk), way.step, use);
+    });
+  }
+}
+
+template <int kBand>
 void launch(const MixerArgs& args, CUstream_st* stream) {
-  const Cut cut = cut_of(args, kVec, 264);
-  const dim3 grid(static_cast<unsigned>(cut.num_bands), static_cast<unsigned>(cut.num_chunks));
-  mixer_kernel<kVec, kBand, kFlip>
-      <<<grid, kMixerThreads, 0, stream>>>(args, cut, has_wide_pixels(args));
+  const Cut cut = cut_of(args, {args.x, args.out});
+  const int shared_bytes = all_elements<kBand>(cut) * static_cast<int>(sizeof(uint16_t));
+  COMET_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(mixer_kernel<kBand>),
+                                  cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
+  const dim3 grid(static_cast<unsigned>(cut.num_tiles), static_cast<unsigned>(cut.num_chunks));
+  mixer_kernel<kBand>
+      <<<grid, kMixerThreads, static_cast<size_t>(shared_bytes), stream>>>(args, cut);
   COMET_CUDA(cudaGetLastError());
 }
 
 }  // namespace
-
-void launch_transposed(const MixerArgs& args, CUstream_st* stream) {
-  launch<1, 0, true>(args, stream);
-}
-
 }  // namespace mixer
 
 void launch_inception_mixer(const MixerArgs& args, CUstream_st* stream) {
   if (mixer::is_empty(args.sizes)) return;
-  const bool pairs = mixer::has_pairs(args);
-  if (args.band == 11 && pairs) return mixer::launch<2, 11, false>(args, stream);
-  if (args.band == 9 && pairs) return mixer::launch<2, 9, false>(args, stream);
-  mixer::launch<1, 0, false>(args, stream);
+  const bool has_pairs = args.branch > 0 && mixer::piece_of({args.sizes.channels, args.branch},
+                                                            {args.x, args.out}) > 1;
+  if (has_pairs && args.band == 11) return mixer::launch<11>(args, stream);
+  if (has_pairs && args.band == 9) return mixer::launch<9>(args, stream);
+  mixer::launch_any_forward(args, stream);
 }
 
 }  // namespace comet::ops_cuda

@@ -1,20 +1,22 @@
-// Gradients of inception_mixer on BF16 NHWC images in one pass over dy and x: dx += the transposed
-// mixer of dy; dw[t] = Σ dy[p] · x[p + t − half], db = Σ dy over all pixels, in FP32.
-// Grid: as many CTAs as run at once; each takes bands blockIdx.x, + gridDim.x, … of all images
-// (walkers.cuh). A thread keeps its channels, so its sums stay in registers through all its bands;
-// then a CTA adds its threads' in shared memory, writes one row of partials, and sum_partials adds
-// the rows. No atomics: the same bits for every launch on a card.
-// Partials of a CTA: [9 taps, bias | band taps, bias | band taps, bias][branch].
-// Floor: 3⅜ · bytes of x at copy rate (dy and dx read, dx written, x's branches read): stage 1 of
-// InceptionNeXt-T at 128 images 260 MB, 60 µs at 4.3 TB/s; twice the FMAs of the forward pass.
+// Gradients of inception_mixer on BF16 NHWC images in one pass over dy, x and dx: dx += the
+// transposed mixer of dy; dw[t] = Σ dy[p] · x[p + t − half] = Σ x[q] · dy[q − t + half], so that
+// one walk over dy and its halo makes both; db = Σ dy. FP32 sums. Grid: as many CTAs as run at once
+// (two on an SM); each takes tiles blockIdx.x, + gridDim.x, … of all images (tile.cuh). A thread
+// keeps its channels, so its sums stay in registers through all its tiles; then a CTA adds its
+// threads' in shared memory, writes one row of partials, and sum_partials adds the rows. No
+// atomics: the same bits for every launch on a card. Shared memory: dy of the branches with halos,
+// x and dx of the branches in the tile: 103 KB. Partials of a CTA: [9 taps, bias | band taps, bias
+// | band taps, bias][branch]. Floor: 3⅜ · bytes of x at copy rate (dy and dx read, dx written, x's
+// branches read): stage 1 of InceptionNeXt-T at 128 images 260 MB, 60 µs at 4.3 TB/s; twice the
+// FMAs of the forward pass.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
 
 #include "comet/device/cuda/cuda_check.h"
-#include "comet/ops/cuda/vectors.cuh"
 #include "comet/ops/inception_mixer/cuda/cut.h"
-#include "comet/ops/inception_mixer/cuda/walkers.cuh"
+#include "comet/ops/inception_mixer/cuda/kept.cuh"
+#include "comet/ops/inception_mixer/cuda/tile.cuh"
 
 namespace comet::ops_cuda {
 namespace mixer {
@@ -23,208 +25,190 @@ namespace {
 constexpr int kSquareSums = 10;  // 9 taps and the bias
 constexpr int kMaxCtas = 264;    // two on each of 132 SMs
 
-/// The sums of one thread: taps, then the bias.
-template <int kVec, int kBand>
+/// The sums of one thread: taps of its branch's walk, which sees the kernel turned round (tap t of
+/// the walk is tap num − 1 − t of the kernel), and the bias.
+template <int kBand>
 struct Sums {
-  static constexpr int kNum = kBand + 1 > kSquareSums ? kBand + 1 : kSquareSums;
-  float v[kNum][kVec];
+  float taps[kBand][2];
+  float bias[2];
 };
 
-/// dx of a walker of a band branch, and its share of the sums.
-template <int kVec, int kBand>
-__device__ __forceinline__ void walk_line(Sums<kVec, kBand>& sums, uint16_t* dx, const uint16_t* dy,
-                                          const uint16_t* x, const Line& line, const float* weight,
-                                          int branch) {
-  float grads[kOutputs][kVec] = {};
-  uint32_t
-      centre[kOutputs];  // dy of the outputs, 0 where there is none: packed, as registers are few
-  float w[kBand][kVec];
-#pragma unroll
-  for (int t = 0; t < kBand; ++t) load_weights(w[t], weight + (kBand - 1 - t) * branch);
-  for_inputs<kVec, kBand>(dy, line, [&](int i, const float(&v)[kVec]) {
-#pragma unroll
-    for (int r = 0; r < kOutputs; ++r) {
-      if (i - r >= 0 && i - r < kBand) fma_channels(grads[r], w[i - r], v);
-      if (i - r != kBand / 2) continue;
-      centre[r] = prims::bf16x2_of(v[0], v[1]);
-      sums.v[kBand][0] += v[0];
-      sums.v[kBand][1] += v[1];
-    }
-  });
-  store_line<true>(dx, line, grads);
-  for_inputs<kVec, kBand>(x, line, [&](int i, const float(&v)[kVec]) {
-#pragma unroll
-    for (int r = 0; r < kOutputs; ++r) {
-      if (i - r < 0 || i - r >= kBand) continue;
-      float grad[kVec];
-      widen(grad[0], grad[1], centre[r]);
-      fma_channels(sums.v[i - r], grad, v);
-    }
-  });
-}
+/// A tile as a thread sees it.
+struct View {
+  const uint16_t* dy = nullptr;      // its branch's region, its channels
+  const uint16_t* x = nullptr;       // the tile's own pixels, its channels
+  const uint16_t* old_dx = nullptr;  // the same
+  uint16_t* dx = nullptr;            // the image's first pixel, its channels
+  Way way;
+  int pitch = 0;  // rows of x and old_dx
+  int step = 0;   // the pixels of a walker in x and old_dx
+  int dx_step = 0;
 
-/// The same of a 3×3 walker.
-template <int kVec, int kBand>
-__device__ __forceinline__ void walk_column(Sums<kVec, kBand>& sums, uint16_t* dx,
-                                            const uint16_t* dy, const uint16_t* x,
-                                            const ImageSizes& sizes, const Column& column,
-                                            const float* weight, int branch) {
-  float grads[kOutputs][kVec] = {};
-  convolve_column<kVec, true>(grads, dy, sizes, column, weight, branch);
-  store_column<true>(dx, sizes, column, grads);
-  float centre[kOutputs][kVec];
-  const int pitch = sizes.width * sizes.channels;
-  const uint16_t* p = dy + column.corner + pitch + sizes.channels;
-#pragma unroll
-  for (int r = 0; r < kOutputs; ++r) {
-    load_channels_if(centre[r], p + static_cast<int64_t>(r) * pitch,
-                     column.first_row + r < sizes.height);
-#pragma unroll
-    for (int i = 0; i < kVec; ++i) sums.v[9][i] += centre[r][i];
+  [[nodiscard]] __device__ __forceinline__ int centre_at(const Walk& walk) const {
+    return walk.row * pitch + walk.column * way.chunk;
   }
+};
+
+/// dx of all walkers of a thread. kTaps: of its branch; products(walk, use): tile.cuh's.
+template <int kTaps, typename Products>
+__device__ __forceinline__ void add_dx(const View& view, const float* weight, int branch,
+                                       const ImageSizes& sizes, const Place& place,
+                                       const Role& role, const Products& products) {
+  float w[kTaps][2];
 #pragma unroll
-  for (int i = 0; i < kOutputs + 2; ++i) {
-    float v[3][kVec];
-    load_square_row(v, x, sizes, column, i);
+  for (int t = 0; t < kTaps; ++t) load_weights(w[t], weight + (kTaps - 1 - t) * branch);
+  const int num = num_walkers(place, role.branch);
+#pragma unroll 1
+  for (int walker = role.slot; walker < num; walker += role.num_slots) {
+    const Walk walk = walk_of(place, role.branch, walker);
+    float grads[kOutputs][2] = {};
+    products(walk, [&](int r, int tap, const float(&v)[2]) { fma_channels(grads[r], w[tap], v); });
+    const int row = place.first_row + walk.row;
+    const int column = place.first_column + walk.column;
+    uint16_t* dx = view.dx + (row * sizes.width + column) * sizes.channels;
+    const uint16_t* old_dx = view.old_dx + view.centre_at(walk);
 #pragma unroll
-    for (int ty = 0; ty < 3; ++ty) {
-      const int r = i - ty;
-      if (r < 0 || r >= kOutputs) continue;
-#pragma unroll
-      for (int tx = 0; tx < 3; ++tx) fma_channels(sums.v[3 * ty + tx], centre[r], v[tx]);
+    for (int r = 0; r < kOutputs; ++r) {
+      float sum[2];
+      load_channels(sum, old_dx);
+      sum[0] += grads[r][0];
+      sum[1] += grads[r][1];
+      if (r < walk.num_outputs) store_channels(dx, sum);
+      old_dx += view.step;
+      dx += view.dx_step;
     }
   }
 }
 
-/// Adds the sums of the threads that share channels, in the order of their slots.
-template <int kVec, int kBand>
-__device__ __forceinline__ void write_partials(const Sums<kVec, kBand>& sums, const Role& role,
-                                               const Cut& cut, int branch, float* partials) {
-  __shared__ float shared[Sums<kVec, kBand>::kNum * kVec][kMixerThreads];
+/// The sums of all walkers of a thread: Σ x[q] · dy[q + tap − half].
+template <int kTaps, int kBand, typename Products>
+__device__ __forceinline__ void add_sums(Sums<kBand>& sums, const View& view, const Place& place,
+                                         const Role& role, const Products& products) {
+  const int num = num_walkers(place, role.branch);
+#pragma unroll 1
+  for (int walker = role.slot; walker < num; walker += role.num_slots) {
+    const Walk walk = walk_of(place, role.branch, walker);
+    float x[kOutputs][2];
+    const uint16_t* p = view.x + view.centre_at(walk);
 #pragma unroll
-  for (int e = 0; e < Sums<kVec, kBand>::kNum; ++e) {
+    for (int r = 0; r < kOutputs; ++r) {
+      load_channels(x[r], p);
+      p += view.step;
+    }
+    products(walk, [&](int r, int tap, const float(&v)[2]) {
+      fma_channels(sums.taps[tap], x[r], v);
+      if (tap != kTaps / 2) return;  // dy where output r is
+      sums.bias[0] += v[0];
+      sums.bias[1] += v[1];
+    });
+  }
+}
+
+template <int kBand>
+__device__ __forceinline__ void walk_tile(Sums<kBand>& sums, const View& view, const float* weight,
+                                          int branch, const ImageSizes& sizes, const Place& place,
+                                          const Role& role) {
+  if (role.branch == kSquare) {
+    const auto products = [&](const Walk& walk, const auto& use) {
+      for_square_products(view.dy + view.way.at(walk), view.way.pitch, view.way.chunk, use);
+    };
+    add_dx<9>(view, weight, branch, sizes, place, role, products);
+    add_sums<9>(sums, view, place, role, products);
+  } else {
+    const auto products = [&](const Walk& walk, const auto& use) {
+      for_line_products<kBand>(view.dy + view.way.at(walk), view.way.step, use);
+    };
+    add_dx<kBand>(view, weight, branch, sizes, place, role, products);
+    add_sums<kBand>(sums, view, place, role, products);
+  }
+}
+
+/// Adds the sums of the threads that share channels, in the order of their slots. `shared` holds
+/// (kBand + 1) · 2 floats a thread.
+template <int kBand>
+__device__ __forceinline__ void write_partials(const Sums<kBand>& sums, const Role& role,
+                                               int num_pairs, int branch, int in_branch,
+                                               float* shared, float* partials) {
+  __syncthreads();
+  float* mine = shared + threadIdx.x;
 #pragma unroll
-    for (int i = 0; i < kVec; ++i) shared[e * kVec + i][threadIdx.x] = sums.v[e][i];
+  for (int t = 0; t <= kBand; ++t) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      mine[(t * 2 + i) * kMixerThreads] =
+          t < kBand ? sums.taps[t < kBand ? t : 0][i] : sums.bias[i];
+    }
   }
   __syncthreads();
-  if (!role.is_active || role.slot != 0) return;
-  const int num_sums = role.branch == kSquare ? kSquareSums : kBand + 1;
+  if (!role.is_active) return;
+  const int num_taps = role.branch == kSquare ? 9 : kBand;
   const int first_sum =
       role.branch == kSquare ? 0 : kSquareSums + (static_cast<int>(role.branch) - 1) * (kBand + 1);
-  const int chunk = min(cut.chunk_vecs, cut.vecs - static_cast<int>(blockIdx.y) * cut.chunk_vecs);
-  for (int e = 0; e < num_sums; ++e) {
+  for (int e = role.slot; e <= num_taps; e += role.num_slots) {  // the kernel's taps, then the bias
+    const int t = e == num_taps ? kBand : num_taps - 1 - e;
 #pragma unroll
-    for (int i = 0; i < kVec; ++i) {
+    for (int i = 0; i < 2; ++i) {
+      const float* from = shared + (t * 2 + i) * kMixerThreads +
+                          static_cast<int>(role.branch) * kBranchThreads + role.within / 2;
       float sum = 0.0F;
-      for (int slot = 0; slot < role.num_slots; ++slot) {
-        sum += shared[e * kVec + i][static_cast<int>(threadIdx.x) + slot * chunk];
-      }
-      partials[(first_sum + e) * branch + role.vec * kVec + i] = sum;
+      for (int slot = 0; slot < role.num_slots; ++slot) sum += from[slot * num_pairs];
+      partials[(first_sum + e) * branch + in_branch + i] = sum;
     }
   }
 }
 
-template <int kVec, int kBand>
+template <int kBand>
 __global__ void __launch_bounds__(kMixerThreads, 2)
-    mixer_backward_kernel(MixerBackwardArgs args, Cut cut, bool is_wide) {
+    mixer_backward_kernel(MixerBackwardArgs args, Cut cut) {
+  extern __shared__ __align__(16) uint16_t mixer_regions[];
   const ImageSizes& sizes = args.forward.sizes;
   const int branch = args.forward.branch;
   const auto* x = static_cast<const uint16_t*>(args.forward.x);
   const auto* dy = static_cast<const uint16_t*>(args.dy);
   auto* dx = static_cast<uint16_t*>(args.dx);
-  const Role role = role_of_thread(cut);
+  const Chunk chunk = chunk_of(cut, branch);
+  const Role role = role_of_thread(chunk);
   const int num_kept = sizes.channels - 3 * branch;
-  const int within = role.vec * kVec;
-  const int channel = num_kept + static_cast<int>(role.branch) * branch + within;
-  const float* weight = weight_of(args.forward, role.branch) + within;
-  Sums<kVec, kBand> sums = {};
-  for (int band = static_cast<int>(blockIdx.x); band < cut.num_bands;
-       band += static_cast<int>(gridDim.x)) {
-    const BandPlace place = band_place(sizes, cut, band);
-    const int num = role.is_active ? num_walkers(sizes, place, role.branch) : 0;
-    for (int walker = role.slot; walker < num; walker += role.num_slots) {
-      if (role.branch == kSquare) {
-        walk_column<kVec, kBand>(sums, dx + channel, dy + channel, x + channel, sizes,
-                                 column_of(sizes, place, walker), weight, branch);
-      } else {
-        walk_line<kVec, kBand>(sums, dx + channel, dy + channel, x + channel,
-                               line_of(sizes, place, role.branch, walker), weight, branch);
+  const int in_branch = chunk.first + role.within;
+  const float* weight = weights_of(args.forward, role.branch).weight + in_branch;
+  const int centre_elements = region_elements(cut.tile_columns, cut.chunk_channels, Halo{});
+  View view;
+  view.way = way_of<kBand>(cut, role.branch);
+  view.pitch = cut.tile_columns * cut.chunk_channels;
+  view.step = role.branch == kBandW ? cut.chunk_channels : view.pitch;
+  view.dx_step = role.branch == kBandW ? sizes.channels : sizes.width * sizes.channels;
+  view.dy = mixer_regions + view.way.region + role.within;
+  view.x = mixer_regions + all_elements<kBand>(cut) +
+           static_cast<int>(role.branch) * centre_elements + role.within;
+  view.old_dx = view.x + 3 * centre_elements;
+  Sums<kBand> sums = {};
+#pragma unroll 1
+  for (int tile = static_cast<int>(blockIdx.x); tile < cut.num_tiles;
+       tile += static_cast<int>(gridDim.x)) {
+    const Place place = place_of(sizes, cut, tile);
+    const int64_t first = place.image_at + num_kept + chunk.first;
+    for_piece(cut.piece, [&](auto piece) {
+      uint16_t* to = mixer_regions;
+#pragma unroll 1
+      for (int i = 0; i < 3; ++i) {
+        const uint16_t* from = (i == 0 ? dy : (i == 1 ? x : dx)) + first;
+        to = stage_branches<piece.value>(
+            to, from, sizes, cut, place, chunk.count, branch,
+            [&](Branch b) { return i == 0 ? halo_of<kBand>(b) : Halo{}; });
       }
-    }
-    copy_kept<true, kVec>(dx, dy, sizes, place, num_kept, is_wide);
+    });
+    prims::cp_async_commit();
+    copy_kept<true>(dx, dy, sizes, cut, place, num_kept);
+    prims::cp_async_wait<0>();
+    __syncthreads();
+    view.dx = dx + first + static_cast<int>(role.branch) * branch + role.within;
+    if (role.is_active) walk_tile(sums, view, weight, branch, sizes, place, role);
+    __syncthreads();  // before the next tile is copied over this one
   }
   const int64_t num_sums = kSquareSums + 2 * (kBand + 1);
-  write_partials<kVec, kBand>(sums, role, cut, branch,
-                              args.workspace + blockIdx.x * num_sums * branch);
-}
-
-/// Gradients of a kernel of any size: a CTA makes those of one tap (or the bias) of one channel.
-struct AnyGradArgs {
-  const void* x = nullptr;
-  const void* dy = nullptr;
-  ImageSizes sizes;
-  int32_t first_channel = 0;
-  int32_t branch = 0;
-  int32_t kernel_h = 0;
-  int32_t kernel_w = 0;
-  KernelGrads grads;
-};
-
-__global__ void __launch_bounds__(kThreads) any_grad_kernel(AnyGradArgs args) {
-  __shared__ float partial[32];
-  const int channel = static_cast<int>(blockIdx.x) % args.branch;
-  const int tap = static_cast<int>(blockIdx.x) / args.branch;
-  const int taps = args.kernel_h * args.kernel_w;
-  const int shift_y = tap / args.kernel_w - args.kernel_h / 2;
-  const int shift_x = tap % args.kernel_w - args.kernel_w / 2;
-  const ImageSizes& sizes = args.sizes;
-  const auto* x = static_cast<const uint16_t*>(args.x) + args.first_channel + channel;
-  const auto* dy = static_cast<const uint16_t*>(args.dy) + args.first_channel + channel;
-  const int64_t num_pixels = static_cast<int64_t>(sizes.num_images) * sizes.height * sizes.width;
-  float sum = 0.0F;
-  for (int64_t i = threadIdx.x; i < num_pixels; i += kThreads) {
-    const float grad = prims::f32_of_bf16(dy[i * sizes.channels]);
-    if (tap == taps) {
-      sum += grad;
-      continue;
-    }
-    const auto in_image = static_cast<int>(i % (static_cast<int64_t>(sizes.height) * sizes.width));
-    const int row = in_image / sizes.width + shift_y;
-    const int column = in_image % sizes.width + shift_x;
-    if (row < 0 || row >= sizes.height || column < 0 || column >= sizes.width) continue;
-    const int64_t at = i + static_cast<int64_t>(shift_y) * sizes.width + shift_x;
-    sum = fmaf(grad, prims::f32_of_bf16(x[at * sizes.channels]), sum);
-  }
-  sum = block_sum(sum, partial);
-  if (threadIdx.x != 0) return;
-  float* to = tap == taps ? args.grads.bias + channel
-                          : args.grads.weight + static_cast<int64_t>(tap) * args.branch + channel;
-  *to += sum;
-}
-
-void launch_any(const MixerBackwardArgs& args, CUstream_st* stream) {
-  MixerArgs transposed = args.forward;
-  transposed.out = args.dx;
-  transposed.x = args.dy;
-  launch_transposed(transposed, stream);
-  if (args.forward.branch == 0) return;
-  const int num_kept = args.forward.sizes.channels - 3 * args.forward.branch;
-  const auto launch_grads = [&](int branch_idx, int kernel_h, int kernel_w, KernelGrads grads) {
-    const AnyGradArgs any{args.forward.x,
-                          args.dy,
-                          args.forward.sizes,
-                          num_kept + branch_idx * args.forward.branch,
-                          args.forward.branch,
-                          kernel_h,
-                          kernel_w,
-                          grads};
-    const auto num_ctas = static_cast<unsigned>((kernel_h * kernel_w + 1) * args.forward.branch);
-    any_grad_kernel<<<num_ctas, kThreads, 0, stream>>>(any);
-    COMET_CUDA(cudaGetLastError());
-  };
-  launch_grads(0, 3, 3, args.square);
-  launch_grads(1, 1, args.forward.band, args.band_w);
-  launch_grads(2, args.forward.band, 1, args.band_h);
+  write_partials<kBand>(sums, role, chunk.count / 2, branch, in_branch,
+                        reinterpret_cast<float*>(mixer_regions),
+                        args.workspace + blockIdx.x * num_sums * branch);
 }
 
 int64_t sums_of(const MixerArgs& forward) {
@@ -234,31 +218,30 @@ int64_t sums_of(const MixerArgs& forward) {
 /// Adds the partials of num_ctas CTAs to the gradients, which lie apart.
 void add_partials(const MixerBackwardArgs& args, int64_t num_ctas, CUstream_st* stream) {
   const int64_t branch = args.forward.branch;
-  const int64_t stride = sums_of(args.forward);
-  const float* partials = args.workspace;
-  const auto add = [&](float* to, int64_t taps) {
-    launch_sum_partials(to, partials, num_ctas, taps * branch, stride, stream);
-    partials += taps * branch;
-  };
   const int64_t band = args.forward.band;
-  add(args.square.weight, 9);
-  add(args.square.bias, 1);
-  add(args.band_w.weight, band);
-  add(args.band_w.bias, 1);
-  add(args.band_h.weight, band);
-  add(args.band_h.bias, 1);
+  launch_sum_partials({{args.square.weight, 9 * branch},
+                       {args.square.bias, branch},
+                       {args.band_w.weight, band * branch},
+                       {args.band_w.bias, branch},
+                       {args.band_h.weight, band * branch},
+                       {args.band_h.bias, branch}},
+                      args.workspace, num_ctas, stream);
 }
 
-template <int kVec, int kBand>
-void launch_backward(const MixerBackwardArgs& args, const Cut& cut, CUstream_st* stream) {
-  MixerArgs copied = args.forward;
-  copied.x = args.dy;
-  copied.out = args.dx;
-  const auto num_ctas =
-      static_cast<unsigned>(std::min(cut.num_bands, std::max(1, kMaxCtas / cut.num_chunks)));
-  const dim3 grid(num_ctas, static_cast<unsigned>(cut.num_chunks));
-  mixer_backward_kernel<kVec, kBand>
-      <<<grid, kMixerThreads, 0, stream>>>(args, cut, has_wide_pixels(copied));
+template <int kBand>
+void launch_backward(const MixerBackwardArgs& args, CUstream_st* stream) {
+  const Cut cut = cut_of(args.forward, {args.forward.x, args.dy, args.dx});
+  const int centre = region_elements(cut.tile_columns, cut.chunk_channels, Halo{});
+  const int tile_bytes =
+      (all_elements<kBand>(cut) + 6 * centre) * static_cast<int>(sizeof(uint16_t));
+  const int sums_bytes = (kBand + 1) * 2 * kMixerThreads * static_cast<int>(sizeof(float));
+  const int shared_bytes = std::max(tile_bytes, sums_bytes);
+  COMET_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(mixer_backward_kernel<kBand>),
+                                  cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
+  const int num_ctas = std::min(cut.num_tiles, std::max(1, kMaxCtas / cut.num_chunks));
+  const dim3 grid(static_cast<unsigned>(num_ctas), static_cast<unsigned>(cut.num_chunks));
+  mixer_backward_kernel<kBand>
+      <<<grid, kMixerThreads, static_cast<size_t>(shared_bytes), stream>>>(args, cut);
   COMET_CUDA(cudaGetLastError());
   add_partials(args, num_ctas, stream);
 }
@@ -272,16 +255,12 @@ size_t mixer_backward_workspace(const MixerArgs& forward) {
 
 void launch_inception_mixer_backward(const MixerBackwardArgs& args, CUstream_st* stream) {
   if (mixer::is_empty(args.forward.sizes)) return;
-  MixerArgs copied = args.forward;
-  copied.out = args.dx;
-  const bool is_even = mixer::has_pairs(copied) && reinterpret_cast<uintptr_t>(args.dy) % 4 == 0 &&
-                       args.forward.branch > 0;
-  const mixer::Cut cut = mixer::cut_of(args.forward, 2, mixer::kMaxCtas);
-  if (is_even && args.forward.band == 11) {
-    return mixer::launch_backward<2, 11>(args, cut, stream);
-  }
-  if (is_even && args.forward.band == 9) return mixer::launch_backward<2, 9>(args, cut, stream);
-  mixer::launch_any(args, stream);
+  const bool has_pairs =
+      args.forward.branch > 0 && mixer::piece_of({args.forward.sizes.channels, args.forward.branch},
+                                                 {args.forward.x, args.dy, args.dx}) > 1;
+  if (has_pairs && args.forward.band == 11) return mixer::launch_backward<11>(args, stream);
+  if (has_pairs && args.forward.band == 9) return mixer::launch_backward<9>(args, stream);
+  mixer::launch_any_backward(args, stream);
 }
 
 }  // namespace comet::ops_cuda

@@ -169,9 +169,8 @@ void launch_layer_norm_backward(const NormArgs& args, CUstream_st* stream) {
   launch_rows<false>(args, stats, is_wide, stream);
   norm_sums_kernel<<<column_grid(cut), kThreads, 0, stream>>>(args, cut, stats, is_wide);
   COMET_CUDA(cudaGetLastError());
-  launch_sum_partials(args.weight_grad, args.workspace, cut.num_ctas, args.n, 2 * args.n, stream);
-  launch_sum_partials(args.bias_grad, args.workspace + args.n, cut.num_ctas, args.n, 2 * args.n,
-                      stream);
+  launch_sum_partials({{args.weight_grad, args.n}, {args.bias_grad, args.n}}, args.workspace,
+                      cut.num_ctas, stream);
   launch_rows<true>(args, stats, is_wide, stream);
 }
 

@@ -84,7 +84,7 @@ void launch_layer_scale_backward(const LayerScaleBackwardArgs& args, CUstream_st
       has_wide_rows(args.dbranch) && has_wide_rows(args.dy) && has_wide_rows(args.branch);
   layer_scale_backward_kernel<<<column_grid(cut), kThreads, 0, stream>>>(args, cut, is_wide);
   COMET_CUDA(cudaGetLastError());
-  launch_sum_partials(args.dgamma, args.workspace, cut.num_ctas, args.n, args.n, stream);
+  launch_sum_partials({{args.dgamma, args.n}}, args.workspace, cut.num_ctas, stream);
 }
 
 }  // namespace comet::ops_cuda
