@@ -3,92 +3,24 @@
 // and atto; poisoned outputs, gradients that are added to.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstring>
 
-#include "comet/base/rng.h"
 #include "comet/ops/average_pool/average_pool_backward.h"
 #include "comet/ops/gather_patches/gather_patches.h"
 #include "comet/ops/gather_patches/scatter_patches.h"
 #include "comet/ops/gelu/gelu_backward.h"
 #include "comet/ops/inception_mixer/inception_mixer_backward.h"
 #include "comet/ops/layer_norm/layer_norm.h"
-#include "comet/ops/op_table.h"
+#include "comet/ops/ops_cuda_fixture.h"
 
 namespace comet {
 namespace {
 
-constexpr double kHalfUlp = 0x1p-8;  // of BF16, relative
+using testing::rounded;
 
-/// FP32 values that BF16 holds.
-Tensor rounded(const Shape& shape, uint64_t seed, float scale = 1.0F) {
-  Tensor tensor = allocate_tensor(host_allocator(), DType::kF32, shape);
-  Rng rng(seed);
-  for (int64_t i = 0; i < shape.num_elements(); ++i) {
-    tensor.data<float>()[i] = to_float(to_bfloat16(scale * rng.next_normal()));
-  }
-  return tensor;
-}
-
-Tensor to_bf16(const Tensor& x) {
-  Tensor out = allocate_tensor(host_allocator(), DType::kBF16, x.shape());
-  for (int64_t i = 0; i < x.num_elements(); ++i) {
-    out.data<BFloat16>()[i] = to_bfloat16(x.data<float>()[i]);
-  }
-  return out;
-}
-
-/// FP32 of whatever a device holds.
-Tensor to_f32(Context& ctx, const Tensor& x) {
-  const Tensor host = copy_to_host(ctx, x);
-  if (host.dtype() == DType::kF32) return host;
-  Tensor out = allocate_tensor(host_allocator(), DType::kF32, host.shape());
-  for (int64_t i = 0; i < host.num_elements(); ++i) {
-    out.data<float>()[i] = to_float(host.data<BFloat16>()[i]);
-  }
-  return out;
-}
-
-class ImageOpsCuda : public ::testing::Test {
- protected:
-  void SetUp() override {
-    auto runtime = Runtime::cuda(0, 1);
-    if (!runtime.ok()) GTEST_SKIP() << "no GPU";
-    gpu_ = *std::move(runtime);
-    cpu_ = Runtime::cpu(detect_cpu_isa(), 2);
-  }
-  Context& gpu() { return gpu_->context(); }
-  Context& cpu() { return cpu_->context(); }
-
-  /// BF16 on the device; every bit set where x is undefined.
-  Tensor on_gpu(const Tensor& x) { return copy_to_device(gpu(), to_bf16(x)); }
-  Tensor weights_on_gpu(const Tensor& x) { return copy_to_device(gpu(), x); }
-  Tensor poisoned(const Shape& shape) {
-    Tensor host = allocate_tensor(host_allocator(), DType::kBF16, shape);
-    std::memset(host.raw(), 0xFF, static_cast<size_t>(host.num_bytes()));
-    return copy_to_device(gpu(), host);
-  }
-
-  /// |gpu − cpu| ≤ half an ulp of BF16, relative, and `slack` of the largest.
-  void expect_near(const Tensor& on_gpu, const Tensor& on_cpu, double slack,
-                   double relative = kHalfUlp) {
-    const Tensor got = to_f32(gpu(), on_gpu);
-    ASSERT_EQ(got.num_elements(), on_cpu.num_elements());
-    double largest = 0;
-    for (int64_t i = 0; i < got.num_elements(); ++i) {
-      largest = std::max(largest, std::abs(double{on_cpu.data<float>()[i]}));
-    }
-    for (int64_t i = 0; i < got.num_elements(); ++i) {
-      const double expected = on_cpu.data<float>()[i];
-      const double error = std::abs(got.data<float>()[i] - expected);
-      ASSERT_TRUE(error <= relative * std::abs(expected) + slack * largest)
-          << i << ": " << got.data<float>()[i] << ", expected " << expected;
-    }
-  }
-
-  std::unique_ptr<Runtime> gpu_;
-  std::unique_ptr<Runtime> cpu_;
-};
+class ImageOpsCuda : public testing::OpsCuda {};
 
 /// Kernels and their gradients, which begin at 1, in one device's memory.
 struct Kernels {
@@ -245,7 +177,7 @@ TEST_F(ImageOpsCuda, GeluIsWithinItsBoundForEveryFiniteBf16) {
     const double cdf = 0.5 * std::erfc(-v * M_SQRT1_2);
     const double density = std::exp(-0.5 * v * v) / std::sqrt(2 * M_PI);
     ASSERT_NEAR(values.data<float>()[i], v * cdf, 3.5e-5) << v;
-    ASSERT_NEAR(slopes.data<float>()[i], std::abs(v) < 100 ? cdf + v * density : cdf, 4e-5) << v;
+    ASSERT_NEAR(slopes.data<float>()[i], std::abs(v) < 100 ? cdf + v * density : cdf, 6.5e-5) << v;
   }
 }
 
@@ -261,7 +193,7 @@ TEST_F(ImageOpsCuda, GeluTakesRowsOfAnySize) {
     expect_near(gpu_out, out, 2e-5);
     gelu_backward(cpu(), out, dy, x);
     gelu_backward(gpu(), gpu_out, on_gpu(dy), on_gpu(x));
-    expect_near(gpu_out, out, 4e-5);
+    expect_near(gpu_out, out, 6.5e-5);
   }
 }
 

@@ -11,7 +11,7 @@ void check_patches(const ConstRows& patches, const ConstImages& images, int64_t 
   COMET_CHECK(size >= 1, "patches of {} pixels", size);
   COMET_CHECK(
       patches.num_rows == images.num_images * (images.height / size) * (images.width / size) &&
-          patches.num_columns == size * size * images.channels && patches.dtype == images.dtype,
+          patches.num_columns == size * size * images.channels,
       "patches {} [{}, {}] of {} x {} pixels, images {} [{}, {}, {}, {}]",
       dtype_name(patches.dtype), patches.num_rows, patches.num_columns, size, size,
       dtype_name(images.dtype), images.num_images, images.height, images.width, images.channels);

@@ -8,13 +8,13 @@
 namespace comet {
 
 /// out [images · (height / size) · (width / size), size · size · channels]; x [images, height,
-/// width, channels]; both of one type. What remains at the right and the lower edge is left out, as
-/// a convolution without padding does.
+/// width, channels]; a GPU converts between their types. What remains at the right and the lower
+/// edge is left out, as a convolution without padding does.
 void gather_patches(Context& ctx, Rows out, ConstImages x, int64_t size);
 /// The slot of the CPU tables.
 void gather_patches_cpu(Context& ctx, Rows out, ConstImages x, int64_t size);
 
-/// One row per patch, of one type. Also for scatter_patches.
+/// One row per patch. Also for scatter_patches.
 void check_patches(const ConstRows& patches, const ConstImages& images, int64_t size);
 
 }  // namespace comet
