@@ -11,18 +11,16 @@
 namespace comet::ops_cuda {
 namespace {
 
+template <bool kWide>
 __global__ void __launch_bounds__(kThreads)
     column_sums_kernel(ColumnSumsArgs args, ColumnCut cut, bool is_wide) {
   const ColumnPlace place = column_place(cut, args.rows, args.n);
   float sums[1][kSpan] = {};
-#pragma unroll 4
-  for (int64_t row = place.row; row < place.end; row += place.num_lanes) {
-    float v[kSpan];
-    load_span(v, args.x.data, args.x.type, row * args.x.stride + place.column, place.count,
-              is_wide);
+  const FloatRows x[1] = {args.x};
+  for_rows<kWide>(x, place, is_wide, [&](int64_t, const float(&v)[1][kSpan]) {
 #pragma unroll
-    for (int j = 0; j < kSpan; ++j) sums[0][j] += v[j];
-  }
+    for (int j = 0; j < kSpan; ++j) sums[0][j] += v[0][j];
+  });
   write_column_sums(sums, place, args.n, args.workspace);
 }
 
@@ -37,7 +35,9 @@ size_t column_workspace(int64_t rows, int64_t n, int num_sums) {
 void launch_column_sums(const ColumnSumsArgs& args, CUstream_st* stream) {
   if (args.rows == 0 || args.n == 0) return;
   const ColumnCut cut = column_cut(args.rows, args.n, kMaxColumnCtas);
-  column_sums_kernel<<<column_grid(cut), kThreads, 0, stream>>>(args, cut, has_wide_rows(args.x));
+  const auto kernel =
+      is_wide_bf16({args.x}, args.n) ? column_sums_kernel<true> : column_sums_kernel<false>;
+  kernel<<<column_grid(cut), kThreads, 0, stream>>>(args, cut, has_wide_rows(args.x));
   COMET_CUDA(cudaGetLastError());
   launch_sum_partials({{args.sums, args.n}}, args.workspace, cut.num_ctas, stream);
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "comet/ops/cuda/vectors.cuh"
 
@@ -45,31 +46,100 @@ __device__ __forceinline__ ColumnPlace column_place(const ColumnCut& cut, int64_
   return place;
 }
 
+__device__ __forceinline__ void widen_span(float (&v)[kSpan], const uint4& bits) {
+  const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    v[2 * j] = __uint_as_float(words[j] << 16);
+    v[2 * j + 1] = __uint_as_float(words[j] & 0xFFFF0000U);
+  }
+}
+
+/// Calls use(row, v), v[i] the thread's columns of x[i], for all of the thread's rows. kWide (spans
+/// of BF16, whole and aligned): the spans of several rows are on their way before the first is
+/// used, 128 bytes a thread; else one row after the other.
+template <bool kWide, int kNum, typename Use>
+__device__ __forceinline__ void for_rows(const FloatRows (&x)[kNum], const ColumnPlace& place,
+                                         bool is_wide, const Use& use) {
+  int64_t row = place.row;
+  const int step = place.num_lanes;
+  if constexpr (kWide) {
+    constexpr int kBatch = 8 / kNum;
+    const auto read = [&](int64_t at, int i) {
+      const auto* data = static_cast<const uint16_t*>(x[i].data);
+      return *reinterpret_cast<const uint4*>(data + at * x[i].stride + place.column);
+    };
+    const auto use_bits = [&](int64_t at, const uint4(&bits)[kNum]) {
+      float v[kNum][kSpan];
+#pragma unroll
+      for (int i = 0; i < kNum; ++i) widen_span(v[i], bits[i]);
+      use(at, v);
+    };
+    for (; row + (kBatch - 1) * step < place.end; row += kBatch * step) {
+      uint4 bits[kBatch][kNum];
+#pragma unroll
+      for (int r = 0; r < kBatch; ++r) {
+#pragma unroll
+        for (int i = 0; i < kNum; ++i) bits[r][i] = read(row + r * step, i);
+      }
+#pragma unroll
+      for (int r = 0; r < kBatch; ++r) use_bits(row + r * step, bits[r]);
+    }
+    for (; row < place.end; row += step) {
+      uint4 bits[kNum];
+#pragma unroll
+      for (int i = 0; i < kNum; ++i) bits[i] = read(row, i);
+      use_bits(row, bits);
+    }
+  } else {
+    for (; row < place.end; row += step) {
+      float v[kNum][kSpan];
+#pragma unroll
+      for (int i = 0; i < kNum; ++i) {
+        load_span(v[i], x[i].data, x[i].type, row * x[i].stride + place.column, place.count,
+                  is_wide);
+      }
+      use(row, v);
+    }
+  }
+}
+
+/// The thread's columns of a row of `out`.
+template <bool kWide>
+__device__ __forceinline__ void put_columns(const FloatRows& out, int64_t row,
+                                            const float (&v)[kSpan], const ColumnPlace& place,
+                                            bool is_wide) {
+  const int64_t at = row * out.stride + place.column;
+  if constexpr (kWide) {
+    store_span(out.data, FloatType::kBF16, at, v, kSpan, true);
+  } else {
+    store_span(out.data, out.type, at, v, place.count, is_wide);
+  }
+}
+
 /// partials[blockIdx.x][sum][column] = the sums of the CTA's threads that share columns, in the
 /// order of their lanes. All threads of the CTA call it.
 template <int kSums>
 __device__ __forceinline__ void write_column_sums(const float (&sums)[kSums][kSpan],
                                                   const ColumnPlace& place, int64_t n,
                                                   float* partials) {
-  __shared__ float shared[kSpan][kThreads];
+  __shared__ float shared[kSpan][kThreads + 4];  // 8 columns × 4 spans of a warp in 32 banks
+  const int first_span = static_cast<int>(blockIdx.y) * kChunkSpans;
+  const int spans = min(kChunkSpans, static_cast<int>((n + kSpan - 1) / kSpan) - first_span);
+  const int span = static_cast<int>(threadIdx.x) / kSpan;
+  const int j_own = static_cast<int>(threadIdx.x) % kSpan;
+  const int64_t column = static_cast<int64_t>(first_span + span) * kSpan + j_own;
 #pragma unroll
   for (int s = 0; s < kSums; ++s) {
     if (s > 0) __syncthreads();
 #pragma unroll
     for (int j = 0; j < kSpan; ++j) shared[j][threadIdx.x] = sums[s][j];
     __syncthreads();
-    if (place.lane != 0) continue;
-    // Threads of one span lie as far apart as there are spans in the chunk.
-    const int step = min(kChunkSpans, static_cast<int>((n + kSpan - 1) / kSpan) -
-                                          static_cast<int>(blockIdx.y) * kChunkSpans);
-    float* to = partials + (static_cast<int64_t>(blockIdx.x) * kSums + s) * n + place.column;
-    for (int j = 0; j < place.count; ++j) {
-      float sum = 0.0F;
-      for (int lane = 0; lane < place.num_lanes; ++lane) {
-        sum += shared[j][static_cast<int>(threadIdx.x) + lane * step];
-      }
-      to[j] = sum;
-    }
+    if (span >= spans || column >= n) continue;
+    float sum = 0.0F;
+#pragma unroll 8
+    for (int lane = 0; lane < place.num_lanes; ++lane) sum += shared[j_own][span + lane * spans];
+    partials[(static_cast<int64_t>(blockIdx.x) * kSums + s) * n + column] = sum;
   }
 }
 
@@ -103,6 +173,13 @@ inline ColumnCut column_cut(int64_t rows, int64_t n, int max_ctas) {
   cut.rows_per_cta = (rows + num - 1) / num;
   cut.num_ctas = static_cast<int32_t>((rows + cut.rows_per_cta - 1) / cut.rows_per_cta);
   return cut;
+}
+
+/// Whether for_rows<true> takes these matrices.
+inline bool is_wide_bf16(std::initializer_list<FloatRows> matrices, int64_t n) {
+  return n % kSpan == 0 && std::all_of(matrices.begin(), matrices.end(), [](const FloatRows& x) {
+           return x.type == FloatType::kBF16 && has_wide_rows(x);
+         });
 }
 
 inline dim3 column_grid(const ColumnCut& cut) {

@@ -14,24 +14,22 @@
 namespace comet::ops_cuda {
 namespace {
 
+template <bool kWide>
 __global__ void __launch_bounds__(kThreads)
     moments_kernel(MomentsArgs args, ColumnCut cut, bool is_wide) {
   const ColumnPlace place = column_place(cut, args.rows, args.n);
   float first[kSpan];
   load_span(first, args.x.data, args.x.type, place.column, place.count, is_wide);
   float sums[2][kSpan] = {};
-#pragma unroll 4
-  for (int64_t row = place.row; row < place.end; row += place.num_lanes) {
-    float v[kSpan];
-    load_span(v, args.x.data, args.x.type, row * args.x.stride + place.column, place.count,
-              is_wide);
+  const FloatRows x[1] = {args.x};
+  for_rows<kWide>(x, place, is_wide, [&](int64_t, const float(&v)[1][kSpan]) {
 #pragma unroll
     for (int j = 0; j < kSpan; ++j) {
-      const float shifted = v[j] - first[j];
+      const float shifted = v[0][j] - first[j];
       sums[0][j] += shifted;
       sums[1][j] = fmaf(shifted, shifted, sums[1][j]);
     }
-  }
+  });
   write_column_sums(sums, place, args.n, args.workspace);
 }
 
@@ -92,6 +90,7 @@ __global__ void __launch_bounds__(kColumns* kGroups)
       (1 - momentum) * static_cast<double>(args.running_variance[column]) + momentum * unbiased);
 }
 
+template <bool kWide>
 __global__ void __launch_bounds__(kThreads)
     batch_norm_kernel(NormArgs args, ColumnCut cut, bool is_wide) {
   const ColumnPlace place = column_place(cut, args.rows, args.n);
@@ -105,18 +104,16 @@ __global__ void __launch_bounds__(kThreads)
   load_columns(bias, args.bias, place);
 #pragma unroll
   for (int j = 0; j < kSpan; ++j) scale[j] *= weight[j];
-#pragma unroll 4
-  for (int64_t row = place.row; row < place.end; row += place.num_lanes) {
-    float v[kSpan];
-    load_span(v, args.x.data, args.x.type, row * args.x.stride + place.column, place.count,
-              is_wide);
+  const FloatRows x[1] = {args.x};
+  for_rows<kWide>(x, place, is_wide, [&](int64_t row, const float(&v)[1][kSpan]) {
+    float out[kSpan];
 #pragma unroll
-    for (int j = 0; j < kSpan; ++j) v[j] = fmaf(v[j] - mean[j], scale[j], bias[j]);
-    store_span(args.out.data, args.out.type, row * args.out.stride + place.column, v, place.count,
-               is_wide);
-  }
+    for (int j = 0; j < kSpan; ++j) out[j] = fmaf(v[0][j] - mean[j], scale[j], bias[j]);
+    put_columns<kWide>(args.out, row, out, place, is_wide);
+  });
 }
 
+template <bool kWide>
 __global__ void __launch_bounds__(kThreads)
     grad_sums_kernel(NormArgs args, ColumnCut cut, bool is_wide) {
   const ColumnPlace place = column_place(cut, args.rows, args.n);
@@ -125,20 +122,14 @@ __global__ void __launch_bounds__(kThreads)
   load_columns(mean, args.mean, place);
   load_columns(inv_std, args.inv_std, place);
   float sums[2][kSpan] = {};
-#pragma unroll 2
-  for (int64_t row = place.row; row < place.end; row += place.num_lanes) {
-    float x[kSpan];
-    float dy[kSpan];
-    load_span(x, args.x.data, args.x.type, row * args.x.stride + place.column, place.count,
-              is_wide);
-    load_span(dy, args.dy.data, args.dy.type, row * args.dy.stride + place.column, place.count,
-              is_wide);
+  const FloatRows inputs[2] = {args.x, args.dy};
+  for_rows<kWide>(inputs, place, is_wide, [&](int64_t, const float(&v)[2][kSpan]) {
 #pragma unroll
     for (int j = 0; j < kSpan; ++j) {
-      sums[0][j] += dy[j];
-      sums[1][j] = fmaf(dy[j], (x[j] - mean[j]) * inv_std[j], sums[1][j]);
+      sums[0][j] += v[1][j];
+      sums[1][j] = fmaf(v[1][j], (v[0][j] - mean[j]) * inv_std[j], sums[1][j]);
     }
-  }
+  });
   write_column_sums(sums, place, args.n, args.workspace);
 }
 
@@ -157,6 +148,7 @@ __global__ void __launch_bounds__(kColumns* kGroups)
   means[args.n + column] = static_cast<float>(totals[1] / rows);
 }
 
+template <bool kWide>
 __global__ void __launch_bounds__(kThreads)
     batch_norm_backward_kernel(NormArgs args, ColumnCut cut, const float* means, bool is_wide) {
   const ColumnPlace place = column_place(cut, args.rows, args.n);
@@ -180,19 +172,13 @@ __global__ void __launch_bounds__(kThreads)
       c[j] = -fmaf(a[j], mean_grad[j], b[j] * mean[j]);
     }
   }
-#pragma unroll 2
-  for (int64_t row = place.row; row < place.end; row += place.num_lanes) {
-    float x[kSpan];
-    float dy[kSpan];
-    load_span(x, args.x.data, args.x.type, row * args.x.stride + place.column, place.count,
-              is_wide);
-    load_span(dy, args.dy.data, args.dy.type, row * args.dy.stride + place.column, place.count,
-              is_wide);
+  const FloatRows inputs[2] = {args.x, args.dy};
+  for_rows<kWide>(inputs, place, is_wide, [&](int64_t row, const float(&v)[2][kSpan]) {
+    float out[kSpan];
 #pragma unroll
-    for (int j = 0; j < kSpan; ++j) dy[j] = fmaf(a[j], dy[j], fmaf(b[j], x[j], c[j]));
-    store_span(args.out.data, args.out.type, row * args.out.stride + place.column, dy, place.count,
-               is_wide);
-  }
+    for (int j = 0; j < kSpan; ++j) out[j] = fmaf(a[j], v[1][j], fmaf(b[j], v[0][j], c[j]));
+    put_columns<kWide>(args.out, row, out, place, is_wide);
+  });
 }
 
 unsigned finish_blocks(int64_t n) { return static_cast<unsigned>((n + kColumns - 1) / kColumns); }
@@ -204,7 +190,9 @@ void launch_batch_moments(const MomentsArgs& args, CUstream_st* stream) {
   ColumnCut cut;
   if (args.rows > 0) {
     cut = column_cut(args.rows, args.n, kMaxColumnCtas);
-    moments_kernel<<<column_grid(cut), kThreads, 0, stream>>>(args, cut, has_wide_rows(args.x));
+    const auto kernel =
+        is_wide_bf16({args.x}, args.n) ? moments_kernel<true> : moments_kernel<false>;
+    kernel<<<column_grid(cut), kThreads, 0, stream>>>(args, cut, has_wide_rows(args.x));
     COMET_CUDA(cudaGetLastError());
   }
   finish_moments_kernel<<<finish_blocks(args.n), kColumns * kGroups, 0, stream>>>(args,
@@ -216,7 +204,9 @@ void launch_batch_norm(const NormArgs& args, CUstream_st* stream) {
   if (args.rows == 0 || args.n == 0) return;
   const ColumnCut cut = column_cut(args.rows, args.n, kManyCtas);
   const bool is_wide = has_wide_rows(args.out) && has_wide_rows(args.x);
-  batch_norm_kernel<<<column_grid(cut), kThreads, 0, stream>>>(args, cut, is_wide);
+  const auto kernel =
+      is_wide_bf16({args.out, args.x}, args.n) ? batch_norm_kernel<true> : batch_norm_kernel<false>;
+  kernel<<<column_grid(cut), kThreads, 0, stream>>>(args, cut, is_wide);
   COMET_CUDA(cudaGetLastError());
 }
 
@@ -225,14 +215,17 @@ void launch_batch_norm_backward(const NormArgs& args, CUstream_st* stream) {
   const bool is_wide = has_wide_rows(args.out) && has_wide_rows(args.x) && has_wide_rows(args.dy);
   const ColumnCut cut = column_cut(args.rows, args.n, kMaxColumnCtas);
   float* means = args.workspace + column_workspace(args.rows, args.n, 2);
-  grad_sums_kernel<<<column_grid(cut), kThreads, 0, stream>>>(args, cut, is_wide);
+  const bool is_bf16 = is_wide_bf16({args.out, args.x, args.dy}, args.n);
+  const auto sums = is_bf16 ? grad_sums_kernel<true> : grad_sums_kernel<false>;
+  sums<<<column_grid(cut), kThreads, 0, stream>>>(args, cut, is_wide);
   COMET_CUDA(cudaGetLastError());
   finish_grads_kernel<<<finish_blocks(args.n), kColumns * kGroups, 0, stream>>>(args, cut.num_ctas,
                                                                                 means);
   COMET_CUDA(cudaGetLastError());
   const ColumnCut many = column_cut(args.rows, args.n, kManyCtas);
-  batch_norm_backward_kernel<<<column_grid(many), kThreads, 0, stream>>>(args, many, means,
-                                                                         is_wide);
+  const auto gradient =
+      is_bf16 ? batch_norm_backward_kernel<true> : batch_norm_backward_kernel<false>;
+  gradient<<<column_grid(many), kThreads, 0, stream>>>(args, many, means, is_wide);
   COMET_CUDA(cudaGetLastError());
 }
 

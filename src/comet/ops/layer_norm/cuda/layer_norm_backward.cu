@@ -124,26 +124,21 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(NormArgs args, float* st
   }
 }
 
+template <bool kWide>
 __global__ void __launch_bounds__(kThreads)
     norm_sums_kernel(NormArgs args, ColumnCut cut, const float* stats, bool is_wide) {
   const ColumnPlace place = column_place(cut, args.rows, args.n);
   float sums[2][kSpan] = {};
-#pragma unroll 2
-  for (int64_t row = place.row; row < place.end; row += place.num_lanes) {
-    const float mean = stats[row];
-    const float inv_std = stats[args.rows + row];
-    float x[kSpan];
-    float dy[kSpan];
-    load_span(x, args.x.data, args.x.type, row * args.x.stride + place.column, place.count,
-              is_wide);
-    load_span(dy, args.dy.data, args.dy.type, row * args.dy.stride + place.column, place.count,
-              is_wide);
+  const FloatRows inputs[2] = {args.x, args.dy};
+  for_rows<kWide>(inputs, place, is_wide, [&](int64_t row, const float(&v)[2][kSpan]) {
+    const float mean = __ldg(stats + row);
+    const float inv_std = __ldg(stats + args.rows + row);
 #pragma unroll
     for (int j = 0; j < kSpan; ++j) {
-      sums[0][j] = fmaf(dy[j], (x[j] - mean) * inv_std, sums[0][j]);
-      sums[1][j] += dy[j];
+      sums[0][j] = fmaf(v[1][j], (v[0][j] - mean) * inv_std, sums[0][j]);
+      sums[1][j] += v[1][j];
     }
-  }
+  });
   write_column_sums(sums, place, args.n, args.workspace);
 }
 
@@ -167,7 +162,9 @@ void launch_layer_norm_backward(const NormArgs& args, CUstream_st* stream) {
   const ColumnCut cut = column_cut(args.rows, args.n, kMaxColumnCtas);
   float* stats = args.workspace + column_workspace(args.rows, args.n, 2);
   launch_rows<false>(args, stats, is_wide, stream);
-  norm_sums_kernel<<<column_grid(cut), kThreads, 0, stream>>>(args, cut, stats, is_wide);
+  const auto sums =
+      is_wide_bf16({args.x, args.dy}, args.n) ? norm_sums_kernel<true> : norm_sums_kernel<false>;
+  sums<<<column_grid(cut), kThreads, 0, stream>>>(args, cut, stats, is_wide);
   COMET_CUDA(cudaGetLastError());
   launch_sum_partials({{args.weight_grad, args.n}, {args.bias_grad, args.n}}, args.workspace,
                       cut.num_ctas, stream);

@@ -18,51 +18,41 @@ __device__ __forceinline__ float keep_of(const float* keep, int64_t rows_per_ima
              : __ldg(keep + static_cast<uint32_t>(row) / static_cast<uint32_t>(rows_per_image));
 }
 
+template <bool kWide>
 __global__ void __launch_bounds__(kThreads)
     layer_scale_kernel(LayerScaleArgs args, ColumnCut cut, bool is_wide) {
   const ColumnPlace place = column_place(cut, args.rows, args.n);
   float gamma[kSpan];
   load_columns(gamma, args.gamma, place);
-#pragma unroll 2
-  for (int64_t row = place.row; row < place.end; row += place.num_lanes) {
+  const FloatRows inputs[2] = {args.x, args.branch};
+  for_rows<kWide>(inputs, place, is_wide, [&](int64_t row, const float(&v)[2][kSpan]) {
     const float keep = keep_of(args.keep, args.rows_per_image, row);
-    float x[kSpan];
-    float branch[kSpan];
-    load_span(x, args.x.data, args.x.type, row * args.x.stride + place.column, place.count,
-              is_wide);
-    load_span(branch, args.branch.data, args.branch.type, row * args.branch.stride + place.column,
-              place.count, is_wide);
+    float out[kSpan];
 #pragma unroll
-    for (int j = 0; j < kSpan; ++j) x[j] = fmaf(keep * gamma[j], branch[j], x[j]);
-    store_span(args.out.data, args.out.type, row * args.out.stride + place.column, x, place.count,
-               is_wide);
-  }
+    for (int j = 0; j < kSpan; ++j) out[j] = fmaf(keep * gamma[j], v[1][j], v[0][j]);
+    put_columns<kWide>(args.out, row, out, place, is_wide);
+  });
 }
 
+template <bool kWide>
 __global__ void __launch_bounds__(kThreads)
     layer_scale_backward_kernel(LayerScaleBackwardArgs args, ColumnCut cut, bool is_wide) {
   const ColumnPlace place = column_place(cut, args.rows, args.n);
   float gamma[kSpan];
   load_columns(gamma, args.gamma, place);
   float sums[1][kSpan] = {};
-#pragma unroll 2
-  for (int64_t row = place.row; row < place.end; row += place.num_lanes) {
+  const FloatRows inputs[2] = {args.dy, args.branch};
+  for_rows<kWide>(inputs, place, is_wide, [&](int64_t row, const float(&v)[2][kSpan]) {
     const float keep = keep_of(args.keep, args.rows_per_image, row);
-    float dy[kSpan];
-    float branch[kSpan];
-    load_span(dy, args.dy.data, args.dy.type, row * args.dy.stride + place.column, place.count,
-              is_wide);
-    load_span(branch, args.branch.data, args.branch.type, row * args.branch.stride + place.column,
-              place.count, is_wide);
+    float out[kSpan];
 #pragma unroll
     for (int j = 0; j < kSpan; ++j) {
-      dy[j] *= keep;
-      sums[0][j] = fmaf(dy[j], branch[j], sums[0][j]);
-      dy[j] *= gamma[j];
+      const float dy = v[0][j] * keep;
+      sums[0][j] = fmaf(dy, v[1][j], sums[0][j]);
+      out[j] = dy * gamma[j];
     }
-    store_span(args.dbranch.data, args.dbranch.type, row * args.dbranch.stride + place.column, dy,
-               place.count, is_wide);
-  }
+    put_columns<kWide>(args.dbranch, row, out, place, is_wide);
+  });
   write_column_sums(sums, place, args.n, args.workspace);
 }
 
@@ -73,7 +63,10 @@ void launch_layer_scale(const LayerScaleArgs& args, CUstream_st* stream) {
   const ColumnCut cut = column_cut(args.rows, args.n, kManyCtas);
   const bool is_wide =
       has_wide_rows(args.out) && has_wide_rows(args.x) && has_wide_rows(args.branch);
-  layer_scale_kernel<<<column_grid(cut), kThreads, 0, stream>>>(args, cut, is_wide);
+  const auto kernel = is_wide_bf16({args.out, args.x, args.branch}, args.n)
+                          ? layer_scale_kernel<true>
+                          : layer_scale_kernel<false>;
+  kernel<<<column_grid(cut), kThreads, 0, stream>>>(args, cut, is_wide);
   COMET_CUDA(cudaGetLastError());
 }
 
@@ -82,7 +75,10 @@ void launch_layer_scale_backward(const LayerScaleBackwardArgs& args, CUstream_st
   const ColumnCut cut = column_cut(args.rows, args.n, kMaxColumnCtas);
   const bool is_wide =
       has_wide_rows(args.dbranch) && has_wide_rows(args.dy) && has_wide_rows(args.branch);
-  layer_scale_backward_kernel<<<column_grid(cut), kThreads, 0, stream>>>(args, cut, is_wide);
+  const auto kernel = is_wide_bf16({args.dbranch, args.dy, args.branch}, args.n)
+                          ? layer_scale_backward_kernel<true>
+                          : layer_scale_backward_kernel<false>;
+  kernel<<<column_grid(cut), kThreads, 0, stream>>>(args, cut, is_wide);
   COMET_CUDA(cudaGetLastError());
   launch_sum_partials({{args.dgamma, args.n}}, args.workspace, cut.num_ctas, stream);
 }
