@@ -161,19 +161,21 @@ std::vector<Candidate> candidates(const GemmArgs& args, int num_sms) {
   return all;
 }
 
-/// Wide tiles; where warpgroups can be out of step, in step and out of it.
+struct WideTile {
+  int32_t rows, tokens, splits;
+};
+
+constexpr WideTile kWideTiles[] = {{128, 64, 1},  {128, 128, 1}, {256, 128, 1}, {128, 256, 1},
+                                   {128, 256, 2}, {128, 256, 3}, {128, 256, 4}};
+
+/// Wide tiles, whole and shared by clusters.
 std::vector<Candidate> wide_candidates(const GemmArgs& args, int num_sms) {
   std::vector<Candidate> all;
-  for (const auto& [rows, tokens] :
-       {std::pair{128, 64}, {128, 96}, {128, 128}, {256, 128}, {128, 256}}) {
-    if (!sm90_wide_suits(args, rows, tokens) || tokens >= 2 * args.tokens) continue;
-    if (tokens < 128 && args.tokens > 512) continue;
-    Sm90Plan plan = cut_gemm_sm90(args, {rows, tokens, num_sms, 0, 0}, true);
-    plan.is_wide = true;
-    all.push_back({"wide", plan});
-    if (rows == 128 && tokens <= 128) continue;
-    plan.skew_clocks = 1600;
-    all.push_back({"skewed", plan});
+  for (const auto& [rows, tokens, splits] : kWideTiles) {
+    if (tokens >= 2 * args.tokens || (tokens < 128 && args.tokens > 512)) continue;
+    const Sm90Plan plan = cut_gemm_sm90(args, {rows, tokens, num_sms, 0, 0, true, splits}, true);
+    if (!sm90_wide_suits(args, plan) || (splits > 1 && plan.num_ctas > 3 * num_sms)) continue;
+    all.push_back({splits > 1 ? "split" + std::to_string(splits) : "wide", plan});
   }
   return all;
 }
@@ -246,7 +248,9 @@ TEST_P(W4axPlansCuda, SameBitsWhateverThePlan) {
 }
 
 /// What is taken now, and wide tiles.
-TEST_P(W4axPlansCuda, SameBitsOfWideTiles) { check_all(GetParam(), {128, 256, 1024, 4096}, true); }
+TEST_P(W4axPlansCuda, SameBitsOfWideTiles) {
+  check_all(GetParam(), {128, 192, 256, 512, 1024}, true);
+}
 
 INSTANTIATE_TEST_SUITE_P(Linears, W4axPlansCuda,
                          ::testing::Values(std::pair{6144, 4096}, std::pair{4096, 4096},

@@ -58,7 +58,7 @@ __device__ __forceinline__ void consume_work(const GemmArgs& args, const Sm90Sch
 template <class T>
 __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
     gemm_sm90(const GemmArgs args, const Sm90Grid grid, void* workspace, int32_t* counters,
-              const __grid_constant__ CUtensorMap x_map) {
+              const __grid_constant__ Sm90Maps maps) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) uint8_t shared[];
   prims::allow_next_kernel();  // it waits for this one's end before it reads what this one writes
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
   __syncthreads();
   if (threadIdx.x >= T::kConsumers) {
     prims::registers_shrink<T::kProducerRegisters>();
-    if (threadIdx.x == T::kConsumers) sm90_produce<T>(args, grid, pipeline, &x_map);
+    if (threadIdx.x == T::kConsumers) sm90_produce<T>(args, grid, pipeline, maps);
     return;
   }
   prims::registers_grow<T::kConsumerRegisters>();
@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
 struct Launch {
   const GemmArgs& args;
   const Sm90Plan& plan;
-  const CUtensorMap& x_map;
+  const Sm90Maps& maps;
   void* workspace;
   int32_t* counters;
   cudaStream_t stream;
@@ -110,7 +110,7 @@ struct Launch {
     config.stream = stream;
     config.attrs = &early;
     config.numAttrs = 1;
-    COMET_CUDA(cudaLaunchKernelEx(&config, gemm_sm90<T>, args, grid, workspace, counters, x_map));
+    COMET_CUDA(cudaLaunchKernelEx(&config, gemm_sm90<T>, args, grid, workspace, counters, maps));
   }
 
   template <WeightKind kKind, bool kTwoSegments>
@@ -139,12 +139,11 @@ struct Launch {
 
 }  // namespace
 
-void launch_gemm_sm90(const GemmArgs& args, const Sm90Plan& plan, const void* x_map,
+void launch_gemm_sm90(const GemmArgs& args, const Sm90Plan& plan, const Sm90Maps& maps,
                       void* workspace, int32_t* counters, CUstream_st* stream) {
   if (args.tokens == 0 || args.num_tiles == 0) return;
-  if (plan.is_wide) return launch_gemm_sm90_wide(args, plan, x_map, stream);
-  const Launch launch{args,      plan,     *static_cast<const CUtensorMap*>(x_map),
-                      workspace, counters, stream};
+  if (plan.is_wide) return launch_gemm_sm90_wide(args, plan, maps, stream);
+  const Launch launch{args, plan, maps, workspace, counters, stream};
   if (args.kind == WeightKind::kProgressive) {
     launch.segments<WeightKind::kProgressive>();
   } else {

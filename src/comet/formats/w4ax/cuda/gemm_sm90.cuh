@@ -26,7 +26,9 @@
 #include "comet/device/cuda/prims/mbarrier.cuh"
 #include "comet/device/cuda/prims/wgmma.cuh"
 #include "comet/device/cuda/prims/wgmma_s8.cuh"
+#include "comet/device/cuda/tensor_map.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90.h"
+#include "comet/formats/w4ax/cuda/gemm_sm90_maps.h"
 #include "comet/formats/w4ax/cuda/nibbles.cuh"
 
 namespace comet::formats::w4ax::cuda {
@@ -189,8 +191,30 @@ struct Sm90Cursor {
   }
 };
 
+/// A block of a packed tile.
+struct Sm90Block {
+  int tile, block;
+};
+
+/// Its weights and levels, on their way.
 template <class T>
-__device__ __forceinline__ void sm90_load_weights(const GemmArgs& args, const Sm90Cursor& at,
+__device__ __forceinline__ void sm90_load_block(const GemmArgs& args, const Sm90Maps& maps,
+                                                const Sm90Block& from, uint8_t* weights,
+                                                uint8_t* levels, uint64_t* full, uint64_t policy) {
+  constexpr auto kMapRows = static_cast<int>(kTileBytes / kMapRowBytes);
+  prims::tensor_load_2d_hint(weights, &maps.packed, 0,
+                             (from.tile * args.blocks + from.block) * kMapRows, full, policy);
+  if constexpr (T::kHasLevels) {
+    static_assert(kTileRows == kMapRowBytes);
+    const int row = from.block * args.num_tiles + from.tile;
+    prims::tensor_load_2d(levels, &maps.multiplier, 0, row, full);
+    prims::tensor_load_2d(levels + kTileRows, &maps.offset, 0, row, full);
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void sm90_load_weights(const GemmArgs& args, const Sm90Maps& maps,
+                                                  const Sm90Cursor& at,
                                                   const Sm90Pipeline<T>& pipeline, int stage) {
   // Weights that no other tile reads are the first to leave L2.
   const uint64_t policy =
@@ -206,24 +230,16 @@ __device__ __forceinline__ void sm90_load_weights(const GemmArgs& args, const Sm
                             static_cast<uint32_t>(num_tiles * kTileRows * 4));
   }
   for (int i = 0; i < num_tiles; ++i) {
-    const int64_t tile = first + i;
-    prims::bulk_load_hint(pipeline.weights(stage) + i * kTileBytes,
-                          args.packed + (tile * args.blocks + at.block) * kTileBytes, kTileBytes,
-                          full, policy);
-    if constexpr (T::kHasLevels) {
-      const int64_t row = (static_cast<int64_t>(at.block) * args.num_tiles + tile) * kTileRows;
-      uint8_t* levels = pipeline.levels(stage) + i * kLevels;
-      prims::bulk_load(levels, args.multiplier + row, kTileRows, full);
-      prims::bulk_load(levels + kTileRows, args.offset + row, kTileRows, full);
-    }
+    sm90_load_block<T>(args, maps, {first + i, at.block}, pipeline.weights(stage) + i * kTileBytes,
+                       pipeline.levels(stage) + i * kLevels, full, policy);
   }
 }
 
 template <class T>
 __device__ __forceinline__ void sm90_load_inputs(const Sm90Cursor& at,
                                                  const Sm90Pipeline<T>& pipeline, int stage,
-                                                 const CUtensorMap* x_map) {
-  prims::tensor_load_2d(pipeline.inputs(stage), x_map, at.block * kBlockChannels,
+                                                 const Sm90Maps& maps) {
+  prims::tensor_load_2d(pipeline.inputs(stage), &maps.codes, at.block * kBlockChannels,
                         at.place.token_tile * T::kTokens, pipeline.full(stage));
 }
 
@@ -232,22 +248,22 @@ __device__ __forceinline__ void sm90_load_inputs(const Sm90Cursor& at,
 template <class T>
 __device__ __forceinline__ void sm90_produce(const GemmArgs& args, const Sm90Grid& grid,
                                              const Sm90Pipeline<T>& pipeline,
-                                             const CUtensorMap* x_map) {
+                                             const Sm90Maps& maps) {
   Sm90Cursor weights(grid, args.blocks);
   Sm90Cursor inputs(grid, args.blocks);
   int num_early = 0;
   for (; num_early < T::kStages && weights.is_valid; ++num_early, weights.advance()) {
-    sm90_load_weights<T>(args, weights, pipeline, num_early);
+    sm90_load_weights<T>(args, maps, weights, pipeline, num_early);
   }
   prims::wait_for_previous_kernel();
   for (int stage = 0; stage < num_early; ++stage, inputs.advance()) {
-    sm90_load_inputs<T>(inputs, pipeline, stage, x_map);
+    sm90_load_inputs<T>(inputs, pipeline, stage, maps);
   }
   Sm90StageIndex<T> at;  // all stages are filled once, or nothing is left
   for (; weights.is_valid; weights.advance(), inputs.advance(), at.advance()) {
     prims::mbarrier_wait(pipeline.empty(at.stage), at.parity);
-    sm90_load_weights<T>(args, weights, pipeline, at.stage);
-    sm90_load_inputs<T>(inputs, pipeline, at.stage, x_map);
+    sm90_load_weights<T>(args, maps, weights, pipeline, at.stage);
+    sm90_load_inputs<T>(inputs, pipeline, at.stage, maps);
   }
 }
 

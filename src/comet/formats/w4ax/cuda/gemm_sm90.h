@@ -15,8 +15,8 @@ struct Sm90Plan {
   int32_t num_ctas = 1;
   int32_t num_whole = 0;
   int64_t workspace_bytes = 0;
-  bool is_wide = false;     // the tiles of gemm_sm90_wide.h, whole
-  int32_t skew_clocks = 0;  // of them: half of the warpgroups start so much later
+  bool is_wide = false;    // the tiles of gemm_sm90_wide.h, whole
+  int32_t num_splits = 1;  // of them, 128 × 256: CTAs of a cluster that share a tile's blocks
 };
 
 /// What fits an SM beside each other: few sums leave room for a CTA of the next launch, or for a
@@ -33,13 +33,14 @@ double time_gemm_sm90_us(const GemmArgs& args, const Sm90Plan& plan, int num_sms
 /// `plan` (tile and CTAs) with the rest of its fields: all tiles whole, or shared as described.
 Sm90Plan cut_gemm_sm90(const GemmArgs& args, Sm90Plan plan, bool is_whole);
 
-/// `x_map`: CUtensorMap of the codes as bytes, boxes of 128 bytes × plan.tile_tokens, 128-byte
-/// swizzle. `workspace`: plan.workspace_bytes, 16-byte aligned. `counters`: kNumCounters, zero
+struct Sm90Maps;  // gemm_sm90_maps.h
+
+/// `workspace`: plan.workspace_bytes, 16-byte aligned. `counters`: kNumCounters, zero
 /// before and after. Throws CudaError.
-void launch_gemm_sm90(const GemmArgs& args, const Sm90Plan& plan, const void* x_map,
+void launch_gemm_sm90(const GemmArgs& args, const Sm90Plan& plan, const Sm90Maps& maps,
                       void* workspace, int32_t* counters, CUstream_st* stream);
 
-/// Makes the map and launches (gemm_sm90_cuda.cpp).
+/// Makes the maps and launches (gemm_sm90_cuda.cpp).
 void run_gemm_sm90(const GemmArgs& args, const Sm90Plan& plan, void* workspace, int32_t* counters,
                    CUstream_st* stream);
 

@@ -2,6 +2,7 @@
 #include "comet/base/check.h"
 #include "comet/device/cuda/tensor_map.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90.h"
+#include "comet/formats/w4ax/cuda/gemm_sm90_maps.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90_split.h"
 
 namespace comet::formats::w4ax::cuda {
@@ -22,8 +23,14 @@ CUtensorMap map_of_codes(const GemmArgs& args, int32_t tile_tokens) {
 void run_gemm_sm90(const GemmArgs& args, const Sm90Plan& plan, void* workspace, int32_t* counters,
                    CUstream_st* stream) {
   if (args.tokens == 0 || args.num_tiles == 0) return;
-  const CUtensorMap x_map = map_of_codes(args, plan.tile_tokens);
-  launch_gemm_sm90(args, plan, &x_map, workspace, counters, stream);
+  Sm90Maps maps{};
+  maps.codes = map_of_codes(args, plan.tile_tokens);
+  maps.packed = make_block_map(args.packed, 8192);
+  if (args.kind == WeightKind::kProgressive) {
+    maps.multiplier = make_block_map(args.multiplier, 128);
+    maps.offset = make_block_map(args.offset, 128);
+  }
+  launch_gemm_sm90(args, plan, maps, workspace, counters, stream);
 }
 
 void run_gemm_split(const GemmArgs& args, const SplitPlan& plan, CUstream_st* stream) {

@@ -98,6 +98,12 @@ Sm90Plan cut_gemm_sm90(const GemmArgs& args, Sm90Plan plan, bool is_whole) {
   const int64_t tiles = tiles_of(args, plan.tile_rows, plan.tile_tokens);
   // Whole tiles while more than two rounds of CTAs are left: neighbours then share what they read.
   const int64_t num_whole = std::max<int64_t>(tiles / plan.num_ctas - 1, 0) * plan.num_ctas;
+  if (plan.num_splits > 1) {
+    plan.num_whole = static_cast<int32_t>(tiles);
+    plan.num_ctas = static_cast<int32_t>(tiles * plan.num_splits);
+    plan.workspace_bytes = 0;
+    return plan;
+  }
   if (is_whole || 2 * (tiles - num_whole) > kNumCounters) {
     plan.num_whole = static_cast<int32_t>(tiles);
     plan.num_ctas = static_cast<int32_t>(std::min<int64_t>(tiles, plan.num_ctas));

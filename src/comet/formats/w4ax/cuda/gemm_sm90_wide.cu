@@ -79,22 +79,12 @@ __device__ __forceinline__ void consume_tile(const GemmArgs& args, const Sm90Pip
   }
 }
 
-/// The second half of the warpgroups starts later and so stays out of step with the first.
-template <class T>
-__device__ __forceinline__ void fall_behind(const Sm90Pipeline<T>& pipeline, int skew_clocks) {
-  if (T::kSplitsK || threadIdx.x < static_cast<uint32_t>(T::kConsumers) / 2 || skew_clocks == 0)
-    return;
-  prims::mbarrier_wait(pipeline.full(0), 0);
-  const auto start = clock();
-  while (clock() - start < skew_clocks) {}
-}
-
 #endif
 
 template <class T>
 __global__ void __launch_bounds__(T::kThreads, 1)
-    gemm_sm90_wide(const GemmArgs args, const Sm90Grid grid, int skew_clocks,
-                   const __grid_constant__ CUtensorMap x_map) {
+    gemm_sm90_wide(const GemmArgs args, const Sm90Grid grid,
+                   const __grid_constant__ Sm90Maps maps) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) uint8_t shared[];
   prims::allow_next_kernel();  // it waits for this one's end before it reads what this one writes
@@ -109,12 +99,11 @@ __global__ void __launch_bounds__(T::kThreads, 1)
   __syncthreads();
   if (threadIdx.x >= T::kConsumers) {
     prims::registers_shrink<T::kProducerRegisters>();
-    if (threadIdx.x == T::kConsumers) sm90_produce<T>(args, grid, pipeline, &x_map);
+    if (threadIdx.x == T::kConsumers) sm90_produce<T>(args, grid, pipeline, maps);
     return;
   }
   prims::registers_grow<T::kConsumerRegisters>();
   prims::wait_for_previous_kernel();  // its scales may be read, what it read may be written
-  fall_behind<T>(pipeline, skew_clocks);
   for (uint32_t i = 0; blockIdx.x + i * gridDim.x < static_cast<uint32_t>(grid.num_whole); ++i) {
     consume_tile<T>(args, pipeline, grid, i);
   }
@@ -124,7 +113,7 @@ __global__ void __launch_bounds__(T::kThreads, 1)
 struct Launch {
   const GemmArgs& args;
   const Sm90Plan& plan;
-  const CUtensorMap& x_map;
+  const Sm90Maps& maps;
   cudaStream_t stream;
 
   template <class T>
@@ -143,7 +132,7 @@ struct Launch {
     config.stream = stream;
     config.attrs = &early;
     config.numAttrs = 1;
-    COMET_CUDA(cudaLaunchKernelEx(&config, gemm_sm90_wide<T>, args, grid, plan.skew_clocks, x_map));
+    COMET_CUDA(cudaLaunchKernelEx(&config, gemm_sm90_wide<T>, args, grid, maps));
   }
 
   template <WeightKind kKind, bool kTwoSegments>
@@ -152,13 +141,14 @@ struct Launch {
     switch (plan.tile_tokens) {
       case 64:
         return kernel<Sm90WideTraits<kKind, 128, 64, kTwoSegments>>();
-      case 96:
-        if constexpr (!kTwoSegments) return kernel<Sm90WideTraits<kKind, 128, 96, false>>();
-        break;
       case 128:
-        return kernel<Sm90WideTraits<kKind, 128, 128, kTwoSegments>>();
+        if constexpr (!kTwoSegments || kKind == WeightKind::kChannel) {
+          return kernel<Sm90WideTraits<kKind, 128, 128, kTwoSegments>>();
+        }
+        break;
       case 256:
-        return kernel<Sm90WideTraits<kKind, 128, 256, kTwoSegments>>();
+        if constexpr (!kTwoSegments) return kernel<Sm90WideTraits<kKind, 128, 256, false>>();
+        break;
       default:
         break;
     }
@@ -168,12 +158,13 @@ struct Launch {
 
 }  // namespace
 
-void launch_gemm_sm90_wide(const GemmArgs& args, const Sm90Plan& plan, const void* x_map,
+void launch_gemm_sm90_wide(const GemmArgs& args, const Sm90Plan& plan, const Sm90Maps& maps,
                            CUstream_st* stream) {
   const bool has_two = args.int4_blocks > 0 && args.int4_blocks < args.blocks;
-  COMET_CHECK(sm90_wide_suits(args, plan.tile_rows, plan.tile_tokens), "{} x {} with {} of {} INT4",
-              plan.tile_rows, plan.tile_tokens, args.int4_blocks, args.blocks);
-  const Launch launch{args, plan, *static_cast<const CUtensorMap*>(x_map), stream};
+  COMET_CHECK(sm90_wide_suits(args, plan), "{} x {} in {} parts with {} of {} INT4", plan.tile_rows,
+              plan.tile_tokens, plan.num_splits, args.int4_blocks, args.blocks);
+  if (plan.num_splits > 1) return launch_gemm_sm90_cluster(args, plan, maps, stream);
+  const Launch launch{args, plan, maps, stream};
   if (args.kind == WeightKind::kProgressive) {
     has_two ? launch.tile<WeightKind::kProgressive, true>()
             : launch.tile<WeightKind::kProgressive, false>();

@@ -4,15 +4,13 @@
 //
 // A consumer warpgroup has 64 rows × kTokens of sums:
 //   256 × 128: four times 64 rows, every block each. 128 × 256: two times 64 rows.
-//   128 × 64 … 128: two pairs of 64 rows; a pair takes every other block of the INT4 (or only)
+//   128 × 64, 128: two pairs of 64 rows; a pair takes every other block of the INT4 (or only)
 //   segment. Then each gives the other its sums of half the tokens and keeps its own half.
 // Blocks of an INT8 segment behind come last, into a second set of sums: of a pair's half of the
 //   tokens, every block; elsewhere of 32 tokens after 32, while the stages are held
 //   (kSm90MostHeld).
 // End of a tile: tables of scales come by cp.async while products run; a warp turns 16 rows × 32
-//   tokens by stmatrix in its own shared memory and stores sectors; no barrier of the CTA. Where
-//   all warpgroups take all blocks, half of them start skew_clocks later: one half stores while the
-//   other multiplies.
+//   tokens by stmatrix in its own shared memory and stores sectors; no barrier of the CTA.
 // Floor: 4 clocks a token and block of 128 rows; issue slots: docs/kernels/w4ax_sm90.md.
 #pragma once
 
@@ -66,6 +64,7 @@ struct Sm90WideTraits {
   static constexpr int kMaxStages = 12;
   static constexpr int kStagesThatFit = kRoom / (kStageBytes + kLevelBytes);
   static constexpr int kStages = kStagesThatFit < kMaxStages ? kStagesThatFit : kMaxStages;
+  static constexpr int kRing = kStages;  // stages that blocks take in turn
   static constexpr int kLevelsAt = kStages * kStageBytes;
   static constexpr int kTurnAt = kLevelsAt + kStages * kLevelBytes;
   static constexpr int kTablesAt = kTurnAt + kTurnsBytes;
@@ -97,8 +96,8 @@ struct Sm90WideThread {
 /// The stage of a CTA's block_idx-th block.
 template <class T>
 __device__ __forceinline__ Sm90StageIndex<T> sm90_stage_of(uint32_t block_idx) {
-  constexpr auto kStages = static_cast<uint32_t>(T::kStages);
-  return {static_cast<int>(block_idx % kStages), block_idx / kStages & 1U};
+  constexpr auto kRing = static_cast<uint32_t>(T::kRing);
+  return {static_cast<int>(block_idx % kRing), block_idx / kRing & 1U};
 }
 
 /// As load_levels, one instruction less a row.
@@ -121,8 +120,8 @@ struct Sm90Blocks {
 
   __device__ void advance(int num_stages) {
     at.stage += num_stages;
-    if (at.stage < T::kStages) return;
-    at.stage -= T::kStages;
+    if (at.stage < T::kRing) return;
+    at.stage -= T::kRing;
     at.parity ^= 1U;
   }
 };

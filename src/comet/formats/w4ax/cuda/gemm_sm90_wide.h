@@ -10,18 +10,33 @@ namespace comet::formats::w4ax::cuda {
 /// the stage is held until the tile is stored.
 constexpr int kSm90MostHeld = 1;
 
-/// Whether there is such a tile for this product.
-constexpr bool sm90_wide_suits(const GemmArgs& args, int tile_rows, int tile_tokens) {
+/// CTAs of a cluster at most.
+constexpr int kSm90MostSplits = 4;
+
+/// Whether there is such a tile for this product: whole, or its blocks shared by a cluster.
+constexpr bool sm90_wide_suits(const GemmArgs& args, const Sm90Plan& plan) {
   const bool has_two = args.int4_blocks > 0 && args.int4_blocks < args.blocks;
-  if (tile_rows == 256 ? tile_tokens == 128 : tile_rows == 128 && tile_tokens == 256) {
-    return !has_two || args.blocks - args.int4_blocks <= kSm90MostHeld;
-  }
-  if (tile_rows != 128) return false;
-  return tile_tokens == 64 || tile_tokens == 128 || (tile_tokens == 96 && !has_two);
+  const bool is_held = !has_two || args.blocks - args.int4_blocks <= kSm90MostHeld;
+  const bool is_split = plan.num_splits > 1;
+  if (plan.num_splits < 1 || plan.num_splits > kSm90MostSplits) return false;
+  if (plan.tile_rows == 256) return plan.tile_tokens == 128 && is_held && !is_split;
+  if (plan.tile_rows != 128) return false;
+  if (plan.tile_tokens == 256) return is_split ? is_held : !has_two;
+  if (is_split) return false;
+  // Registers do not do for levels and two sets of sums of 128 tokens.
+  if (plan.tile_tokens == 128) return !has_two || args.kind == WeightKind::kChannel;
+  return plan.tile_tokens == 64;
 }
 
-/// `plan`: is_wide, all tiles whole. `x_map` as of launch_gemm_sm90(). Throws CudaError.
-void launch_gemm_sm90_wide(const GemmArgs& args, const Sm90Plan& plan, const void* x_map,
+/// `plan`: is_wide, all tiles whole. Throws CudaError.
+void launch_gemm_sm90_wide(const GemmArgs& args, const Sm90Plan& plan, const Sm90Maps& maps,
                            CUstream_st* stream);
+
+/// Likewise, of a plan with several splits (gemm_sm90_cluster.cu).
+void launch_gemm_sm90_cluster(const GemmArgs& args, const Sm90Plan& plan, const Sm90Maps& maps,
+                              CUstream_st* stream);
+
+/// Clusters of plan.num_splits that the card holds at once.
+int count_sm90_clusters(const GemmArgs& args, const Sm90Plan& plan);
 
 }  // namespace comet::formats::w4ax::cuda

@@ -1,6 +1,6 @@
 // The wide tiles of w4ax on sm_90a have the bits of mma on shapes that do not divide: rows, tokens,
-// blocks, columns, with bias, of F32 and BF16; every tile, in few CTAs and many, in step and not.
-// What they take on the linears of LLaMA-3: gemm_plans_cuda_test.cpp.
+// blocks, columns, with bias, of F32 and BF16; every tile, in few CTAs and many, whole and shared
+// by clusters. What they take on the linears of LLaMA-3: gemm_plans_cuda_test.cpp.
 #include <gtest/gtest.h>
 
 #include "comet/base/rng.h"
@@ -121,28 +121,32 @@ struct Product {
 void check_tile(const Product& product, const CudaResources& gpu, Sm90Plan plan,
                 const std::string& what) {
   for (const int num_ctas : {1, 3, gpu.num_sms}) {
-    for (const int skew_clocks : {0, 3000}) {
-      plan.num_ctas = num_ctas;
-      plan = cut_gemm_sm90(product.args, plan, true);
-      plan.skew_clocks = skew_clocks;
-      run_gemm_sm90(product.args, plan, nullptr, nullptr, gpu.stream);
-      EXPECT_TRUE(product.outputs(gpu) == product.want)
-          << what << ": " << plan.tile_rows << " x " << plan.tile_tokens << ", " << num_ctas
-          << " CTAs, skew " << skew_clocks;
-    }
+    plan.num_ctas = num_ctas;
+    plan = cut_gemm_sm90(product.args, plan, true);
+    run_gemm_sm90(product.args, plan, nullptr, nullptr, gpu.stream);
+    EXPECT_TRUE(product.outputs(gpu) == product.want)
+        << what << ": " << plan.tile_rows << " x " << plan.tile_tokens << ", " << num_ctas
+        << " CTAs, splits " << plan.num_splits;
+    if (plan.num_splits > 1) return;  // as many CTAs as it takes
   }
 }
 
+struct Tile {
+  int32_t rows, tokens, splits;
+};
+
+constexpr Tile kTiles[] = {{128, 64, 1},  {128, 128, 1}, {256, 128, 1}, {128, 256, 1},
+                           {128, 256, 2}, {128, 256, 3}, {128, 256, 4}};
+
 void check_shape(const Shape& shape, const CudaResources& gpu) {
   const Product product(shape, gpu);
-  for (const auto& [rows, tokens] :
-       {std::pair{128, 64}, {128, 96}, {128, 128}, {256, 128}, {128, 256}}) {
-    if (!sm90_wide_suits(product.args, rows, tokens)) continue;
+  for (const auto& [rows, tokens, splits] : kTiles) {
     Sm90Plan plan;
     plan.tile_rows = rows;
     plan.tile_tokens = tokens;
     plan.is_wide = true;
-    check_tile(product, gpu, plan, shape.text());
+    plan.num_splits = splits;
+    if (sm90_wide_suits(product.args, plan)) check_tile(product, gpu, plan, shape.text());
   }
 }
 

@@ -1,0 +1,171 @@
+// Kernel and launch of the tiles of gemm_sm90_wide.h that a cluster shares; what the kernel does
+// stands in gemm_sm90_cluster.cuh.
+#include "comet/formats/w4ax/cuda/gemm_sm90_cluster.cuh"
+
+#include <cuda_runtime_api.h>
+
+#include <array>
+
+#include "comet/device/cuda/cuda_check.h"
+#include "comet/formats/w4ax/cuda/gemm_sm90_wide_store.cuh"
+
+namespace comet::formats::w4ax::cuda {
+namespace {
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+/// This CTA's tokens, 16 after 16.
+template <class T>
+__device__ __forceinline__ void store_share(const GemmArgs& args, const Sm90Pipeline<T>& pipeline,
+                                            const Sm90Share& share) {
+  const Sm90Table<T> table(pipeline, 0);
+  const int num_tokens = args.tokens - share.place.token_tile * T::kTokens;
+  const int in_tile = num_tokens < T::kTokens ? num_tokens : T::kTokens;
+  const int num_passes = (in_tile + T::kPassTokens - 1) / T::kPassTokens;
+  Sm90Parts parts;
+  if (share.rank < num_passes) parts.read<T>(pipeline, share.rank, share.num_splits);
+#pragma unroll 1
+  for (int pass = share.rank; pass < num_passes; pass += share.num_splits) {
+    Sm90Parts next = parts;
+    if (pass + share.num_splits < num_passes) {
+      next.read<T>(pipeline, pass + share.num_splits, share.num_splits);
+    }
+    int32_t low[8];
+    parts.add(low);
+    const int first = pass * T::kPassTokens;
+    if constexpr (T::kTwoSegments) {
+      int32_t high[8] = {};
+      sm90_high_multiply<T>(pipeline, {{T::kRing, 0}, 1}, first, false, high);
+      sm90_wide_store<T, T::kPassTokens>(args, pipeline, table, share.place.token_tile, first, low,
+                                         high);
+    } else {
+      sm90_wide_store<T, T::kPassTokens>(args, pipeline, table, share.place.token_tile, first, low,
+                                         low);
+    }
+    __syncwarp();
+    parts = next;
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void consume_share(const GemmArgs& args, const Sm90Pipeline<T>& pipeline,
+                                              const Sm90Share& share) {
+  sm90_fill_table<T>(args, Sm90Table<T>(pipeline, 0), share.place);
+  int32_t sums[T::kSums] = {};
+  sm90_wide_multiply<T>(pipeline, {{0, 0}, share.end - share.begin}, sums);
+  prims::cp_async_wait<0>();
+  prims::named_barrier_sync(1, T::kConsumers);  // tables are there, stages are read
+  sm90_share_sums<T>(pipeline, sums);
+  prims::cluster_sync();
+  store_share<T>(args, pipeline, share);
+  prims::cluster_sync();  // this CTA's sums are read until here
+}
+
+#endif
+
+template <class T>
+__global__ void __launch_bounds__(T::kThreads, 1)
+    gemm_sm90_cluster(const GemmArgs args, const Sm90Grid grid, int num_splits,
+                      const __grid_constant__ Sm90Maps maps) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  extern __shared__ __align__(1024) uint8_t shared[];
+  prims::allow_next_kernel();  // it waits for this one's end before it reads what this one writes
+  const Sm90Pipeline<T> pipeline{shared};
+  if (threadIdx.x == 0) {
+    for (int stage = 0; stage < T::kStages; ++stage) {
+      prims::mbarrier_init(pipeline.full(stage), 1);
+      prims::mbarrier_init(pipeline.empty(stage), T::kConsumers / 32);
+    }
+    prims::mbarrier_init_fence();
+  }
+  __syncthreads();
+  const Sm90Share share = Sm90Share::of<T>(args, grid, num_splits);
+  if (threadIdx.x >= T::kConsumers) {
+    prims::registers_shrink<T::kProducerRegisters>();
+    if (threadIdx.x == T::kConsumers) Sm90ShareLoader<T>{args, maps, pipeline, share}.run();
+    return;  // who has ended is not waited for
+  }
+  prims::registers_grow<T::kConsumerRegisters>();
+  prims::wait_for_previous_kernel();  // its scales may be read, what it read may be written
+  consume_share<T>(args, pipeline, share);
+#endif
+}
+
+/// A launch of the product; `attributes` must outlive it.
+template <class T>
+cudaLaunchConfig_t config_of(const Sm90Plan& plan, std::array<cudaLaunchAttribute, 2>& attributes) {
+  COMET_CUDA(cudaFuncSetAttribute(gemm_sm90_cluster<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  T::kSharedBytes));
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim.x = static_cast<unsigned>(plan.num_splits);
+  attributes[0].val.clusterDim.y = 1;
+  attributes[0].val.clusterDim.z = 1;
+  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[1].val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(plan.num_ctas));
+  config.blockDim = dim3(T::kThreads);
+  config.dynamicSmemBytes = T::kSharedBytes;
+  config.attrs = attributes.data();
+  config.numAttrs = 1;
+  return config;
+}
+
+struct Launch {
+  const GemmArgs& args;
+  const Sm90Plan& plan;
+  const Sm90Maps& maps;
+  cudaStream_t stream;
+
+  template <class T>
+  void kernel() const {
+    std::array<cudaLaunchAttribute, 2> attributes{};
+    cudaLaunchConfig_t config = config_of<T>(plan, attributes);
+    config.numAttrs = 2;
+    config.stream = stream;
+    const Sm90Grid grid{args.num_tiles, (args.tokens + T::kTokens - 1) / T::kTokens,
+                        plan.num_whole};
+    COMET_CUDA(
+        cudaLaunchKernelEx(&config, gemm_sm90_cluster<T>, args, grid, plan.num_splits, maps));
+  }
+};
+
+struct Count {
+  const Sm90Plan& plan;
+  int& clusters;
+
+  template <class T>
+  void kernel() const {
+    std::array<cudaLaunchAttribute, 2> attributes{};
+    const cudaLaunchConfig_t config = config_of<T>(plan, attributes);
+    COMET_CUDA(cudaOccupancyMaxActiveClusters(&clusters, gemm_sm90_cluster<T>, &config));
+  }
+};
+
+/// act.kernel<T>() with what the arguments ask for.
+template <class Do>
+void with_traits(const GemmArgs& args, const Do& act) {
+  const bool has_two = args.int4_blocks > 0 && args.int4_blocks < args.blocks;
+  if (args.kind == WeightKind::kProgressive) {
+    has_two ? act.template kernel<Sm90ClusterTraits<WeightKind::kProgressive, true>>()
+            : act.template kernel<Sm90ClusterTraits<WeightKind::kProgressive, false>>();
+  } else {
+    has_two ? act.template kernel<Sm90ClusterTraits<WeightKind::kChannel, true>>()
+            : act.template kernel<Sm90ClusterTraits<WeightKind::kChannel, false>>();
+  }
+}
+
+}  // namespace
+
+void launch_gemm_sm90_cluster(const GemmArgs& args, const Sm90Plan& plan, const Sm90Maps& maps,
+                              CUstream_st* stream) {
+  with_traits(args, Launch{args, plan, maps, stream});
+}
+
+int count_sm90_clusters(const GemmArgs& args, const Sm90Plan& plan) {
+  int clusters = 0;
+  with_traits(args, Count{plan, clusters});
+  return clusters;
+}
+
+}  // namespace comet::formats::w4ax::cuda
