@@ -131,8 +131,9 @@ TEST_F(ImageOpsCuda, DepthwiseConvAndItsGradients) {
   };
   for (const Case& c :
        {Case{{2, 56, 56, 96}, 7, 7}, Case{{3, 7, 7, 768}, 7, 7}, Case{{2, 5, 3, 130}, 7, 7},
-        Case{{1, 15, 22, 2}, 7, 7}, Case{{2, 9, 9, 7}, 7, 7}, Case{{2, 9, 8, 12}, 3, 5},
-        Case{{1, 1, 1, 64}, 7, 7}}) {
+        Case{{1, 15, 22, 2}, 7, 7}, Case{{2, 28, 28, 192}, 7, 7}, Case{{2, 14, 14, 384}, 7, 7},
+        Case{{1, 33, 70, 40}, 7, 7}, Case{{2, 16, 16, 96}, 3, 3}, Case{{3, 4, 4, 200}, 3, 3},
+        Case{{2, 9, 9, 7}, 7, 7}, Case{{2, 9, 8, 12}, 3, 5}, Case{{1, 1, 1, 64}, 7, 7}}) {
     SCOPED_TRACE(fmt::format("{} kernel {} x {}", c.images.to_string(), c.height, c.width));
     const Tensor x = rounded(c.images, 1);
     const Tensor dy = rounded(c.images, 2);
@@ -198,8 +199,9 @@ TEST_F(ImageOpsCuda, GeluTakesRowsOfAnySize) {
 }
 
 TEST_F(ImageOpsCuda, LayerNorm) {
-  for (const Shape& shape : {Shape{9, 96}, Shape{5, 768}, Shape{3, 13}, Shape{2, 2304},
-                             Shape{300, 1024}, Shape{2, 5001}}) {
+  for (const Shape& shape :
+       {Shape{9, 96}, Shape{5, 768}, Shape{3, 13}, Shape{2, 2304}, Shape{130, 192}, Shape{35, 384},
+        Shape{67, 40}, Shape{300, 1024}, Shape{2, 5001}}) {
     SCOPED_TRACE(shape.to_string());
     Tensor x = rounded(shape, 1);
     for (int64_t i = 0; i < x.num_elements(); ++i) x.data<float>()[i] += 4.0F;

@@ -8,6 +8,7 @@
 
 #include "comet/device/cuda/prims/cp_async.cuh"
 #include "comet/ops/cuda/bf16_vectors.cuh"
+#include "comet/ops/cuda/divisor.cuh"
 #include "comet/ops/cuda/image_launches.h"
 
 namespace comet::ops_cuda::mixer {
@@ -17,16 +18,6 @@ constexpr int kBranchThreads = 96;  // 16 × 6, 8 × 12 and 12 × 8 walkers × p
 constexpr int kMixerThreads = 3 * kBranchThreads;
 
 enum Branch { kSquare, kBandW, kBandH };
-
-/// i / divisor for 0 ≤ i < 2²⁰: (i + ½) · inverse is off by less than ½ / divisor.
-struct Divisor {
-  int32_t divisor = 1;
-  float inverse = 1.0F;
-};
-
-__device__ __forceinline__ int quotient(int i, const Divisor& by) {
-  return static_cast<int>((static_cast<float>(i) + 0.5F) * by.inverse);
-}
 
 /// How a launch is cut: blockIdx.x takes tiles, blockIdx.y a chunk of every branch's channels (and
 /// its share of the pixels of the channels that are kept).
