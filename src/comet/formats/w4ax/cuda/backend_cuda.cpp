@@ -6,7 +6,7 @@
 #include "comet/device/cuda/cuda_resources.h"
 #include "comet/formats/cuda/float_rows.h"
 #include "comet/formats/float_input.h"
-#include "comet/formats/w4ax/cuda/gemm_sm90.h"
+#include "comet/formats/w4ax/cuda/gemm_sm90_choice.h"
 #include "comet/formats/w4ax/w4ax.h"
 
 namespace comet::formats {
@@ -137,7 +137,9 @@ void run_sm90(Context& ctx, const LinearWeight& weight, const Activation& x, Row
   const CudaMeta& meta = cuda_meta_of(weight);
   const cuda::GemmArgs args = gemm_args(weight, meta, x, out);
   if (x.rows == 0) return;
-  const cuda::Sm90Plan plan = cuda::plan_gemm_sm90(args, ctx.cuda->num_sms);
+  const cuda::Sm90Choice choice = cuda::choose_gemm_sm90(args, ctx.cuda->num_sms);
+  if (choice.is_split) return cuda::run_gemm_split(args, choice.split, ctx.cuda->stream);
+  const cuda::Sm90Plan& plan = choice.tiles;
   const ArenaScope scope(ctx.arena);
   void* workspace = nullptr;
   if (plan.workspace_bytes > 0) {
@@ -149,11 +151,20 @@ void run_sm90(Context& ctx, const LinearWeight& weight, const Activation& x, Row
 
 std::string describe_sm90(const LinearWeight& weight, const Caps& caps, int64_t rows) {
   const cuda::GemmArgs args = shape_args(meta_of(weight), rows);
-  const cuda::Sm90Plan plan = cuda::plan_gemm_sm90(args, caps.num_sms);
-  const char* tiles = plan.workspace_bytes == 0 ? "tiles whole" : "the last tiles shared";
-  return fmt::format("tiles of {} x {}, {} CTAs, {}; {:.1f} us by estimate", plan.tile_rows,
-                     plan.tile_tokens, plan.num_ctas, tiles,
-                     cuda::time_gemm_sm90_us(args, plan, caps.num_sms));
+  const cuda::Sm90Choice choice = cuda::choose_gemm_sm90(args, caps.num_sms);
+  if (choice.is_split) {
+    const cuda::SplitPlan& split = choice.split;
+    return fmt::format(
+        "tiles of 128 x {} by {} consumer warpgroups, channels over clusters of {}; {:.1f} us by "
+        "estimate",
+        split.tile_tokens, 2 * split.num_pairs, split.num_splits, choice.us);
+  }
+  const cuda::Sm90Plan& plan = choice.tiles;
+  std::string cut = plan.workspace_bytes == 0 ? "tiles whole" : "the last tiles shared";
+  if (plan.num_splits > 1) cut = fmt::format("channels over clusters of {}", plan.num_splits);
+  return fmt::format("{}tiles of {} x {}, {} CTAs, {}; {:.1f} us by estimate",
+                     plan.is_wide ? "wide " : "", plan.tile_rows, plan.tile_tokens, plan.num_ctas,
+                     cut, choice.us);
 }
 
 /// sm_90a code runs on sm_90 alone; scales per block have no kernel there yet.

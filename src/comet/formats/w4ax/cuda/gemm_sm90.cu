@@ -123,9 +123,6 @@ struct Launch {
       case 64:
         return kernel<Sm90Traits<kKind, 128, 64, kTwoSegments>>();
       default:
-        if constexpr (!kTwoSegments) {
-          if (plan.tile_rows == 256) return kernel<Sm90Traits<kKind, 256, 128, false>>();
-        }
         return kernel<Sm90Traits<kKind, 128, 128, kTwoSegments>>();
     }
   }

@@ -229,6 +229,7 @@ __device__ __forceinline__ void sm90_load_weights(const GemmArgs& args, const Sm
     prims::bulk_prefetch_l2(args.channel_scale + first * kTileRows,
                             static_cast<uint32_t>(num_tiles * kTileRows * 4));
   }
+#pragma unroll 1  // registers of a producer are few
   for (int i = 0; i < num_tiles; ++i) {
     sm90_load_block<T>(args, maps, {first + i, at.block}, pipeline.weights(stage) + i * kTileBytes,
                        pipeline.levels(stage) + i * kLevels, full, policy);

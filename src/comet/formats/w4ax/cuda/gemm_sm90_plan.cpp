@@ -5,6 +5,7 @@
 
 #include "comet/base/check.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90.h"
+#include "comet/formats/w4ax/cuda/gemm_sm90_wide.h"
 
 namespace comet::formats::w4ax::cuda {
 namespace {
@@ -26,16 +27,39 @@ struct TileCost {
 };
 
 /// Fitted to one H200 (bench/results/h200/2026-11-25-w4ax-sm90-plans.json). Not measured, put in by
-/// ratio: 32 tokens, between 16 and 64; channel weights of one segment in two CTAs of 64 tokens and
-/// in tiles of 256 rows, as progressive ones are to 64 and 128 × 128.
+/// ratio: 32 tokens, between 16 and 64; channel weights of one segment in two CTAs of 64 tokens.
 constexpr TileCost kTileCosts[] = {
     {128, 16, {0.219, 0.306}, {0.280, 0.471}, 1.43},
     {128, 32, {0.231, 0.350}, {0.296, 0.503}, 1.80},
     {128, 64, {0.254, 0.437}, {0.329, 0.566}, 2.54},
     {128, 128, {0.336, 0.336}, {0.394, 0.394}, 3.38},
-    {256, 128, {0.643, 0.643}, {0.753, 0.753}, 4.42},
 };
 
+/// Likewise of a wide tile, one CTA an SM; the end of one or of two segments.
+struct WideCost {
+  int32_t rows;
+  int32_t tokens;
+  double channel_us;
+  double progressive_us;
+  double end_us[2];
+};
+
+/// Fitted to the same card (2026-11-25-w4ax-sm90-wide-plans.json). Not measured: channel weights of
+/// one segment, progressive ones of two.
+constexpr WideCost kWideCosts[] = {
+    {128, 64, 0.262, 0.353, {1.21, 1.72}},
+    {128, 128, 0.305, 0.388, {3.01, 3.94}},
+    {256, 128, 0.572, 0.770, {3.50, 8.80}},
+    {128, 256, 0.577, 0.579, {4.67, 10.8}},
+};
+
+/// A cluster that shares a tile of 128 × 256: what it takes beside its blocks and its part of the
+/// end. Estimates: docs/kernels/w4ax_sm90.md.
+constexpr double kClusterUs = 3.0;
+/// Clusters of 2, 3, 4 CTAs, one an SM, that 132 SMs hold.
+constexpr int kClustersThatFit[] = {66, 39, 30};
+
+constexpr int64_t kMeasuredSms = 132;
 constexpr double kLaunchUs = 1.1;
 constexpr double kBytesPerUs = 4.25e6;  // from memory
 constexpr double kHiddenShare = 0.03;   // of the shorter of copies and products, what still shows
@@ -57,6 +81,15 @@ int num_segments(const GemmArgs& args) {
 
 int64_t tiles_of(const GemmArgs& args, int64_t rows, int64_t tokens) {
   return divide_up(args.num_tiles, rows / kPackedRows) * divide_up(args.tokens, tokens);
+}
+
+const WideCost& wide_cost_of(const Sm90Plan& plan) {
+  const auto* cost = std::ranges::find_if(kWideCosts, [&](const WideCost& tile) {
+    return tile.rows == plan.tile_rows && tile.tokens == plan.tile_tokens;
+  });
+  COMET_CHECK(cost != std::end(kWideCosts), "no wide tile of {} x {}", plan.tile_rows,
+              plan.tile_tokens);
+  return *cost;
 }
 
 const TileCost& cost_of(const Sm90Plan& plan) {
@@ -84,7 +117,6 @@ double join_us(const Sm90Plan& plan, int64_t num_shared, int segments, int per_s
 
 /// Tiles that hold all tokens as far as 64; beyond, those of 64 while they are few, and of 128.
 bool suits(const TileCost& tile, const GemmArgs& args) {
-  if (tile.rows == 256 && num_segments(args) == 2) return false;  // sums would not fit
   if (args.tokens <= 64) {
     return tile.tokens >= args.tokens && (tile.tokens == 16 || tile.tokens < 2 * args.tokens) &&
            tile.tokens <= 64;
@@ -116,7 +148,38 @@ Sm90Plan cut_gemm_sm90(const GemmArgs& args, Sm90Plan plan, bool is_whole) {
   return plan;
 }
 
+namespace {
+
+/// Launch, copies and products, of which the shorter is mostly hidden.
+double overlapped_us(const GemmArgs& args, double products_us) {
+  const int64_t levels = args.kind == WeightKind::kProgressive ? kLevelBytes : 0;
+  const int64_t bytes = int64_t{args.num_tiles} * args.blocks * (kPackedBytes + levels);
+  const double copies_us = static_cast<double>(bytes) / kBytesPerUs;
+  return kLaunchUs + std::max(products_us, copies_us) +
+         kHiddenShare * std::min(products_us, copies_us);
+}
+
+double time_wide_us(const GemmArgs& args, const Sm90Plan& plan, int num_sms) {
+  const WideCost& cost = wide_cost_of(plan);
+  const int segments = num_segments(args);
+  const double block_us =
+      args.kind == WeightKind::kProgressive ? cost.progressive_us : cost.channel_us;
+  const int64_t tiles = tiles_of(args, plan.tile_rows, plan.tile_tokens);
+  if (plan.num_splits == 1) {
+    const auto rounds = static_cast<double>(divide_up(tiles, std::min(plan.num_ctas, num_sms)));
+    return overlapped_us(args, rounds * (args.blocks * block_us + cost.end_us[segments - 1]));
+  }
+  const int64_t fit = int64_t{kClustersThatFit[plan.num_splits - 2]} * num_sms / kMeasuredSms;
+  const auto rounds = static_cast<double>(divide_up(tiles, std::max<int64_t>(1, fit)));
+  const auto blocks = static_cast<double>(divide_up(args.blocks, plan.num_splits));
+  return overlapped_us(args, rounds * (blocks * block_us +
+                                       cost.end_us[segments - 1] / plan.num_splits + kClusterUs));
+}
+
+}  // namespace
+
 double time_gemm_sm90_us(const GemmArgs& args, const Sm90Plan& plan, int num_sms) {
+  if (plan.is_wide) return time_wide_us(args, plan, num_sms);
   const TileCost& cost = cost_of(plan);
   const bool has_levels = args.kind == WeightKind::kProgressive;
   const double* block_us = has_levels ? cost.progressive_us : cost.channel_us;
@@ -136,36 +199,63 @@ double time_gemm_sm90_us(const GemmArgs& args, const Sm90Plan& plan, int num_sms
     products_us += blocks * block_us[per_sm - 1] * kSharedBlock + cost.end_us;
     joins_us = join_us(plan, shared, segments, per_sm);
   }
-  const int64_t bytes =
-      int64_t{args.num_tiles} * args.blocks * (kPackedBytes + (has_levels ? kLevelBytes : 0));
-  const double copies_us = static_cast<double>(bytes) / kBytesPerUs;
-  return kLaunchUs + std::max(products_us, copies_us) +
-         kHiddenShare * std::min(products_us, copies_us) + joins_us;
+  return overlapped_us(args, products_us) + joins_us;
 }
 
-Sm90Plan plan_gemm_sm90(const GemmArgs& args, int num_sms) {
-  Sm90Plan best;
-  if (args.tokens == 0 || args.num_tiles == 0) return best;
-  double best_us = 0;
-  for (const TileCost& tile : kTileCosts) {
-    if (!suits(tile, args)) continue;
-    const int fit = sm90_ctas_per_sm(tile.tokens, num_segments(args));
-    const int64_t blocks = tiles_of(args, tile.rows, tile.tokens) * args.blocks;
-    for (int per_sm = 1; per_sm <= fit; ++per_sm) {
-      for (const bool is_whole : {true, false}) {
-        const int64_t most = int64_t{num_sms} * per_sm;
-        const int64_t ctas = is_whole ? most : std::clamp<int64_t>(blocks / kLeastBlocks, 1, most);
-        const Sm90Plan plan = cut_gemm_sm90(
-            args, {tile.rows, tile.tokens, static_cast<int32_t>(ctas), 0, 0}, is_whole);
-        const double us = time_gemm_sm90_us(args, plan, num_sms);
-        if (best_us == 0 || us < best_us) {
-          best = plan;
-          best_us = us;
-        }
-      }
+namespace {
+
+/// The best plan so far.
+struct Best {
+  const GemmArgs& args;
+  int num_sms;
+  Sm90Plan plan;
+  double us = 0;
+
+  void consider(const Sm90Plan& other) {
+    const double other_us = time_gemm_sm90_us(args, other, num_sms);
+    if (us != 0 && other_us >= us) return;
+    plan = other;
+    us = other_us;
+  }
+};
+
+void consider_tile(Best& best, const TileCost& tile) {
+  const GemmArgs& args = best.args;
+  const int fit = sm90_ctas_per_sm(tile.tokens, num_segments(args));
+  const int64_t blocks = tiles_of(args, tile.rows, tile.tokens) * args.blocks;
+  for (int per_sm = 1; per_sm <= fit; ++per_sm) {
+    const int64_t most = int64_t{best.num_sms} * per_sm;
+    for (const bool is_whole : {true, false}) {
+      const int64_t ctas = is_whole ? most : std::clamp<int64_t>(blocks / kLeastBlocks, 1, most);
+      best.consider(
+          cut_gemm_sm90(args, {tile.rows, tile.tokens, static_cast<int32_t>(ctas)}, is_whole));
     }
   }
-  return best;
+}
+
+void consider_wide(Best& best, const WideCost& tile) {
+  if (tile.tokens >= 2 * best.args.tokens) return;
+  if (tile.tokens == 64 && best.args.tokens > kMostTokensOf64) return;
+  for (int32_t splits = 1; splits <= kSm90MostSplits; ++splits) {
+    Sm90Plan plan{tile.rows, tile.tokens, best.num_sms};
+    plan.is_wide = true;
+    plan.num_splits = splits;
+    if (sm90_wide_suits(best.args, plan)) best.consider(cut_gemm_sm90(best.args, plan, true));
+  }
+}
+
+}  // namespace
+
+Sm90Plan plan_gemm_sm90(const GemmArgs& args, int num_sms) {
+  Best best{args, num_sms, {}};
+  if (args.tokens == 0 || args.num_tiles == 0) return best.plan;
+  for (const TileCost& tile : kTileCosts) {
+    if (suits(tile, args)) consider_tile(best, tile);
+  }
+  if (args.tokens > 64) {
+    for (const WideCost& tile : kWideCosts) consider_wide(best, tile);
+  }
+  return best.plan;
 }
 
 }  // namespace comet::formats::w4ax::cuda

@@ -9,17 +9,17 @@
 
 #include "comet/base/json.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90.h"
+#include "comet/formats/w4ax/cuda/gemm_sm90_wide.h"
 
 namespace comet::formats::w4ax::cuda {
 namespace {
 
-constexpr const char* kMeasured =
-    COMET_SOURCE_DIR "/bench/results/h200/2026-11-25-w4ax-sm90-plans.json";
+const std::string kResults = COMET_SOURCE_DIR "/bench/results/h200/2026-11-25-w4ax-sm90-";
 
 /// Tokens, rows, channels, mode.
 using Case = std::tuple<int32_t, int32_t, int32_t, std::string>;
-/// Tile rows and tokens, CTAs, whole tiles.
-using Cut = std::tuple<int32_t, int32_t, int32_t, int32_t>;
+/// Tile rows and tokens, CTAs, whole tiles, is_wide, splits.
+using Cut = std::tuple<int32_t, int32_t, int32_t, int32_t, bool, int32_t>;
 /// Times of a cut that was measured twice (what was chosen then) are both there.
 using Times = std::map<Cut, std::vector<double>>;
 
@@ -34,13 +34,22 @@ GemmArgs args_of(int32_t tokens, int32_t n, int32_t k, const std::string& mode) 
 }
 
 Cut cut_of(const Sm90Plan& plan) {
-  return {plan.tile_rows, plan.tile_tokens, plan.num_ctas, plan.num_whole};
+  return {plan.tile_rows, plan.tile_tokens, plan.num_ctas,
+          plan.num_whole, plan.is_wide,     plan.num_splits};
+}
+
+Sm90Plan plan_of(const Cut& cut) {
+  Sm90Plan plan;
+  std::tie(plan.tile_rows, plan.tile_tokens, plan.num_ctas, plan.num_whole, plan.is_wide,
+           plan.num_splits) = cut;
+  return plan;
 }
 
 std::string text_of(const Cut& cut) {
-  const auto& [rows, tokens, ctas, whole] = cut;
+  const auto& [rows, tokens, ctas, whole, is_wide, splits] = cut;
   return std::to_string(rows) + " x " + std::to_string(tokens) + ", " + std::to_string(ctas) +
-         " CTAs, " + std::to_string(whole) + " whole";
+         " CTAs, " + std::to_string(whole) + " whole" + (is_wide ? ", wide" : "") + ", splits " +
+         std::to_string(splits);
 }
 
 double mean(const std::vector<double>& times) {
@@ -54,17 +63,38 @@ struct Measured {
   std::map<Case, Times> cases;
 };
 
-Measured read_measured() {
-  std::ifstream file(kMeasured);
+/// A measured cut that no kernel does any more.
+bool is_gone(const GemmArgs& args, const Sm90Plan& plan) {
+  return plan.is_wide ? !sm90_wide_suits(args, plan) : plan.tile_rows == 256;
+}
+
+/// Adds a file's cuts: rows of m, n, k, mode, the fields of Cut, µs. The last two of Cut may lack.
+void read_file(const std::string& path, Measured& measured) {
+  std::ifstream file(path);
   std::ostringstream text;
   text << file.rdbuf();
-  const Json json = parse_json(text.str(), kMeasured).value();
-  Measured measured;
+  const Json json = parse_json(text.str(), path).value();
   measured.num_sms = json.at("num_sms").get<int>();
+  const bool has_wide = json.at("columns").size() == 11;
   for (const Json& row : json.at("rows")) {
     const Case key{row[0], row[1], row[2], row[3].get<std::string>()};
-    measured.cases[key][Cut{row[4], row[5], row[6], row[7]}].push_back(row[8].get<double>());
+    const Cut cut{row[4],
+                  row[5],
+                  row[6],
+                  row[7],
+                  has_wide && row[8].get<int>() != 0,
+                  has_wide ? row[9].get<int32_t>() : 1};
+    const GemmArgs args =
+        args_of(std::get<0>(key), std::get<1>(key), std::get<2>(key), std::get<3>(key));
+    if (is_gone(args, plan_of(cut))) continue;
+    measured.cases[key][cut].push_back(row[has_wide ? 10 : 8].get<double>());
   }
+}
+
+Measured read_measured() {
+  Measured measured;
+  read_file(kResults + "plans.json", measured);
+  read_file(kResults + "wide-plans.json", measured);
   return measured;
 }
 
@@ -81,7 +111,9 @@ TEST(W4axSm90Plan, IsNearlyTheBestThatWasMeasured) {
       best_us = mean(all);
       best = cut;
     }
-    const Cut chosen = cut_of(plan_gemm_sm90(args_of(m, n, k, mode), measured.num_sms));
+    const Sm90Plan plan = plan_gemm_sm90(args_of(m, n, k, mode), measured.num_sms);
+    const Cut chosen = cut_of(plan);
+    if (plan.num_splits > 1) continue;  // not measured yet
     const auto found = times.find(chosen);
     ASSERT_NE(found, times.end()) << m << " x " << n << " x " << k << " " << mode << ": "
                                   << text_of(chosen) << " was not measured";
@@ -105,8 +137,7 @@ TEST(W4axSm90Plan, EstimatesAreNearWhatWasMeasured) {
     const auto& [m, n, k, mode] = key;
     const GemmArgs args = args_of(m, n, k, mode);
     for (const auto& [cut, all] : times) {
-      const auto& [rows, tokens, ctas, whole] = cut;
-      const double us = time_gemm_sm90_us(args, {rows, tokens, ctas, whole, 0}, measured.num_sms);
+      const double us = time_gemm_sm90_us(args, plan_of(cut), measured.num_sms);
       const double error = std::log(us / mean(all));
       EXPECT_LE(std::abs(error), 0.35) << m << " x " << n << " x " << k << " " << mode << ": "
                                        << text_of(cut) << ": " << us << " for " << mean(all);
@@ -130,8 +161,9 @@ TEST(W4axSm90Plan, FitsOnEveryShape) {
               args.int4_blocks = int4_blocks;
               const int segments = int4_blocks > 0 ? 2 : 1;
               const Sm90Plan plan = plan_gemm_sm90(args, num_sms);
-              EXPECT_TRUE(plan.tile_rows == 128 || (segments == 1 && plan.tile_tokens == 128));
-              EXPECT_LE(plan.num_ctas, num_sms * sm90_ctas_per_sm(plan.tile_tokens, segments));
+              EXPECT_TRUE(plan.is_wide ? sm90_wide_suits(args, plan) : plan.tile_rows == 128);
+              const int64_t most = int64_t{num_sms} * sm90_ctas_per_sm(plan.tile_tokens, segments);
+              EXPECT_TRUE(plan.num_splits > 1 || plan.num_ctas <= most);
               EXPECT_GE(plan.num_ctas, 1);
               const int64_t row_tiles =
                   (num_tiles + plan.tile_rows / 128 - 1) / (plan.tile_rows / 128);

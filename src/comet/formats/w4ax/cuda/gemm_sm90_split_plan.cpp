@@ -11,31 +11,36 @@ namespace {
 
 constexpr int64_t kPackedBytes = 8192;  // of a block of a packed tile
 constexpr int64_t kLevelBytes = 256;    // beside it, of progressive weights
-constexpr int64_t kGpcSms = 16;         // of the smallest: CTAs of a cluster share one
+constexpr int64_t kMeasuredSms = 132;
 
-/// What a CTA takes for a block of 128 channels, beside none, one or two more on its SM, and for
-/// the end of a tile; µs.
+/// What a CTA takes for a block of 128 channels, beside none, one or two more on its SM, for the
+/// end of a tile, and for a part of a tile that is joined; µs. Of the last two: channel weights in
+/// two segments, progressive ones.
 struct SplitCost {
   int32_t tokens;
   int32_t pairs;
   double channel_us[3];
   double progressive_us[3];
-  double end_us;
+  double end_us[2];
+  double part_us[2];
 };
 
-/// Estimates, not measured: docs/kernels/w4ax_sm90.md.
+/// Fitted to one H200 (bench/results/h200/2026-11-25-w4ax-sm90-split-plans.json), the short times
+/// for the most part.
 constexpr SplitCost kCosts[] = {
-    {16, 1, {0.20, 0.25, 0.37}, {0.27, 0.33, 0.48}, 0.3},
-    {16, 2, {0.12, 0.24, 0.24}, {0.16, 0.31, 0.31}, 0.3},
-    {32, 1, {0.21, 0.30, 0.30}, {0.28, 0.40, 0.40}, 0.4},
-    {64, 1, {0.24, 0.40, 0.40}, {0.31, 0.54, 0.54}, 0.6},
+    {16, 1, {0.254, 0.438, 0.622}, {0.336, 0.702, 0.740}, {2.73, 2.10}, {0.200, 0.155}},
+    {16, 2, {0.238, 0.379, 0.379}, {0.299, 0.511, 0.511}, {3.52, 3.05}, {0.408, 0.276}},
+    {32, 1, {0.274, 0.397, 0.397}, {0.352, 0.517, 0.517}, {3.40, 2.87}, {0.118, 0.126}},
+    {64, 1, {0.423, 0.550, 0.550}, {0.440, 0.594, 0.594}, {4.79, 3.52}, {0.076, 0.180}},
 };
+
+/// Clusters of 1 … 8 CTAs that 132 SMs hold, two or three CTAs an SM.
+constexpr int kClustersOfTwo[] = {264, 132, 79, 62, 47, 39, 32, 30};
+constexpr int kClustersOfThree[] = {396, 198, 124, 92, 69, 62, 47, 45};
 
 constexpr double kLaunchUs = 1.1;
 constexpr double kBytesPerUs = 4.1e6;  // from memory
 constexpr double kHiddenShare = 0.05;  // of the shorter of copies and products, what still shows
-constexpr double kJoinUs = 0.4;        // of a cluster
-constexpr double kJoinPartUs = 0.02;   // of a part of a tile
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -54,10 +59,9 @@ const SplitCost& cost_of(const SplitPlan& plan) {
 
 /// Tiles that the card works on at once.
 int64_t resident_tiles(const SplitPlan& plan, int64_t num_sms) {
-  const int64_t fit = split_ctas_per_sm(plan.tile_tokens, plan.num_pairs);
-  if (plan.num_splits == 1) return num_sms * fit;
-  const int64_t of_gpc = std::min(num_sms, kGpcSms) * fit / plan.num_splits;
-  return std::max<int64_t>(1, of_gpc * std::max<int64_t>(1, num_sms / kGpcSms));
+  const bool three = split_ctas_per_sm(plan.tile_tokens, plan.num_pairs) == 3;
+  const int64_t clusters = (three ? kClustersOfThree : kClustersOfTwo)[plan.num_splits - 1];
+  return std::max<int64_t>(1, clusters * num_sms / kMeasuredSms);
 }
 
 }  // namespace
@@ -67,32 +71,30 @@ double time_gemm_split_us(const GemmArgs& args, const SplitPlan& plan, int num_s
   const bool has_levels = args.kind == WeightKind::kProgressive;
   const double* block_us = has_levels ? cost.progressive_us : cost.channel_us;
   const int64_t fit = split_ctas_per_sm(plan.tile_tokens, plan.num_pairs);
-  const int64_t ctas = int64_t{args.num_tiles} * plan.num_splits;
-  const int64_t rounds = divide_up(args.num_tiles, resident_tiles(plan, num_sms));
-  const int64_t of_sm = std::min(fit, divide_up(ctas, num_sms));
+  const int64_t resident = resident_tiles(plan, num_sms);
+  const int64_t rounds = divide_up(args.num_tiles, resident);
+  const double blocks = static_cast<double>(args.blocks) / plan.num_splits;
   // The last round may leave SMs to fewer CTAs, which then run faster.
-  const double last = std::max(
-      1.0, std::min(static_cast<double>(of_sm),
-                    static_cast<double>(ctas) / num_sms - static_cast<double>((rounds - 1) * fit)));
-  const int64_t blocks = divide_up(args.blocks, plan.num_splits);
-  const double round_us = static_cast<double>(blocks) * block_us[of_sm - 1] + cost.end_us;
-  const double last_us =
-      static_cast<double>(blocks) * block_us[static_cast<int>(last + 0.999) - 1] + cost.end_us;
-  const double products_us = static_cast<double>(rounds - 1) * round_us + last_us;
+  const auto round_us = [&](int64_t tiles) {
+    const int64_t of_sm = std::clamp<int64_t>(divide_up(tiles * plan.num_splits, num_sms), 1, fit);
+    return blocks * block_us[of_sm - 1] + cost.end_us[has_levels ? 1 : 0];
+  };
+  const double products_us = static_cast<double>(rounds - 1) * round_us(resident) +
+                             round_us(args.num_tiles - (rounds - 1) * resident);
   const int64_t bytes =
       int64_t{args.num_tiles} * args.blocks * (kPackedBytes + (has_levels ? kLevelBytes : 0));
   const double copies_us = static_cast<double>(bytes) / kBytesPerUs;
-  const double join_us =
-      plan.num_splits == 1 ? 0.0 : kJoinUs + kJoinPartUs * plan.num_splits * plan.num_pairs;
+  const double joins_us =
+      plan.num_splits == 1 ? 0.0 : cost.part_us[has_levels ? 1 : 0] * plan.num_splits;
   return kLaunchUs + std::max(products_us, copies_us) +
-         kHiddenShare * std::min(products_us, copies_us) + join_us;
+         kHiddenShare * std::min(products_us, copies_us) + joins_us;
 }
 
 SplitPlan plan_gemm_split(const GemmArgs& args, int num_sms) {
   SplitPlan best;
   double best_us = 0;
   for (const SplitCost& tile : kCosts) {
-    if (tile.tokens < args.tokens || (tile.tokens > 16 && tile.tokens >= 2 * args.tokens)) continue;
+    if (tile.tokens < args.tokens || tile.tokens > 2 * std::max(args.tokens, 16)) continue;
     if (tile.pairs == 2 && !split_has_two_pairs(args.kind, has_two_segments(args))) continue;
     for (int32_t splits = 1; splits <= std::min(kMaxSplits, args.blocks); ++splits) {
       const SplitPlan plan{tile.tokens, tile.pairs, splits};

@@ -54,7 +54,7 @@ struct Sm90WideTraits {
   // Registers of a thread. Warpgroups share what the CTA was launched with, no more.
   static constexpr int kLaunchRegisters = kGroups == 4 ? 96 : 168;
   static constexpr int kConsumerRegisters = kGroups == 4 ? 112 : 240;
-  static constexpr int kProducerRegisters = 24;
+  static constexpr int kProducerRegisters = kGroups == 4 ? 32 : 24;
   static_assert(kGroups * kConsumerRegisters + kProducerRegisters <=
                 (kGroups + 1) * kLaunchRegisters);
 
