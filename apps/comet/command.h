@@ -40,6 +40,7 @@ void add_compare(CLI::App& app, const Globals& globals, Action& action);
 void add_bench(CLI::App& app, const Globals& globals, Action& action);
 void add_serve(CLI::App& app, const Globals& globals, Action& action);
 void add_study(CLI::App& app, const Globals& globals, Action& action);
+void add_vision(CLI::App& app, const Globals& globals, Action& action);
 
 /// "0.1.0".
 std::string version_text();

@@ -50,6 +50,7 @@ int run(int argc, char** argv) {
   comet::cli::add_bench(app, globals, action);
   comet::cli::add_serve(app, globals, action);
   comet::cli::add_study(app, globals, action);
+  comet::cli::add_vision(app, globals, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

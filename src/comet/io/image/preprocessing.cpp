@@ -97,9 +97,10 @@ Image evaluation_crop(const Image& image, const Preprocessing& preprocessing) {
                   preprocessing.filter);
 }
 
-void normalize(const Image& image, const Normalization& normalization, std::span<float> values) {
-  COMET_CHECK(values.size() == image.rgb.size(), "{} values for {} bytes of pixels", values.size(),
-              image.rgb.size());
+void normalize(std::span<const uint8_t> rgb, const Normalization& normalization,
+               std::span<float> values) {
+  COMET_CHECK(values.size() == rgb.size() && rgb.size() % 3 == 0,
+              "{} values for {} bytes of pixels", values.size(), rgb.size());
   // One of 256 values a colour: the same as computing each, and less work.
   std::array<std::array<float, 256>, 3> table{};
   for (int c = 0; c < 3; ++c) {
@@ -108,8 +109,8 @@ void normalize(const Image& image, const Normalization& normalization, std::span
           (static_cast<float>(byte) / 255.0F - normalization.mean[c]) / normalization.std[c];
     }
   }
-  for (size_t i = 0; i < image.rgb.size(); i += 3) {
-    for (size_t c = 0; c < 3; ++c) values[i + c] = table[c][image.rgb[i + c]];
+  for (size_t i = 0; i < rgb.size(); i += 3) {
+    for (size_t c = 0; c < 3; ++c) values[i + c] = table[c][rgb[i + c]];
   }
 }
 

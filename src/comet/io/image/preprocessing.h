@@ -40,7 +40,8 @@ Result<Preprocessing> parse_preprocessing(const Json& config, const std::string&
 /// image_size × image_size pixels.
 Image evaluation_crop(const Image& image, const Preprocessing& preprocessing);
 
-/// NHWC values of one image, height · width · 3 of them.
-void normalize(const Image& image, const Normalization& normalization, std::span<float> values);
+/// NHWC values of pixels, as many as bytes.
+void normalize(std::span<const uint8_t> rgb, const Normalization& normalization,
+               std::span<float> values);
 
 }  // namespace comet::io

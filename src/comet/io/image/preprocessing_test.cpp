@@ -92,7 +92,7 @@ TEST(Preprocessing, NormalizedValuesAreThoseOfTimm) {
   preprocessing.crop_pct = 1.0;
   const Image image = evaluation_crop(image_of("photo"), preprocessing);
   std::vector<float> values(image.rgb.size());
-  normalize(image, preprocessing.normalization, values);
+  normalize(image.rgb, preprocessing.normalization, values);
   ASSERT_EQ(golden.num_elements(), static_cast<int64_t>(values.size()));
   for (size_t i = 0; i < values.size(); ++i) {
     ASSERT_NEAR(values[i], golden.data<float>()[i], 1e-6) << i;

@@ -169,7 +169,9 @@ class ImageLoader::Workers {
     auto image = io::read_image(sample.path);
     if (image) return std::move(*image);
     const std::scoped_lock lock(broken_mutex_);
-    if (broken_.insert(sample.path).second && loader_.on_broken_) loader_.on_broken_(image.error());
+    if (broken_.insert(sample.path).second && loader_.on_broken_) {
+      loader_.on_broken_(sample.path, image.error());
+    }
     return std::nullopt;
   }
 

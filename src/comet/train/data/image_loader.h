@@ -41,7 +41,7 @@ struct LoaderSettings {
 class ImageLoader {
  public:
   /// Called once for each unreadable file after a start(), from a loader's thread, one at a time.
-  using OnBroken = std::function<void(const Error&)>;
+  using OnBroken = std::function<void(const std::string& path, const Error&)>;
 
   /// `folder` is copied. No thread runs before start().
   ImageLoader(const io::ImageFolder& folder, const LoaderSettings& settings, OnBroken on_broken);

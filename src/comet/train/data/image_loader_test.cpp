@@ -93,7 +93,9 @@ TEST(ImageLoader, EvaluationKeepsTheOrderAndMarksBrokenFiles) {
   settings.num_threads = 3;
   settings.preprocessing.image_size = 32;
   std::vector<std::string> broken;
-  ImageLoader loader(data, settings, [&](const Error& error) { broken.push_back(error.message); });
+  ImageLoader loader(data, settings, [&](const std::string&, const Error& error) {
+    broken.push_back(error.message);
+  });
   EXPECT_EQ(loader.num_batches(), 3);
   EXPECT_EQ(loader.num_images(), 12);
   loader.start(0, 0);
@@ -124,7 +126,8 @@ TEST(ImageLoader, TrainingGoesOnWithTheNextFile) {
   folder.write("a/broken2.jpg", "");
   const auto data = io::open_image_folder(folder.path(), nullptr).value();
   int num_broken = 0;
-  ImageLoader loader(data, training_settings(2), [&](const Error&) { ++num_broken; });
+  ImageLoader loader(data, training_settings(2),
+                     [&](const std::string&, const Error&) { ++num_broken; });
   ImageLoader alone(data, training_settings(1), nullptr);
   const auto batches = batches_from(loader, 0, 0, 30);
   const auto same = batches_from(alone, 0, 0, 30);
