@@ -12,15 +12,16 @@
 namespace comet {
 
 /// A matrix [rows, columns] of BF16 or of bytes (I8, U8, F8_E4M3), cut into boxes whose rows are
-/// 128 bytes, written to shared memory with the 128-byte swizzle. Elements beyond the matrix read
-/// as 0.
+/// 128 bytes, written to shared memory with the 128-byte swizzle or without. Elements beyond the
+/// matrix read as 0.
 struct TensorMapDesc {
   const void* data = nullptr;  // 16-byte aligned
   DType dtype = DType::kBF16;
   int64_t rows = 0;
   int64_t columns = 0;
-  int64_t stride = 0;    // elements; a multiple of 16 bytes
-  int32_t box_rows = 0;  // at most 256
+  int64_t stride = 0;       // elements; a multiple of 16 bytes
+  int32_t box_rows = 0;     // at most 256
+  bool is_swizzled = true;  // else a row's bytes lie in order
 };
 
 /// Broken promises (alignment, sizes, a driver without the function) are COMET_CHECKs.

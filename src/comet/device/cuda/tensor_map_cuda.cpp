@@ -45,7 +45,8 @@ CUresult encode(CUtensorMap& map, const TensorMapDesc& desc, CUtensorMapSwizzle 
 
 CUtensorMap make_tensor_map(const TensorMapDesc& desc) {
   CUtensorMap map{};
-  const CUresult made = encode(map, desc, CU_TENSOR_MAP_SWIZZLE_128B);
+  const CUresult made =
+      encode(map, desc, desc.is_swizzled ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE);
   COMET_CHECK(made == CUDA_SUCCESS, "cuTensorMapEncodeTiled of [{}, {}] in boxes of {} rows: {}",
               desc.rows, desc.columns, desc.box_rows, static_cast<int>(made));
   return map;

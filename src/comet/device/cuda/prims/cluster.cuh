@@ -29,6 +29,27 @@ __device__ __forceinline__ void cluster_sync() {
 #endif
 }
 
+/// The two halves of a barrier of the cluster without the fence of cluster_sync, which waits until
+/// all global writes of the thread are done. What a thread wrote to its CTA's shared memory is
+/// there for the others behind cluster_fence_shared, arrive, wait; without the fence nobody may
+/// read anything for it, but CTAs have not ended. PTX ISA: fence.release.sync_restrict
+/// ::shared::cta.cluster; barrier.cluster.arrive.relaxed, barrier.cluster.wait.
+__device__ __forceinline__ void cluster_fence_shared() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("fence.release.sync_restrict::shared::cta.cluster;\n" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void cluster_arrive_relaxed() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.arrive.relaxed;\n" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void cluster_wait() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.wait.acquire;\n" ::: "memory");
+#endif
+}
+
 /// Four floats of CTA `rank`, at the place that `shared` has in this CTA (16-byte aligned). PTX
 /// ISA: mapa, ld.shared::cluster.
 __device__ __forceinline__ float4 cluster_load(const float* shared, uint32_t rank) {

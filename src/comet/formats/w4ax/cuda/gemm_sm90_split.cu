@@ -6,6 +6,7 @@
 #include <array>
 
 #include "comet/device/cuda/cuda_check.h"
+#include "comet/device/cuda/tensor_map.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90_split_store.cuh"
 
 namespace comet::formats::w4ax::cuda {
@@ -13,21 +14,30 @@ namespace {
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-/// All threads of all CTAs of a cluster.
+/// All threads of all CTAs of a cluster; behind it their sums and scales are there.
 __device__ __forceinline__ void split_sync(int num_splits) {
   if (num_splits > 1) {
-    prims::cluster_sync();
+    prims::cluster_fence_shared();
+    prims::cluster_arrive_relaxed();
+    prims::cluster_wait();
   } else {
     __syncthreads();
   }
+}
+
+/// No CTA ends before the others have read its sums. Reads of a thread are over when it arrives,
+/// since what it stored depends on them; its stores need not be.
+__device__ __forceinline__ void split_end(int num_splits) {
+  if (num_splits == 1) return;
+  prims::cluster_arrive_relaxed();
+  prims::cluster_wait();
 }
 
 #endif
 
 template <class T>
 __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
-    gemm_sm90_split(const GemmArgs args, int num_splits,
-                    const __grid_constant__ CUtensorMap x_map) {
+    gemm_sm90_split(const GemmArgs args, int num_splits, const __grid_constant__ SplitMaps maps) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) uint8_t shared[];
   prims::allow_next_kernel();  // it waits for this one's end before it reads what this one writes
@@ -38,19 +48,22 @@ __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
       prims::mbarrier_init(pipeline.full(stage), 1);
       prims::mbarrier_init(pipeline.empty(stage), 8);  // warps of a pair
     }
+    for (int at = 0; at < T::kLevelRing; at += T::kLevelBlocks) {
+      prims::mbarrier_init(pipeline.levels_full(at), 1);
+    }
     prims::mbarrier_init_fence();
   }
   __syncthreads();
   if (threadIdx.x >= T::kConsumers) {
-    split_produce<T>(args, work, pipeline, &x_map);
+    split_produce<T>(args, work, pipeline, maps);
     split_sync(num_splits);
-    if (num_splits > 1) prims::cluster_sync();
+    split_end(num_splits);
     return;
   }
   split_consume<T>(args, work, pipeline);
   split_sync(num_splits);
   split_store<T>(args, work, pipeline);
-  if (num_splits > 1) prims::cluster_sync();  // this CTA's sums are read until here
+  split_end(num_splits);
 #endif
 }
 
@@ -75,6 +88,30 @@ cudaLaunchConfig_t config_of(const GemmArgs& args, const SplitPlan& plan,
   return config;
 }
 
+/// Levels [blocks, rows] in boxes of kLevelBlocks blocks × the rows of a tile.
+CUtensorMap level_map(const GemmArgs& args, const void* levels, int box_rows) {
+  const int64_t rows = int64_t{args.num_tiles} * kTileRows;
+  return make_tensor_map({.data = levels,
+                          .dtype = DType::kU8,
+                          .rows = args.blocks,
+                          .columns = rows,
+                          .stride = rows,
+                          .box_rows = box_rows,
+                          .is_swizzled = false});
+}
+
+template <class T>
+SplitMaps maps_of(const GemmArgs& args, const CUtensorMap& codes) {
+  SplitMaps maps{};
+  maps.codes = codes;
+  maps.packed = make_block_map(args.packed, kTileBytes);
+  if constexpr (T::kHasLevels) {
+    maps.multiplier = level_map(args, args.multiplier, T::kLevelBlocks);
+    maps.offset = level_map(args, args.offset, T::kLevelBlocks);
+  }
+  return maps;
+}
+
 struct Launch {
   const GemmArgs& args;
   const SplitPlan& plan;
@@ -86,7 +123,8 @@ struct Launch {
     std::array<cudaLaunchAttribute, 2> attributes{};
     cudaLaunchConfig_t config = config_of<T>(args, plan, attributes);
     config.stream = stream;
-    COMET_CUDA(cudaLaunchKernelEx(&config, gemm_sm90_split<T>, args, plan.num_splits, x_map));
+    COMET_CUDA(cudaLaunchKernelEx(&config, gemm_sm90_split<T>, args, plan.num_splits,
+                                  maps_of<T>(args, x_map)));
   }
 };
 

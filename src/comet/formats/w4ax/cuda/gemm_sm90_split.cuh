@@ -1,7 +1,9 @@
 // y = x · Wᵀ of w4ax for at most 64 tokens, K split over a cluster; wgmma m64nNk32 on signed bytes,
 // sm_90a. Callers: gemm_sm90_split.cu.
 //
-// Operands: as in gemm_sm90.cuh: weights are A from registers, codes B by tensor copies.
+// Operands: as in gemm_sm90.cuh: weights are A from registers, codes B; all by tensor copies.
+// Levels of progressive weights come for kLevelBlocks blocks at once: the copy engine takes as long
+//   for 128 bytes as for kilobytes, and two small copies a block kept it busy half of the time.
 // Grid: a cluster of num_splits CTAs for every 128 rows; CTA `rank` has blocks · rank / num_splits
 // …
 //   and all tokens. A CTA has one piece of work, so that stages are filled from 0 on.
@@ -43,7 +45,6 @@ struct SplitTraits {
 
   static constexpr int kInputBytes = kTokens * kBlockChannels;
   static constexpr int kStageBytes = kInputBytes + kTileBytes;
-  static constexpr int kLevelBytes = kHasLevels ? 2 * kTileRows : 0;  // of a stage
   // Sums of a pair: rows of a token beside each other; no bank is met twice by a warp's fragments.
   static constexpr int kPitch = kTileRows + 4;
   static constexpr int kSumsBytes = kTokens * kPitch * 4;
@@ -54,16 +55,38 @@ struct SplitTraits {
   static constexpr int kSharedLimit = 228 * 1024 / kCtasPerSm / 1024 * 1024 - 1024;
   static constexpr int kRoom = kSharedLimit - kParkedBytes - kEndBytes - kControlBytes;
   static constexpr int kMaxStages = 10;
-  static constexpr int kStagesThatFit = kRoom / (kStageBytes + kLevelBytes);
-  static constexpr int kStages = kStagesThatFit < kMaxStages ? kStagesThatFit : kMaxStages;
+  // A ring of levels by blocks: those of a group may be overwritten when the group's last block has
+  // been released, which the producer knows of blocks kStages before the one that it loads.
+  static constexpr int kLevelBlocks = 4;
+  static constexpr int level_ring(int stages) {
+    return kHasLevels ? (stages + 2 * kLevelBlocks - 2) / kLevelBlocks * kLevelBlocks : 0;
+  }
+  static constexpr int most_stages() {
+    int stages = kMaxStages;
+    while (stages * kStageBytes + level_ring(stages) * 2 * kTileRows > kRoom) --stages;
+    return stages;
+  }
+  static constexpr int kStages = most_stages();
+  static constexpr int kLevelRing = level_ring(kStages);
   static constexpr int kLevelsAt = kStages * kStageBytes;
-  static constexpr int kParkedAt = kLevelsAt + kStages * kLevelBytes;
+  static constexpr int kParkedAt = kLevelsAt + kLevelRing * 2 * kTileRows;
   static constexpr int kEndAt = kParkedAt + kParkedBytes;
   static constexpr int kControlAt = kEndAt + kEndBytes;
   static constexpr int kSharedBytes = kControlAt + kControlBytes;
   static_assert(kStages >= 4 && kStages > 2 * kPairs && kStageBytes % 1024 == 0);
   static_assert(kPairs * kSumsBytes <= kStages * kStageBytes, "sums take the place of stages");
-  static_assert(kEndBytes % 16 == 0 && 2 * kStages * 8 <= kControlBytes);
+  static_assert(!kHasLevels || kLevelRing >= kStages + kLevelBlocks - 1);
+  static_assert(kLevelBlocks % kPairs == 0);
+  static_assert(kEndBytes % 16 == 0 &&
+                (2 * kStages + kLevelRing / kLevelBlocks) * 8 <= kControlBytes);
+};
+
+/// What the copy engine reads; boxes lie in shared memory as in global, but for those of codes.
+struct SplitMaps {
+  CUtensorMap codes;       // bytes, boxes of 128 × tokens of the tile, 128-byte swizzle
+  CUtensorMap packed;      // blocks of 8 KiB
+  CUtensorMap multiplier;  // boxes of a tile's rows × kLevelBlocks; progressive only
+  CUtensorMap offset;      // likewise
 };
 
 /// What a CTA does: blocks begin … end − 1 of a tile of 128 rows.
@@ -98,9 +121,9 @@ struct SplitPipeline {
 
   __device__ uint8_t* inputs(int stage) const { return shared + stage * T::kStageBytes; }
   __device__ uint8_t* weights(int stage) const { return inputs(stage) + T::kInputBytes; }
-  __device__ uint8_t* levels(int stage) const {
-    return shared + T::kLevelsAt + stage * T::kLevelBytes;
-  }
+  /// Multipliers of a tile's rows; kLevelOffset bytes further their offsets. `at`: of the ring.
+  __device__ uint8_t* levels(int at) const { return shared + T::kLevelsAt + at * kTileRows; }
+  static constexpr int kLevelOffset = T::kLevelRing * kTileRows;
   /// Sums of the only segment, or of the INT8 one; they lie over the stages.
   __device__ int32_t* sums() const { return reinterpret_cast<int32_t*>(shared); }
   /// Sums of the INT4 segment where an INT8 one follows.
@@ -113,6 +136,10 @@ struct SplitPipeline {
     return reinterpret_cast<uint64_t*>(shared + T::kControlAt) + stage;
   }
   __device__ uint64_t* empty(int stage) const { return full(T::kStages + stage); }
+  /// Levels of a group of blocks are there; `at`: of any of them.
+  __device__ uint64_t* levels_full(int at) const {
+    return full(2 * T::kStages + at / T::kLevelBlocks);
+  }
 };
 
 /// The blocks of a CTA one by one (the producer), or every kPairs-th (a pair).
@@ -139,27 +166,33 @@ struct SplitCursor {
 template <class T>
 __device__ __forceinline__ void split_load_weights(const GemmArgs& args, const SplitWork& work,
                                                    const SplitPipeline<T>& pipeline,
-                                                   const SplitCursor<T>& at) {
-  const int64_t block = work.begin + at.block;
-  uint64_t* full = pipeline.full(at.stage);
-  prims::mbarrier_arrive_expect_tx(full, T::kInputBytes + kTileBytes + T::kLevelBytes);
-  prims::bulk_load_hint(pipeline.weights(at.stage),
-                        args.packed + (int64_t{work.tile} * args.blocks + block) * kTileBytes,
-                        kTileBytes, full, prims::kEvictFirst);
+                                                   const SplitCursor<T>& at,
+                                                   const SplitMaps& maps) {
+  constexpr int kRowsOfBlock = kTileBytes / 128;
+  const int block = work.begin + at.block;
   if constexpr (T::kHasLevels) {
-    const int64_t row = (block * args.num_tiles + work.tile) * kTileRows;
-    uint8_t* levels = pipeline.levels(at.stage);
-    prims::bulk_load(levels, args.multiplier + row, kTileRows, full);
-    prims::bulk_load(levels + kTileRows, args.offset + row, kTileRows, full);
+    if (at.block % T::kLevelBlocks == 0) {
+      const int ring_idx = at.block % T::kLevelRing;
+      uint64_t* full = pipeline.levels_full(ring_idx);
+      uint8_t* levels = pipeline.levels(ring_idx);
+      prims::mbarrier_arrive_expect_tx(full, 2 * T::kLevelBlocks * kTileRows);
+      prims::tensor_load_2d(levels, &maps.multiplier, work.tile * kTileRows, block, full);
+      prims::tensor_load_2d(levels + pipeline.kLevelOffset, &maps.offset, work.tile * kTileRows,
+                            block, full);
+    }
   }
+  uint64_t* full = pipeline.full(at.stage);
+  prims::mbarrier_arrive_expect_tx(full, T::kInputBytes + kTileBytes);
+  prims::tensor_load_2d_hint(pipeline.weights(at.stage), &maps.packed, 0,
+                             (work.tile * args.blocks + block) * kRowsOfBlock, full,
+                             prims::kEvictFirst);
 }
 
 template <class T>
 __device__ __forceinline__ void split_load_inputs(const SplitWork& work,
                                                   const SplitPipeline<T>& pipeline,
-                                                  const SplitCursor<T>& at,
-                                                  const CUtensorMap* x_map) {
-  prims::tensor_load_2d_hint(pipeline.inputs(at.stage), x_map,
+                                                  const SplitCursor<T>& at, const SplitMaps& maps) {
+  prims::tensor_load_2d_hint(pipeline.inputs(at.stage), &maps.codes,
                              (work.begin + at.block) * kBlockChannels, 0, pipeline.full(at.stage),
                              prims::kEvictLast);
 }
@@ -193,15 +226,15 @@ __device__ __forceinline__ void split_fetch_token_scales(const GemmArgs& args, S
 template <class T>
 __device__ __forceinline__ void split_produce(const GemmArgs& args, const SplitWork& work,
                                               const SplitPipeline<T>& pipeline,
-                                              const CUtensorMap* x_map) {
+                                              const SplitMaps& maps) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int num_blocks = work.num_blocks();
   const int num_early = num_blocks < T::kStages ? num_blocks : T::kStages;
   if (lane == 0) {
-    prims::tensor_map_prefetch(x_map);
     for (SplitCursor<T> at(0); at.block < num_early; at.template advance<1>()) {
-      split_load_weights<T>(args, work, pipeline, at);
+      split_load_weights<T>(args, work, pipeline, at, maps);
     }
+    prims::tensor_map_prefetch(&maps.codes);
   }
   __syncwarp();
   split_fetch_rows<T>(args, work, pipeline.end(), lane);
@@ -209,7 +242,7 @@ __device__ __forceinline__ void split_produce(const GemmArgs& args, const SplitW
   SplitCursor<T> at(0);
   if (lane == 0) {
     for (; at.block < num_early; at.template advance<1>()) {
-      split_load_inputs<T>(work, pipeline, at, x_map);
+      split_load_inputs<T>(work, pipeline, at, maps);
     }
   }
   __syncwarp();
@@ -218,8 +251,8 @@ __device__ __forceinline__ void split_produce(const GemmArgs& args, const SplitW
     // Here stage 0 is filled for the second time: the first phase of its `empty` is waited for.
     for (; at.block < num_blocks; at.template advance<1>()) {
       prims::mbarrier_wait(pipeline.empty(at.stage), at.parity ^ 1U);
-      split_load_weights<T>(args, work, pipeline, at);
-      split_load_inputs<T>(work, pipeline, at, x_map);
+      split_load_weights<T>(args, work, pipeline, at, maps);
+      split_load_inputs<T>(work, pipeline, at, maps);
     }
   }
   __syncwarp();
@@ -251,11 +284,21 @@ __device__ __forceinline__ uint4 split_nibbles(const SplitPipeline<T>& pipeline,
                                          unit * kUnitBytes + lane * 16);
 }
 
+/// This lane's levels of a block; a pair's first of a group waits for the group's.
 template <class T>
-__device__ __forceinline__ Levels split_levels(const SplitPipeline<T>& pipeline, int stage) {
-  if constexpr (!T::kHasLevels) return {};
-  const int unit = static_cast<int>(threadIdx.x) / 32 % 8;
-  return load_levels(pipeline.levels(stage), unit * 16, static_cast<int>(threadIdx.x) % 32 / 4);
+__device__ __forceinline__ Levels split_levels(const SplitPipeline<T>& pipeline, int block) {
+  if constexpr (!T::kHasLevels) {
+    return {};
+  } else {
+    const int ring_idx = block % T::kLevelRing;
+    if (ring_idx % T::kLevelBlocks < T::kPairs) {
+      prims::mbarrier_wait(pipeline.levels_full(ring_idx),
+                           static_cast<uint32_t>(block / T::kLevelRing) & 1U);
+    }
+    const int unit = static_cast<int>(threadIdx.x) / 32 % 8;
+    return load_levels(pipeline.levels(ring_idx), unit * 16, static_cast<int>(threadIdx.x) % 32 / 4,
+                       pipeline.kLevelOffset);
+  }
 }
 
 template <class T>
@@ -282,11 +325,11 @@ struct SplitBlock {
 };
 
 template <class T>
-__device__ __forceinline__ SplitBlock split_read(const SplitPipeline<T>& pipeline, int stage,
-                                                 uint32_t parity) {
+__device__ __forceinline__ SplitBlock split_read(const SplitPipeline<T>& pipeline, int block,
+                                                 int stage, uint32_t parity) {
   prims::mbarrier_wait(pipeline.full(stage), parity);
   return {{split_nibbles<T>(pipeline, stage, 0), split_nibbles<T>(pipeline, stage, 1)},
-          split_levels<T>(pipeline, stage)};
+          split_levels<T>(pipeline, block)};
 }
 
 /// sums += this pair's blocks before `end`. On return nothing is under way. A block is read before
@@ -299,7 +342,7 @@ __device__ __forceinline__ void split_multiply(const SplitPipeline<T>& pipeline,
   if (num_blocks <= 0) return;
   prims::wgmma_pin(sums);  // zeros are made here, not between products, which would serialize them
   uint32_t a[2][2][4];     // of either half of a block: k32 steps of low, high nibbles
-  SplitBlock block = split_read<T>(pipeline, at.stage, at.parity);
+  SplitBlock block = split_read<T>(pipeline, at.block, at.stage, at.parity);
   int before = at.stage;
 #pragma unroll 1
   for (int i = 0; i < num_blocks; ++i) {
@@ -309,7 +352,8 @@ __device__ __forceinline__ void split_multiply(const SplitPipeline<T>& pipeline,
     next.template advance<T::kPairs>();
     const bool has_next = i + 1 < num_blocks;  // else the same block again
     const SplitBlock next_block =
-        split_read<T>(pipeline, has_next ? next.stage : stage, has_next ? next.parity : at.parity);
+        split_read<T>(pipeline, has_next ? next.block : at.block, has_next ? next.stage : stage,
+                      has_next ? next.parity : at.parity);
     at = next;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {

@@ -84,6 +84,9 @@ __device__ __forceinline__ void split_store(const GemmArgs& args, const SplitWor
        i += splits * T::kConsumers) {
     const int token = i / kFours;
     const int row = i % kFours * 4;
+    // Padding is not read: what a thread has read it also stores, so that its reads are over before
+    // it arrives at the last barrier of the cluster.
+    if (row >= end.tile.num_rows) continue;
     const int at = token * T::kPitch + row;
     int4 low = make_int4(0, 0, 0, 0);
     if constexpr (T::kTwoSegments) {

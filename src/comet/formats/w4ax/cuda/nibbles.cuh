@@ -20,13 +20,15 @@ struct Levels {
   uint32_t offset[2];  // o + 128 in every byte
 };
 
-__device__ __forceinline__ Levels load_levels(const uint8_t* rows, int unit_row, int group) {
+/// `rows`: multipliers of a tile's rows; `offset_bytes` further their offsets.
+__device__ __forceinline__ Levels load_levels(const uint8_t* rows, int unit_row, int group,
+                                              int offset_bytes = kTileRows) {
   Levels levels;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const int row = unit_row + group + 8 * i;
     levels.multiplier[i] = rows[row];
-    levels.offset[i] = (rows[kTileRows + row] ^ 0x80U) * 0x01010101U;
+    levels.offset[i] = (rows[offset_bytes + row] ^ 0x80U) * 0x01010101U;
   }
   return levels;
 }
