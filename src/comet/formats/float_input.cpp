@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "comet/ops/op_table.h"
+#include "comet/ops/parallel_rows.h"
 
 namespace comet::formats {
 namespace {
@@ -22,9 +23,9 @@ Activation float_input_from_rows(Context& ctx, const LinearWeight& weight, Const
   const View<const float, 2> rows = x.f32();
   Activation activation = rows_in_arena(ctx, weight, x.num_rows, x.num_columns);
   float* out = activation.parts[0].data<float>();
-  for (int64_t i = 0; i < x.num_rows; ++i) {
+  parallel_rows(ctx, x.num_rows, x.num_columns, [&](int64_t i) {
     std::copy_n(rows.row(i), x.num_columns, out + i * x.num_columns);
-  }
+  });
   return activation;
 }
 
@@ -65,11 +66,15 @@ std::vector<float> float_elements(std::span<const Tensor> tensors) {
   return values;
 }
 
-void add_bias(const Tensor& bias, View<float, 2> out, int64_t column) {
-  for (int64_t token = 0; token < out.size(0); ++token) {
+void add_bias(Context& ctx, const Tensor& bias, View<float, 2> out, int64_t column) {
+  const ArenaScope scope(ctx.arena);
+  const int64_t size = bias.size(0);
+  auto* values = ctx.arena.alloc_array<float>(size);
+  for (int64_t i = 0; i < size; ++i) values[i] = float_element(bias, i);
+  parallel_rows(ctx, out.size(0), size, [&](int64_t token) {
     float* row = out.row(token) + column;
-    for (int64_t i = 0; i < bias.size(0); ++i) row[i] += float_element(bias, i);
-  }
+    for (int64_t i = 0; i < size; ++i) row[i] += values[i];
+  });
 }
 
 }  // namespace comet::formats

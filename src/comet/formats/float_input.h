@@ -17,6 +17,6 @@ float float_element(const Tensor& tensor, int64_t i);
 /// All elements of several, one tensor behind the other.
 std::vector<float> float_elements(std::span<const Tensor> tensors);
 /// out[:, column + i] += bias[i].
-void add_bias(const Tensor& bias, View<float, 2> out, int64_t column);
+void add_bias(Context& ctx, const Tensor& bias, View<float, 2> out, int64_t column);
 
 }  // namespace comet::formats

@@ -49,7 +49,9 @@ inline const char* row_pointer(const GemmArgs& args, int64_t row, int64_t bytes)
 template <class V>
 void arrange_row(const GemmArgs& args, const float* x, float* out) {
   constexpr int64_t kPair = 2 * V::kLanes;
-  memset(out, 0, sizeof(float) * static_cast<size_t>(args.x_stride));
+  // The last, incomplete pair and the padding.
+  const int64_t whole = args.k / kPair * kPair;
+  memset(out + whole, 0, sizeof(float) * static_cast<size_t>(args.x_stride - whole));
   if (args.type != WeightType::kBF16) {
     memcpy(out, x, sizeof(float) * static_cast<size_t>(args.k));
     return;
@@ -167,14 +169,26 @@ void convert_strip(const GemmArgs& args, int64_t row, int64_t num_rows, int64_t 
   }
 }
 
-/// sums[r][t] += strip · x over `count` channels; sums are vectors, one per output.
+/// A strip's inputs: `count` channels of every token; `first` when none came before.
+struct StripInput {
+  const float* x;
+  int64_t x_stride;
+  int64_t count;
+  bool first;
+};
+
+/// sums[r][t] += strip · x; sums are vectors, one per output.
 template <class V, int R, int T>
-void multiply_block(const float* strip, const float* x, int64_t x_stride, int64_t count,
-                    float* sums) {
+void multiply_block(const float* strip, const StripInput& in, float* sums) {
   typename V::Reg acc[R][T];
   for (int r = 0; r < R; ++r) {
-    for (int t = 0; t < T; ++t) acc[r][t] = V::load(sums + (r * kStripTokens + t) * kMaxLanes);
+    for (int t = 0; t < T; ++t) {
+      acc[r][t] = in.first ? V::zero() : V::load(sums + (r * kStripTokens + t) * kMaxLanes);
+    }
   }
+  const float* x = in.x;
+  const int64_t x_stride = in.x_stride;
+  const int64_t count = in.count;
   for (int64_t i = 0; i < count; i += V::kLanes) {
     typename V::Reg xt[T];
     for (int t = 0; t < T; ++t) xt[t] = V::load(x + t * x_stride + i);
@@ -190,26 +204,24 @@ void multiply_block(const float* strip, const float* x, int64_t x_stride, int64_
 
 /// multiply_block<V, R, T> of `num` tokens, T = num.
 template <class V, int R, int T = V::kTokens>
-void multiply_group(int64_t num, const float* strip, const float* x, int64_t x_stride,
-                    int64_t count, float* sums) {
+void multiply_group(int64_t num, const float* strip, const StripInput& in, float* sums) {
   if constexpr (T == 1) {
-    multiply_block<V, R, 1>(strip, x, x_stride, count, sums);
+    multiply_block<V, R, 1>(strip, in, sums);
   } else if (num == T) {
-    multiply_block<V, R, T>(strip, x, x_stride, count, sums);
+    multiply_block<V, R, T>(strip, in, sums);
   } else {
-    multiply_group<V, R, T - 1>(num, strip, x, x_stride, count, sums);
+    multiply_group<V, R, T - 1>(num, strip, in, sums);
   }
 }
 
 /// All tokens, in groups of about equal size.
 template <class V, int R>
-void multiply_tokens(const float* strip, const float* x, int64_t x_stride, int64_t count,
-                     int64_t num_tokens, float* sums) {
+void multiply_tokens(const float* strip, const StripInput& in, int64_t num_tokens, float* sums) {
   const int64_t groups = (num_tokens + V::kTokens - 1) / V::kTokens;
   const int64_t group = (num_tokens + groups - 1) / groups;
   for (int64_t token = 0; token < num_tokens; token += group) {
     const int64_t num = num_tokens - token < group ? num_tokens - token : group;
-    multiply_group<V, R>(num, strip, x + token * x_stride, x_stride, count,
+    multiply_group<V, R>(num, strip, {in.x + token * in.x_stride, in.x_stride, in.count, in.first},
                          sums + token * kMaxLanes);
   }
 }
@@ -222,19 +234,18 @@ void many_tokens(const GemmArgs& args, int64_t row, int64_t num_rows, float* scr
   for (int64_t token = 0; token < args.tokens; token += kStripTokens) {
     const int64_t num_tokens =
         args.tokens - token < kStripTokens ? args.tokens - token : kStripTokens;
-    memset(sums, 0, sizeof(float) * kStripRows * kStripTokens * kMaxLanes);
     for (int64_t k = 0; k < args.k_arranged; k += kStripChannels) {
       const int64_t left = args.k_arranged - k;
       const int64_t count = left < kStripChannels ? left : kStripChannels;
       convert_strip<V, Type>(args, row, num_rows, k, count, strip);
-      const float* x = args.x + token * args.x_stride + k;
+      const StripInput in{args.x + token * args.x_stride + k, args.x_stride, count, k == 0};
       int64_t r = 0;
       for (; r + kBlockRows <= num_rows; r += kBlockRows) {
-        multiply_tokens<V, kBlockRows>(strip + r * kStripStride, x, args.x_stride, count,
-                                       num_tokens, sums + r * kStripTokens * kMaxLanes);
+        multiply_tokens<V, kBlockRows>(strip + r * kStripStride, in, num_tokens,
+                                       sums + r * kStripTokens * kMaxLanes);
       }
       for (; r < num_rows; ++r) {
-        multiply_tokens<V, 1>(strip + r * kStripStride, x, args.x_stride, count, num_tokens,
+        multiply_tokens<V, 1>(strip + r * kStripStride, in, num_tokens,
                               sums + r * kStripTokens * kMaxLanes);
       }
     }

@@ -6,6 +6,7 @@
 #include "comet/formats/dense/cpu/gemm_args.h"
 #include "comet/formats/dense/dense.h"
 #include "comet/formats/float_input.h"
+#include "comet/ops/parallel_rows.h"
 
 namespace comet::formats {
 namespace {
@@ -35,7 +36,7 @@ int64_t rows_per_task(const GemmArgs& args, int num_threads) {
 const float* arrange_inputs(Context& ctx, const GemmIsa& isa, const GemmArgs& args,
                             const float* x) {
   auto* arranged = ctx.arena.alloc_array<float>(args.tokens * args.x_stride);
-  ctx.pool.parallel_for(args.tokens, [&](int64_t token, int) {
+  parallel_rows(ctx, args.tokens, args.k, [&](int64_t token) {
     isa.arrange(args, x + token * args.k, arranged + token * args.x_stride);
   });
   return arranged;
@@ -72,7 +73,7 @@ void run(Context& ctx, const GemmIsa& isa, const LinearWeight& weight, const Act
       isa.rows(args, task * step, std::min(args.n, (task + 1) * step),
                scratch + thread * dense_cpu::kScratchFloats);
     });
-    if (weight.spec.has_bias) add_bias(weight.tensors[num_parts + part], out, column);
+    if (weight.spec.has_bias) add_bias(ctx, weight.tensors[num_parts + part], out, column);
     column += args.n;
   }
 }

@@ -83,7 +83,7 @@ void run(Context& ctx, const GemmIsa& isa, const LinearWeight& weight, const Act
       isa.rows(args, task * step, std::min(args.n, (task + 1) * step),
                scratch + thread * w4a16_cpu::kScratchFloats);
     });
-    if (weight.spec.has_bias) add_bias(weight.tensors[bias_slot(weight, part)], out, column);
+    if (weight.spec.has_bias) add_bias(ctx, weight.tensors[bias_slot(weight, part)], out, column);
     column += args.n;
   }
 }

@@ -72,7 +72,7 @@ void run(Context& ctx, const GemmIsa& isa, const LinearWeight& weight, const Act
       isa.rows(args, begin, end, scratch + thread * dense_cpu::kScratchFloats);
       apply_scales(args, w_scale, x_scale, begin, end);
     });
-    if (weight.spec.has_bias) add_bias(w8a8::bias_of(weight, part), out, column);
+    if (weight.spec.has_bias) add_bias(ctx, w8a8::bias_of(weight, part), out, column);
     column += args.n;
   }
 }

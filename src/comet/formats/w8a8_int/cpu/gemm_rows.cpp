@@ -71,7 +71,7 @@ void run(Context& ctx, const GemmIsa& isa, const LinearWeight& weight, const Act
       isa.rows(args, task * step, std::min(args.n, (task + 1) * step),
                {strips + thread * cpu::kStripBytes, totals + thread * kTotals});
     });
-    if (weight.spec.has_bias) add_bias(w8a8::bias_of(weight, part), out, column);
+    if (weight.spec.has_bias) add_bias(ctx, w8a8::bias_of(weight, part), out, column);
     column += args.n;
   }
 }
