@@ -16,7 +16,8 @@ class RandomTensors final : public formats::TensorSource {
                                    const Shape& shape) const override {
     const bool is_spread = name.ends_with("running_var");
     const bool is_vector = shape.rank() == 1;
-    const auto fan_in = static_cast<double>(shape.num_elements() / std::max<int64_t>(1, shape[0]));
+    const int64_t num_inputs = shape.num_elements() / std::max<int64_t>(1, shape[0]);
+    const auto fan_in = static_cast<double>(num_inputs);
     const auto scale = static_cast<float>(is_spread   ? 0.5
                                           : is_vector ? 0.2
                                                       : std::sqrt(3.0 / fan_in));

@@ -38,7 +38,7 @@ struct Options {
   int64_t log_every = 20;
 };
 
-Result<train::Recipe> with_flags(train::Recipe recipe, const RecipeFlags& flags) {
+Result<train::Recipe> with_flags(const train::Recipe& recipe, const RecipeFlags& flags) {
   Json json = Json::parse(train::to_json(recipe).dump());
   const auto set = [&](const char* name, const auto& value) {
     if (value) json[name] = *value;

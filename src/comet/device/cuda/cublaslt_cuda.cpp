@@ -156,7 +156,8 @@ namespace {
 
 template <typename T>
 bool set(const CublasLt& lt, const Plan& plan, cublasLtMatmulDescAttributes_t attribute, T value) {
-  return lt.library.desc_set(plan.desc, attribute, &value, sizeof(value)) == CUBLAS_STATUS_SUCCESS;
+  const auto* bytes = static_cast<const void*>(&value);
+  return lt.library.desc_set(plan.desc, attribute, bytes, sizeof(value)) == CUBLAS_STATUS_SUCCESS;
 }
 
 /// plan.desc but for the pointers of the scales; false when cuBLASLt refuses an attribute.

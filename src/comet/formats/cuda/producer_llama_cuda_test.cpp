@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 #include <numeric>
 
@@ -56,8 +58,12 @@ template <typename T>
 void expect_prefix(const std::vector<T>& got, const std::vector<T>& want, int64_t rows,
                    const std::string& what) {
   ASSERT_LE(got.size(), want.size()) << what;
-  const auto [a, b] = std::mismatch(got.begin(), got.end(), want.begin(),
-                                    [](T x, T y) { return std::memcmp(&x, &y, sizeof(T)) == 0; });
+  const auto [a, b] = std::mismatch(got.begin(), got.end(), want.begin(), [](T x, T y) {
+    const auto bytes_of = [](T value) {
+      return std::bit_cast<std::array<std::byte, sizeof(T)>>(value);
+    };
+    return bytes_of(x) == bytes_of(y);
+  });
   ASSERT_TRUE(a == got.end()) << what << ", " << rows << " rows: element " << a - got.begin()
                               << " is " << static_cast<double>(*a) << ", not "
                               << static_cast<double>(*b);

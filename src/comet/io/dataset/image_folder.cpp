@@ -87,7 +87,7 @@ Result<ImageFolder> open_image_folder(const std::string& root, const ClassLabels
                         root, name, folder.classes.size(), folder.classes.front());
     }
     std::vector<std::string> images;
-    const std::string path = root + "/" + name;
+    const std::string path = (fs::path(root) / name).string();
     if (const Status listed = add_images(path, 0, images); !listed) return listed.error();
     if (images.empty()) {
       return make_error(ErrorCode::kInvalidArgument,
@@ -106,7 +106,8 @@ Result<ImageFolder> open_image_folder(const std::string& root, const ClassLabels
 std::string split_folder(const std::string& root, const std::vector<std::string>& splits) {
   for (const std::string& split : splits) {
     std::error_code ignored;
-    if (fs::is_directory(root + "/" + split, ignored)) return root + "/" + split;
+    const fs::path path = fs::path(root) / split;
+    if (fs::is_directory(path, ignored)) return path.string();
   }
   return root;
 }

@@ -47,8 +47,8 @@ Taps make_taps(int64_t in_size, int64_t out_size, int64_t first, int64_t count, 
   std::vector<double> weights(static_cast<size_t>(taps.stride));
   for (int64_t i = 0; i < count; ++i) {
     const double center = (static_cast<double>(first + i) + 0.5) * scale;
-    const auto begin = static_cast<int64_t>(std::max(center - radius + 0.5, 0.0));
-    const auto end = std::min(static_cast<int64_t>(center + radius + 0.5), in_size);
+    const auto begin = static_cast<int64_t>(std::floor(std::max(center - radius + 0.5, 0.0)));
+    const auto end = std::min(static_cast<int64_t>(std::floor(center + radius + 0.5)), in_size);
     double sum = 0;
     for (int64_t k = begin; k < end; ++k) {
       const double x = (static_cast<double>(k) - center + 0.5) * (1.0 / stretch);

@@ -38,7 +38,7 @@ double spread(const formats::QuantizedWeight& weight) {
   double sum = 0;
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t i = 0; i < k; ++i) {
-      const int code = weight.codes[row * weight.site.k_padded + i];
+      const int code{weight.codes[row * weight.site.k_padded + i]};
       double value = code;
       if (weight.code_type == formats::CodeType::kE4M3) {
         const int mantissa = 8 + (code & 7);  // exponents 6 and 7 of bias 7

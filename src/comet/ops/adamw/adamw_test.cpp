@@ -49,7 +49,7 @@ TEST(AdamW, IsItsDefinition) {
   std::vector<double> first(kSize);
   std::vector<double> second(kSize);
   for (int t = 1; t <= 3; ++t) {
-    state.grad = random_values(kSize, static_cast<uint64_t>(10 + t));
+    state.grad = random_values(kSize, 10 + static_cast<uint64_t>(t));
     Values norm(1);
     squared_norm(ctx, flat(norm), flat(state.grad));
     ASSERT_NEAR(norm[0], dot(state.grad, state.grad), 1e-2);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 namespace comet::train {
 namespace {
@@ -134,8 +135,9 @@ void enhance_brightness(io::Image& image, float factor) {
 void enhance_contrast(io::Image& image, float factor) {
   int64_t sum = 0;
   for (size_t i = 0; i < image.rgb.size(); i += 3) sum += luma(image.rgb.data() + i);
-  const double mean = static_cast<double>(sum) / static_cast<double>(image.rgb.size() / 3);
-  const auto grey = static_cast<int>(mean + 0.5);
+  const size_t num_pixels = image.rgb.size() / 3;
+  const double mean = static_cast<double>(sum) / static_cast<double>(num_pixels);
+  const auto grey = static_cast<int>(std::floor(mean + 0.5));
   map_bytes(image, table_of([&](int i) { return blend(grey, i, factor); }));
 }
 
