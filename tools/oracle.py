@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
 """Remake the goldens that need PyTorch and transformers (./dev oracle).
 
-Writes tests/data/llama/<name>/{config.json, model.safetensors, golden.safetensors}: tiny random FP32 checkpoints of
-LLaMA-2, LLaMA-3, LLaMA-3.2, Mistral, Qwen2 and Qwen3 make, what transformers computes for them in FP32 on the CPU (logits of a prompt, greedy
-continuation), and the same of models/demo in tests/data/llama/demo/golden.safetensors. The goldens are committed;
-`./dev test` needs neither package.
+Writes tests/data/llama/<name>/{config.json, golden.safetensors} of tiny models of LLaMA-2, LLaMA-3, LLaMA-3.2, Mistral,
+Qwen2 and Qwen3 make: what transformers computes for them in FP32 on the CPU (logits of a prompt, greedy continuation).
+Weights are not stored: both sides draw them by name from comet::Rng (drawn.py, tests/support/drawn_llama.h); the
+golden's metadata has "parameters", their names and shapes. Of models/demo, tests/data/llama/demo/golden.safetensors has
+the same results. The goldens are committed; `./dev test` needs neither package.
 """
 import argparse
 import json
 import pathlib
 import shutil
 
+import numpy as np
 import torch
+from drawn import drawn
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, CONFIG_MAPPING
 
@@ -20,7 +23,7 @@ PROMPT_TOKENS = 40
 GREEDY_TOKENS = 24
 
 COMMON = dict(vocab_size=320, hidden_size=64, intermediate_size=176, num_hidden_layers=2, num_attention_heads=4,
-              max_position_embeddings=128, bos_token_id=1, eos_token_id=2, initializer_range=0.1)
+              max_position_embeddings=128, bos_token_id=1, eos_token_id=2)
 VARIANTS = {
     "llama2": dict(num_key_value_heads=4, rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=False),
     "llama3": dict(num_key_value_heads=2, rms_norm_eps=1e-5, rope_theta=500000.0, tie_word_embeddings=False),
@@ -53,22 +56,30 @@ def run(model, prompt, logit_rows):
             "logits": logits[logit_rows].contiguous(), "greedy": tokens[len(prompt):].to(torch.int32).contiguous()}
 
 
+def drawn_parameter(name, shape):
+    u = drawn(name, shape)
+    value = 1.0 + 0.5 * u if "norm" in name else (0.5 if name.endswith("bias") else 0.175) * u
+    return torch.from_numpy(value.astype(np.float32))
+
+
+@torch.no_grad()
 def make_variant(name, settings, out):
-    torch.manual_seed(sum(name.encode()))
     settings = dict(settings)
-    config = CONFIG_MAPPING[settings.pop("model_type", "llama")](**COMMON, **settings)
+    config = CONFIG_MAPPING[settings.pop("model_type", "llama")](**COMMON, **settings, dtype="float32")
     model = AutoModelForCausalLM.from_config(config).float().eval()
-    for key, value in model.named_parameters():
-        if "norm" in key:
-            value.data = 1 + 0.3 * torch.randn_like(value)
-        elif key.endswith("bias"):
-            value.data = 0.3 * torch.randn_like(value)
+    config.architectures = [type(model).__name__]
+    parameters = {}
+    for key, value in model.named_parameters():  # a tied lm_head is not among them
+        value.copy_(drawn_parameter(key, tuple(value.shape)))
+        parameters[key] = list(value.shape)
     folder = out / name
     shutil.rmtree(folder, ignore_errors=True)
-    model.save_pretrained(folder, safe_serialization=True)
-    (folder / "generation_config.json").unlink(missing_ok=True)
-    prompt = torch.randint(3, COMMON["vocab_size"], (PROMPT_TOKENS,))
-    save_file(run(model, prompt, torch.arange(PROMPT_TOKENS)), folder / "golden.safetensors")
+    config.save_pretrained(folder)
+    # Any tokens but the special ones.
+    u = (drawn(f"prompt of {name}", (PROMPT_TOKENS,)) + 1) / 2
+    prompt = torch.from_numpy(3 + u * (COMMON["vocab_size"] - 3)).long()
+    save_file(run(model, prompt, torch.arange(PROMPT_TOKENS)), folder / "golden.safetensors",
+              metadata={"parameters": json.dumps(parameters)})
 
 
 def make_demo(out):

@@ -2,7 +2,7 @@
 """Remake the goldens of image classifiers: tests/data/vision/<architecture>.safetensors (./dev oracle).
 
 Needs torch and timm (1.0 or later); the CPU suffices, nothing is downloaded. Weights and images are not stored: both
-sides draw them by name from comet::Rng (base/rng.h, written again here), as tests/support/drawn_vision.h says.
+sides draw them by name from comet::Rng (drawn.py), as tests/support/drawn_vision.h says.
 Each file has image_size [height, width], logits [images, classes] as timm computes them in FP32 on the CPU, and for
 one architecture the four maps of features_only of image 0, NHWC. It also says how far FP32 is from FP64 there.
 """
@@ -13,6 +13,7 @@ import pathlib
 import numpy as np
 import timm
 import torch
+from drawn import drawn
 from safetensors.numpy import save_file
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -25,29 +26,6 @@ CASES = {
     "inception_next_base": (64, 32, 5, False),
     "convnext_tiny": (67, 90, 10, False),
 }
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-
-def mix(z):
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-def name_hash(name):
-    """FNV-1a, 64 bits."""
-    value = 0xCBF29CE484222325
-    for byte in name.encode():
-        value = (value ^ byte) * 0x100000001B3 % 2**64
-    return value
-
-
-def drawn(name, shape):
-    """Values in [-1, 1) with 23 bits, as doubles."""
-    with np.errstate(over="ignore"):
-        key = mix(np.uint64(name_hash(name)) + GOLDEN)
-        bits = mix(key ^ mix(np.arange(math.prod(shape), dtype=np.uint64) + GOLDEN))
-    return ((bits >> np.uint64(40)).astype(np.float64) * 2.0**-23 - 1.0).reshape(shape)
 
 
 def drawn_parameter(name, shape):

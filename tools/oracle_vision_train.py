@@ -18,7 +18,8 @@ import pathlib
 import numpy as np
 import timm
 import torch
-from oracle_vision import drawn, drawn_parameter
+from drawn import drawn
+from oracle_vision import drawn_parameter
 from safetensors.numpy import save_file
 from timm.models.inception_next import InceptionDWConv2d, MetaNeXt
 

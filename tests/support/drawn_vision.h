@@ -1,5 +1,5 @@
-// Weights and images of the goldens in tests/data/vision, drawn by name and never stored:
-// tools/oracle_vision.py draws the same values. drawn(name)[i] = 2·Rng(fnv1a(name)).uniform(i) − 1.
+// Weights of the goldens in tests/data/vision, drawn by name (support/drawn.h) and never stored:
+// tools/oracle_vision.py draws the same values. Images are draw("images", …).
 #pragma once
 
 #include <cmath>
@@ -8,29 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "comet/base/rng.h"
-#include "comet/device/device.h"
 #include "comet/formats/format.h"
+#include "support/drawn.h"
 
 namespace comet::testing {
-
-inline uint64_t fnv1a(std::string_view name) {
-  uint64_t value = 0xCBF29CE484222325ULL;
-  for (const char c : name) value = (value ^ static_cast<unsigned char>(c)) * 0x100000001B3ULL;
-  return value;
-}
-
-/// FP32 of offset + scale · drawn(name).
-inline Tensor draw(std::string_view name, const Shape& shape, double offset, double scale) {
-  Tensor tensor = allocate_tensor(host_allocator(), DType::kF32, shape);
-  const Rng rng(fnv1a(name));
-  auto* values = tensor.data<float>();
-  for (int64_t i = 0; i < tensor.num_elements(); ++i) {
-    const double u = 2.0 * double{rng.uniform(static_cast<uint64_t>(i))} - 1.0;
-    values[i] = static_cast<float>(offset + scale * u);
-  }
-  return tensor;
-}
 
 /// A parameter in the range that its kind has in the goldens.
 inline Tensor draw_parameter(std::string_view name, const Shape& shape) {

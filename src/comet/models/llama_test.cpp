@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
 
 #include "comet/io/safetensors.h"
 #include "comet/models/load.h"
 #include "comet/models/synthetic.h"
+#include "support/drawn_llama.h"
 
 namespace comet::models {
 namespace {
@@ -100,13 +102,15 @@ std::vector<int32_t> continue_greedily(Session& session, std::vector<float> logi
   return tokens;
 }
 
-class LlamaGolden : public testing::TestWithParam<const char*> {};
+class LlamaGolden : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(LlamaGolden, LogitsAndGreedyTokensEqualTransformers) {
   const std::string name = GetParam();
   const Golden golden = read_golden(name);
-  const std::string folder = name == "demo" ? COMET_SOURCE_DIR "/models/demo" : kGoldens + name;
-  const auto checkpoint = io::Checkpoint::open(folder).value();
+  std::optional<testing::DrawnLlama> drawn;
+  if (name != "demo") drawn.emplace(name);
+  const auto checkpoint =
+      io::Checkpoint::open(drawn ? drawn->path() : COMET_SOURCE_DIR "/models/demo").value();
   for (const CpuIsa isa : available_cpu_isas()) {
     auto runtime = Runtime::cpu(isa, 2);
     Context& ctx = runtime->context();
@@ -124,12 +128,13 @@ TEST_P(LlamaGolden, LogitsAndGreedyTokensEqualTransformers) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Variants, LlamaGolden,
-                         testing::Values("llama2", "llama3", "llama3_2", "biases", "mistral",
-                                         "qwen2", "qwen3", "demo"),
+                         ::testing::Values("llama2", "llama3", "llama3_2", "biases", "mistral",
+                                           "qwen2", "qwen3", "demo"),
                          [](const auto& param) { return std::string(param.param); });
 
 TEST(LlamaForward, ChunksAndSharedBatchesGiveTheLogitsOfOnePass) {
-  const auto checkpoint = io::Checkpoint::open(kGoldens + "llama3").value();
+  const testing::DrawnLlama drawn("llama3");
+  const auto checkpoint = io::Checkpoint::open(drawn.path()).value();
   auto runtime = Runtime::cpu(detect_cpu_isa(), 2);
   Context& ctx = runtime->context();
   const auto model = load_model(ctx, checkpoint, "").value();

@@ -12,13 +12,12 @@
 #include "comet/io/safetensors_writer.h"
 #include "comet/models/synthetic.h"
 #include "comet/tensor/float8.h"
+#include "support/drawn_llama.h"
 #include "support/last_logits.h"
 #include "support/temporary_folder.h"
 
 namespace comet::models {
 namespace {
-
-const std::string kModels = COMET_SOURCE_DIR "/tests/data/llama/";
 
 std::vector<float> floats(const io::Checkpoint& checkpoint, const std::string& name) {
   const Tensor tensor = checkpoint.tensor(name).value();
@@ -92,12 +91,13 @@ TEST(W8A8Model, LoadsAndKeepsTheFunction) {
   std::vector<int32_t> tokens;
   for (int32_t i = 0; i < 24; ++i) tokens.push_back(3 + i * 11 % 300);
   for (const char* model : {"biases", "llama3"}) {
-    const std::vector<float> want = testing::last_logits(kModels + model, tokens);
+    const testing::DrawnLlama drawn(model);
+    const std::vector<float> want = testing::last_logits(drawn.path(), tokens);
     for (const char* format : {"w8a8-int", "w8a8-fp8"}) {
       const testing::TemporaryFolder folder;
       const std::string path = folder.path() + "/model";
       std::filesystem::create_directories(path);
-      write_quantized(kModels + model, path, format);
+      write_quantized(drawn.path(), path, format);
       const auto checkpoint = io::Checkpoint::open(path).value();
       const auto config = io::parse_model_config(checkpoint.config(), path).value();
       EXPECT_EQ(parse_model_format(config, path).value().weights->name, format);
