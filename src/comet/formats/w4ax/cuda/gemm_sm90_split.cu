@@ -43,13 +43,15 @@ __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
   prims::allow_next_kernel();  // it waits for this one's end before it reads what this one writes
   const SplitPipeline<T> pipeline{shared};
   const SplitWork work(args, num_splits);
-  if (threadIdx.x == T::kConsumers) {
-    for (int stage = 0; stage < T::kStages; ++stage) {
-      prims::mbarrier_init(pipeline.full(stage), 1);
-      prims::mbarrier_init(pipeline.empty(stage), 8);  // warps of a pair
+  if (threadIdx.x >= T::kConsumers) {
+    static_assert(T::kStages <= 32 && T::kLevelRing <= 32);
+    const int lane = static_cast<int>(threadIdx.x) - T::kConsumers;
+    if (lane < T::kStages) {
+      prims::mbarrier_init(pipeline.full(lane), 1);
+      prims::mbarrier_init(pipeline.empty(lane), 8);  // warps of a pair
     }
-    for (int at = 0; at < T::kLevelRing; at += T::kLevelBlocks) {
-      prims::mbarrier_init(pipeline.levels_full(at), 1);
+    if (lane < T::kLevelRing && lane % T::kLevelBlocks == 0) {
+      prims::mbarrier_init(pipeline.levels_full(lane), 1);
     }
     prims::mbarrier_init_fence();
   }

@@ -58,6 +58,7 @@ struct SplitTraits {
   // A ring of levels by blocks: those of a group may be overwritten when the group's last block has
   // been released, which the producer knows of blocks kStages before the one that it loads.
   static constexpr int kLevelBlocks = 4;
+  static constexpr int kLevelBytes = 2 * kLevelBlocks * kTileRows;
   static constexpr int level_ring(int stages) {
     return kHasLevels ? (stages + 2 * kLevelBlocks - 2) / kLevelBlocks * kLevelBlocks : 0;
   }
@@ -136,7 +137,8 @@ struct SplitPipeline {
     return reinterpret_cast<uint64_t*>(shared + T::kControlAt) + stage;
   }
   __device__ uint64_t* empty(int stage) const { return full(T::kStages + stage); }
-  /// Levels of a group of blocks are there; `at`: of any of them.
+  /// Levels of a group of blocks are there; `at`: of any of them. Several pairs wait for it; a pair
+  /// alone waits for the group's first block, with which the levels are counted.
   __device__ uint64_t* levels_full(int at) const {
     return full(2 * T::kStages + at / T::kLevelBlocks);
   }
@@ -170,19 +172,21 @@ __device__ __forceinline__ void split_load_weights(const GemmArgs& args, const S
                                                    const SplitMaps& maps) {
   constexpr int kRowsOfBlock = kTileBytes / 128;
   const int block = work.begin + at.block;
+  uint64_t* full = pipeline.full(at.stage);
+  const bool has_levels = T::kHasLevels && at.block % T::kLevelBlocks == 0;
+  const int level_bytes = has_levels && T::kPairs == 1 ? T::kLevelBytes : 0;
+  prims::mbarrier_arrive_expect_tx(full, T::kInputBytes + kTileBytes + level_bytes);
   if constexpr (T::kHasLevels) {
-    if (at.block % T::kLevelBlocks == 0) {
+    if (has_levels) {
       const int ring_idx = at.block % T::kLevelRing;
-      uint64_t* full = pipeline.levels_full(ring_idx);
+      uint64_t* there = T::kPairs == 1 ? full : pipeline.levels_full(ring_idx);
       uint8_t* levels = pipeline.levels(ring_idx);
-      prims::mbarrier_arrive_expect_tx(full, 2 * T::kLevelBlocks * kTileRows);
-      prims::tensor_load_2d(levels, &maps.multiplier, work.tile * kTileRows, block, full);
-      prims::tensor_load_2d(levels + pipeline.kLevelOffset, &maps.offset, work.tile * kTileRows,
-                            block, full);
+      const int row = work.tile * kTileRows;
+      if constexpr (T::kPairs > 1) prims::mbarrier_arrive_expect_tx(there, T::kLevelBytes);
+      prims::tensor_load_2d(levels, &maps.multiplier, row, block, there);
+      prims::tensor_load_2d(levels + pipeline.kLevelOffset, &maps.offset, row, block, there);
     }
   }
-  uint64_t* full = pipeline.full(at.stage);
-  prims::mbarrier_arrive_expect_tx(full, T::kInputBytes + kTileBytes);
   prims::tensor_load_2d_hint(pipeline.weights(at.stage), &maps.packed, 0,
                              (work.tile * args.blocks + block) * kRowsOfBlock, full,
                              prims::kEvictFirst);
@@ -284,16 +288,18 @@ __device__ __forceinline__ uint4 split_nibbles(const SplitPipeline<T>& pipeline,
                                          unit * kUnitBytes + lane * 16);
 }
 
-/// This lane's levels of a block; a pair's first of a group waits for the group's.
+/// This lane's levels of a block. Of several pairs each waits for a group's with its first block.
 template <class T>
 __device__ __forceinline__ Levels split_levels(const SplitPipeline<T>& pipeline, int block) {
   if constexpr (!T::kHasLevels) {
     return {};
   } else {
     const int ring_idx = block % T::kLevelRing;
-    if (ring_idx % T::kLevelBlocks < T::kPairs) {
-      prims::mbarrier_wait(pipeline.levels_full(ring_idx),
-                           static_cast<uint32_t>(block / T::kLevelRing) & 1U);
+    if constexpr (T::kPairs > 1) {
+      if (ring_idx % T::kLevelBlocks < T::kPairs) {
+        prims::mbarrier_wait(pipeline.levels_full(ring_idx),
+                             static_cast<uint32_t>(block / T::kLevelRing) & 1U);
+      }
     }
     const int unit = static_cast<int>(threadIdx.x) / 32 % 8;
     return load_levels(pipeline.levels(ring_idx), unit * 16, static_cast<int>(threadIdx.x) % 32 / 4,

@@ -9,11 +9,13 @@
 
 namespace comet::formats::w4ax::cuda {
 
-/// Four rows of a token: sums of all pairs of CTAs first … last − 1, several reads under way.
+/// Four rows of a token: sums of all pairs of CTAs first … last − 1, several reads under way. Each
+/// CTA begins with its own, so that not all of them ask the same one at once.
 template <class T>
 __device__ __forceinline__ int4 split_gather(const int32_t* from, int first, int last,
-                                             int num_splits) {
+                                             const SplitWork& work) {
   constexpr int kAtOnce = 8 / T::kPairs;
+  const int turn = work.rank >= first && work.rank < last ? work.rank - first : 0;
   int4 total = make_int4(0, 0, 0, 0);
   for (int base = first; base < last; base += kAtOnce) {
     int4 parts[kAtOnce][T::kPairs];
@@ -23,10 +25,12 @@ __device__ __forceinline__ int4 split_gather(const int32_t* from, int first, int
       for (int pair = 0; pair < T::kPairs; ++pair) {
         const int32_t* part = from + pair * (T::kSumsBytes / 4);
         parts[i][pair] = make_int4(0, 0, 0, 0);
-        if (num_splits == 1) {
+        if (work.num_splits == 1) {
           if (i == 0) parts[i][pair] = *reinterpret_cast<const int4*>(part);
         } else if (base + i < last) {
-          parts[i][pair] = prims::cluster_load(part, static_cast<uint32_t>(base + i));
+          const int rank = base + i + turn;
+          parts[i][pair] = prims::cluster_load(
+              part, static_cast<uint32_t>(rank < last ? rank : rank - (last - first)));
         }
       }
     }
@@ -90,9 +94,9 @@ __device__ __forceinline__ void split_store(const GemmArgs& args, const SplitWor
     const int at = token * T::kPitch + row;
     int4 low = make_int4(0, 0, 0, 0);
     if constexpr (T::kTwoSegments) {
-      low = split_gather<T>(pipeline.parked() + at, 0, low_end, splits);
+      low = split_gather<T>(pipeline.parked() + at, 0, low_end, work);
     }
-    const int4 high = split_gather<T>(pipeline.sums() + at, high_begin, splits, splits);
+    const int4 high = split_gather<T>(pipeline.sums() + at, high_begin, splits, work);
     split_scale_four<T>(args, end, token, row, low, high);
   }
 }
