@@ -22,6 +22,8 @@ __global__ void __launch_bounds__(kTileThreads, 2) depthwise_kernel(DepthwiseArg
   const ImageSizes& sizes = args.sizes;
   const Place place = place_of(sizes, cut, static_cast<int>(blockIdx.x));
   stage<kChunk>(depthwise_tile, args.x, sizes, place, cut.by_halo_columns, kSize / 2);
+  uint16_t* old_tile = depthwise_tile + (kRows + kSize - 1) * cut.by_halo_columns.divisor * kChunk;
+  if (kFlip) stage<kChunk>(old_tile, args.out, sizes, place, cut.by_columns, 0);
   prims::cp_async_commit();
   const int in_chunk = static_cast<int>(threadIdx.x) % kChunk;
   const int channel = static_cast<int>(blockIdx.y) * kChunk + in_chunk;
@@ -47,12 +49,7 @@ __global__ void __launch_bounds__(kTileThreads, 2) depthwise_kernel(DepthwiseArg
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
 #pragma unroll
-    for (int c = 0; c < kColumns; ++c) {
-      sums[r][c] = bias;
-      if (kFlip && exists(r, c)) {
-        sums[r][c] = prims::f32_of_bf16(out[r * row_step + c * sizes.channels]);
-      }
-    }
+    for (int c = 0; c < kColumns; ++c) sums[r][c] = bias;
   }
   prims::cp_async_wait<0>();
   __syncthreads();
@@ -66,6 +63,10 @@ __global__ void __launch_bounds__(kTileThreads, 2) depthwise_kernel(DepthwiseArg
 #pragma unroll
     for (int c = 0; c < kColumns; ++c) {
       if (exists(r, c)) {
+        if (kFlip) {
+          const int at = (r * cut.tile_columns + strip + c) * kChunk + in_chunk;
+          sums[r][c] += prims::f32_of_bf16(old_tile[at]);
+        }
         out[r * row_step + c * sizes.channels] =
             static_cast<uint16_t>(prims::bf16x2_of(sums[r][c], 0.0F));
       }
@@ -80,7 +81,9 @@ void launch_conv(const DepthwiseArgs& args, CUstream_st* stream) {
     constexpr int kSize = decltype(shape)::kSize;
     constexpr int kChunk = decltype(shape)::kChunk;
     const Cut cut = cut_of(args.sizes, kChunk, kSize);
-    const int shared_bytes = tile_elements(cut, kChunk, kSize) * static_cast<int>(sizeof(uint16_t));
+    const int old_elements = kFlip ? kRows * cut.tile_columns * kChunk : 0;
+    const int shared_bytes =
+        (tile_elements(cut, kChunk, kSize) + old_elements) * static_cast<int>(sizeof(uint16_t));
     const auto kernel = depthwise_kernel<kSize, kChunk, kFlip>;
     COMET_CUDA(
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));

@@ -61,9 +61,10 @@ __global__ void __launch_bounds__(kThreads)
       load_span(v, args.rows.data, args.rows.type, at(span.column), span.count, true);
     }
   } else {
-    for (int j = 0; j < span.count; ++j) {
+#pragma unroll
+    for (int j = 0; j < kSpan; ++j) {
       const int64_t column = span.column + j;
-      if (has_row && column < runs.out_width * runs.run) {
+      if (j < span.count && has_row && column < runs.out_width * runs.run) {
         v[j] = load_one(args.rows.data, args.rows.type, at(column));
       }
     }

@@ -51,6 +51,9 @@ inline Cut cut_of(const MixerArgs& args, std::initializer_list<const void*> poin
   return cut;
 }
 
+/// mixer.cu: out += the transposed mixer of x. The caller has seen that tiles take it.
+void launch_transposed(const MixerArgs& args, CUstream_st* stream);
+
 /// any_mixer.cu: any band, channels and alignment, slowly.
 void launch_any_forward(const MixerArgs& args, CUstream_st* stream);
 void launch_any_backward(const MixerBackwardArgs& args, CUstream_st* stream);

@@ -2,7 +2,8 @@
 // x, out [images, height, width, channels]; weights FP32 [taps, branch].
 // Grid: x → tiles of 7 rows × up to 56 columns of an image; y → chunks of the branches' channels.
 // 288 threads, three warps a branch (tile.cuh); all begin the copies to shared memory, then copy
-// the kept channels while those are on their way. Four CTAs on an SM.
+// the kept channels while those are on their way. Three CTAs on an SM. kFlip: out += the transposed
+// mixer of x, for gradients.
 // Shared memory: inputs of the three branches with their halos: 46 KB for all stages of
 // InceptionNeXt-T.
 // Floor: 2 · bytes of x at copy rate: stage 1 of InceptionNeXt-T at 128 images 154 MB, 36 µs at 4.3
@@ -25,21 +26,39 @@ struct Taps {
   float bias[2];
 };
 
-template <int kBand>
+template <int kBand, bool kFlip>
 __device__ __forceinline__ Taps<kBand> load_taps(const KernelWeights& weights, int num_taps,
                                                  int branch, int in_branch) {
-  Taps<kBand> taps;
-  load_weights(taps.bias, weights.bias + in_branch);
+  Taps<kBand> taps = {};
+  if (!kFlip) load_weights(taps.bias, weights.bias + in_branch);
+  const float* w = weights.weight + in_branch + (kFlip ? (num_taps - 1) * branch : 0);
 #pragma unroll
   for (int t = 0; t < kBand; ++t) {
-    if (t < num_taps) load_weights(taps.w[t], weights.weight + t * branch + in_branch);
+    if (t < num_taps) load_weights(taps.w[t], w + (kFlip ? -t : t) * branch);
   }
   return taps;
 }
 
+/// sums += what is there, in the first `num` pixels.
+__device__ __forceinline__ void add_old(float (&sums)[kOutputs][2], const uint16_t* p, int step,
+                                        int num) {
+  uint32_t old[kOutputs];
+#pragma unroll
+  for (int r = 0; r < kOutputs; ++r) {
+    old[r] = r < num ? *reinterpret_cast<const uint32_t*>(p + r * step) : 0;
+  }
+#pragma unroll
+  for (int r = 0; r < kOutputs; ++r) {
+    float low, high;
+    widen(low, high, old[r]);
+    sums[r][0] += low;
+    sums[r][1] += high;
+  }
+}
+
 /// The outputs of all walkers of a thread. products(walk, use): tile.cuh's. out: the image's first
 /// pixel, the thread's first channel; the outputs of a walker are `step` elements apart.
-template <int kBand, typename Products>
+template <int kBand, bool kFlip, typename Products>
 __device__ __forceinline__ void make_outputs(const Taps<kBand>& taps, const ImageSizes& sizes,
                                              const Place& place, const Role& role, uint16_t* out,
                                              int step, const Products& products) {
@@ -57,6 +76,7 @@ __device__ __forceinline__ void make_outputs(const Taps<kBand>& taps, const Imag
     const int row = place.first_row + walk.row;
     const int column = place.first_column + walk.column;
     uint16_t* p = out + (row * sizes.width + column) * sizes.channels;
+    if (kFlip) add_old(sums, p, step, walk.num_outputs);
 #pragma unroll
     for (int r = 0; r < kOutputs; ++r) {
       if (r < walk.num_outputs) store_channels(p, sums[r]);
@@ -65,8 +85,9 @@ __device__ __forceinline__ void make_outputs(const Taps<kBand>& taps, const Imag
   }
 }
 
-template <int kBand>
-__global__ void __launch_bounds__(kMixerThreads, 4) mixer_kernel(MixerArgs args, Cut cut) {
+template <int kBand, bool kFlip>
+__global__ void __launch_bounds__(kMixerThreads, kFlip ? 2 : 3)
+    mixer_kernel(MixerArgs args, Cut cut) {
   extern __shared__ __align__(16) uint16_t mixer_regions[];
   const ImageSizes& sizes = args.sizes;
   const Place place = place_of(sizes, cut, static_cast<int>(blockIdx.x));
@@ -79,10 +100,10 @@ __global__ void __launch_bounds__(kMixerThreads, 4) mixer_kernel(MixerArgs args,
                                 [](Branch b) { return halo_of<kBand>(b); });
   });
   prims::cp_async_commit();
-  copy_kept<false>(static_cast<uint16_t*>(args.out), x, sizes, cut, place, num_kept);
+  copy_kept<kFlip>(static_cast<uint16_t*>(args.out), x, sizes, cut, place, num_kept);
   const Role role = role_of_thread(chunk);
   const int in_branch = chunk.first + role.within;
-  const Taps<kBand> taps = load_taps<kBand>(
+  const Taps<kBand> taps = load_taps<kBand, kFlip>(
       weights_of(args, role.branch), role.branch == kSquare ? 9 : kBand, args.branch, in_branch);
   prims::cp_async_wait<0>();
   __syncthreads();
@@ -93,38 +114,46 @@ __global__ void __launch_bounds__(kMixerThreads, 4) mixer_kernel(MixerArgs args,
   const uint16_t* region = mixer_regions + way.region + role.within;
   const int row_step = sizes.width * sizes.channels;
   if (role.branch == kSquare) {
-    make_outputs(taps, sizes, place, role, out, row_step, [&](const Walk& walk, const auto& use) {
-      for_square_products(region + way.at(walk), way.pitch, cut.chunk_channels, use);
-    });
+    make_outputs<kBand, kFlip>(
+        taps, sizes, place, role, out, row_step, [&](const Walk& walk, const auto& use) {
+          for_square_products(region + way.at(walk), way.pitch, cut.chunk_channels, use);
+        });
   } else {
     const int step = role.branch == kBandW ? sizes.channels : row_step;
-    make_outputs(taps, sizes, place, role, out, step, [&](const Walk& walk, const auto& use) {
-      for_line_products<kBand>(region + way.at(walk), way.step, use);
-    });
+    make_outputs<kBand, kFlip>(taps, sizes, place, role, out, step,
+                               [&](const Walk& walk, const auto& use) {
+                                 for_line_products<kBand>(region + way.at(walk), way.step, use);
+                               });
   }
 }
 
-template <int kBand>
+template <int kBand, bool kFlip>
 void launch(const MixerArgs& args, CUstream_st* stream) {
   const Cut cut = cut_of(args, {args.x, args.out});
   const int shared_bytes = all_elements<kBand>(cut) * static_cast<int>(sizeof(uint16_t));
-  COMET_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(mixer_kernel<kBand>),
+  COMET_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(mixer_kernel<kBand, kFlip>),
                                   cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
   const dim3 grid(static_cast<unsigned>(cut.num_tiles), static_cast<unsigned>(cut.num_chunks));
-  mixer_kernel<kBand>
+  mixer_kernel<kBand, kFlip>
       <<<grid, kMixerThreads, static_cast<size_t>(shared_bytes), stream>>>(args, cut);
   COMET_CUDA(cudaGetLastError());
 }
 
 }  // namespace
+
+void launch_transposed(const MixerArgs& args, CUstream_st* stream) {
+  if (args.band == 11) return launch<11, true>(args, stream);
+  launch<9, true>(args, stream);
+}
+
 }  // namespace mixer
 
 void launch_inception_mixer(const MixerArgs& args, CUstream_st* stream) {
   if (mixer::is_empty(args.sizes)) return;
   const bool has_pairs = args.branch > 0 && mixer::piece_of({args.sizes.channels, args.branch},
                                                             {args.x, args.out}) > 1;
-  if (has_pairs && args.band == 11) return mixer::launch<11>(args, stream);
-  if (has_pairs && args.band == 9) return mixer::launch<9>(args, stream);
+  if (has_pairs && args.band == 11) return mixer::launch<11, false>(args, stream);
+  if (has_pairs && args.band == 9) return mixer::launch<9, false>(args, stream);
   mixer::launch_any_forward(args, stream);
 }
 

@@ -1,21 +1,21 @@
-// Gradients of inception_mixer on BF16 NHWC images in one pass over dy, x and dx: dx += the
-// transposed mixer of dy; dw[t] = Σ dy[p] · x[p + t − half] = Σ x[q] · dy[q − t + half], so that
-// one walk over dy and its halo makes both; db = Σ dy. FP32 sums. Grid: as many CTAs as run at once
-// (two on an SM); each takes tiles blockIdx.x, + gridDim.x, … of all images (tile.cuh). A thread
-// keeps its channels, so its sums stay in registers through all its tiles; then a CTA adds its
-// threads' in shared memory, writes one row of partials, and sum_partials adds the rows. No
-// atomics: the same bits for every launch on a card. Shared memory: dy of the branches with halos,
-// x and dx of the branches in the tile: 103 KB. Partials of a CTA: [9 taps, bias | band taps, bias
-// | band taps, bias][branch]. Floor: 3⅜ · bytes of x at copy rate (dy and dx read, dx written, x's
-// branches read): stage 1 of InceptionNeXt-T at 128 images 260 MB, 60 µs at 4.3 TB/s; twice the
-// FMAs of the forward pass.
+// Gradients of inception_mixer on BF16 NHWC images, FP32 sums. dx += the transposed mixer of dy
+// (mixer.cu). dw[t] = Σ dy[p] · x[p + t − half] = Σ x[q] · dy[q − t + half], so that only dy needs
+// a halo; db = Σ dy. One kernel for both would keep 24 sums beside 22 weights and 14 outputs: more
+// registers than three CTAs on an SM have.
+// Grid of dw: as many CTAs as run at once (three on an SM); each takes tiles blockIdx.x, +
+// gridDim.x, … of all images (tile.cuh). A thread keeps its channels, so its sums stay in registers
+// through all its tiles; then a CTA adds its threads' in shared memory, writes one row of partials
+// [9 taps, bias | band taps, bias | band taps, bias][branch], and sum_partials adds the rows. No
+// atomics: the same bits for every launch on a card.
+// Shared memory: dy of the branches with halos, x of the branches in the tile: 75 KB.
+// Floor: 3 + ¾ · bytes of x at copy rate (dx: dy and dx read, dx written; dw: the branches of dy
+// and x): stage 1 of InceptionNeXt-T at 128 images 289 MB, 67 µs at 4.3 TB/s.
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
 
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/ops/inception_mixer/cuda/cut.h"
-#include "comet/ops/inception_mixer/cuda/kept.cuh"
 #include "comet/ops/inception_mixer/cuda/tile.cuh"
 
 namespace comet::ops_cuda {
@@ -23,7 +23,7 @@ namespace mixer {
 namespace {
 
 constexpr int kSquareSums = 10;  // 9 taps and the bias
-constexpr int kMaxCtas = 264;    // two on each of 132 SMs
+constexpr int kMaxCtas = 396;    // three on each of 132 SMs
 
 /// The sums of one thread: taps of its branch's walk, which sees the kernel turned round (tap t of
 /// the walk is tap num − 1 − t of the kernel), and the bias.
@@ -35,50 +35,16 @@ struct Sums {
 
 /// A tile as a thread sees it.
 struct View {
-  const uint16_t* dy = nullptr;      // its branch's region, its channels
-  const uint16_t* x = nullptr;       // the tile's own pixels, its channels
-  const uint16_t* old_dx = nullptr;  // the same
-  uint16_t* dx = nullptr;            // the image's first pixel, its channels
+  const uint16_t* dy = nullptr;  // its branch's region, its channels
+  const uint16_t* x = nullptr;   // the tile's own pixels, its channels
   Way way;
-  int pitch = 0;  // rows of x and old_dx
-  int step = 0;   // the pixels of a walker in x and old_dx
-  int dx_step = 0;
+  int pitch = 0;  // rows of x
+  int step = 0;   // the pixels of a walker in x
 
   [[nodiscard]] __device__ __forceinline__ int centre_at(const Walk& walk) const {
     return walk.row * pitch + walk.column * way.chunk;
   }
 };
-
-/// dx of all walkers of a thread. kTaps: of its branch; products(walk, use): tile.cuh's.
-template <int kTaps, typename Products>
-__device__ __forceinline__ void add_dx(const View& view, const float* weight, int branch,
-                                       const ImageSizes& sizes, const Place& place,
-                                       const Role& role, const Products& products) {
-  float w[kTaps][2];
-#pragma unroll
-  for (int t = 0; t < kTaps; ++t) load_weights(w[t], weight + (kTaps - 1 - t) * branch);
-  const int num = num_walkers(place, role.branch);
-#pragma unroll 1
-  for (int walker = role.slot; walker < num; walker += role.num_slots) {
-    const Walk walk = walk_of(place, role.branch, walker);
-    float grads[kOutputs][2] = {};
-    products(walk, [&](int r, int tap, const float(&v)[2]) { fma_channels(grads[r], w[tap], v); });
-    const int row = place.first_row + walk.row;
-    const int column = place.first_column + walk.column;
-    uint16_t* dx = view.dx + (row * sizes.width + column) * sizes.channels;
-    const uint16_t* old_dx = view.old_dx + view.centre_at(walk);
-#pragma unroll
-    for (int r = 0; r < kOutputs; ++r) {
-      float sum[2];
-      load_channels(sum, old_dx);
-      sum[0] += grads[r][0];
-      sum[1] += grads[r][1];
-      if (r < walk.num_outputs) store_channels(dx, sum);
-      old_dx += view.step;
-      dx += view.dx_step;
-    }
-  }
-}
 
 /// The sums of all walkers of a thread: Σ x[q] · dy[q + tap − half].
 template <int kTaps, int kBand, typename Products>
@@ -105,20 +71,17 @@ __device__ __forceinline__ void add_sums(Sums<kBand>& sums, const View& view, co
 }
 
 template <int kBand>
-__device__ __forceinline__ void walk_tile(Sums<kBand>& sums, const View& view, const float* weight,
-                                          int branch, const ImageSizes& sizes, const Place& place,
+__device__ __forceinline__ void walk_tile(Sums<kBand>& sums, const View& view, const Place& place,
                                           const Role& role) {
   if (role.branch == kSquare) {
     const auto products = [&](const Walk& walk, const auto& use) {
       for_square_products(view.dy + view.way.at(walk), view.way.pitch, view.way.chunk, use);
     };
-    add_dx<9>(view, weight, branch, sizes, place, role, products);
     add_sums<9>(sums, view, place, role, products);
   } else {
     const auto products = [&](const Walk& walk, const auto& use) {
       for_line_products<kBand>(view.dy + view.way.at(walk), view.way.step, use);
     };
-    add_dx<kBand>(view, weight, branch, sizes, place, role, products);
     add_sums<kBand>(sums, view, place, role, products);
   }
 }
@@ -158,29 +121,25 @@ __device__ __forceinline__ void write_partials(const Sums<kBand>& sums, const Ro
 }
 
 template <int kBand>
-__global__ void __launch_bounds__(kMixerThreads, 2)
-    mixer_backward_kernel(MixerBackwardArgs args, Cut cut) {
+__global__ void __launch_bounds__(kMixerThreads, 3)
+    mixer_dw_kernel(MixerBackwardArgs args, Cut cut) {
   extern __shared__ __align__(16) uint16_t mixer_regions[];
   const ImageSizes& sizes = args.forward.sizes;
   const int branch = args.forward.branch;
   const auto* x = static_cast<const uint16_t*>(args.forward.x);
   const auto* dy = static_cast<const uint16_t*>(args.dy);
-  auto* dx = static_cast<uint16_t*>(args.dx);
   const Chunk chunk = chunk_of(cut, branch);
   const Role role = role_of_thread(chunk);
   const int num_kept = sizes.channels - 3 * branch;
   const int in_branch = chunk.first + role.within;
-  const float* weight = weights_of(args.forward, role.branch).weight + in_branch;
   const int centre_elements = region_elements(cut.tile_columns, cut.chunk_channels, Halo{});
   View view;
   view.way = way_of<kBand>(cut, role.branch);
   view.pitch = cut.tile_columns * cut.chunk_channels;
   view.step = role.branch == kBandW ? cut.chunk_channels : view.pitch;
-  view.dx_step = role.branch == kBandW ? sizes.channels : sizes.width * sizes.channels;
   view.dy = mixer_regions + view.way.region + role.within;
   view.x = mixer_regions + all_elements<kBand>(cut) +
            static_cast<int>(role.branch) * centre_elements + role.within;
-  view.old_dx = view.x + 3 * centre_elements;
   Sums<kBand> sums = {};
 #pragma unroll 1
   for (int tile = static_cast<int>(blockIdx.x); tile < cut.num_tiles;
@@ -190,19 +149,17 @@ __global__ void __launch_bounds__(kMixerThreads, 2)
     for_piece(cut.piece, [&](auto piece) {
       uint16_t* to = mixer_regions;
 #pragma unroll 1
-      for (int i = 0; i < 3; ++i) {
-        const uint16_t* from = (i == 0 ? dy : (i == 1 ? x : dx)) + first;
+      for (int i = 0; i < 2; ++i) {
+        const uint16_t* from = (i == 0 ? dy : x) + first;
         to = stage_branches<piece.value>(
             to, from, sizes, cut, place, chunk.count, branch,
             [&](Branch b) { return i == 0 ? halo_of<kBand>(b) : Halo{}; });
       }
     });
     prims::cp_async_commit();
-    copy_kept<true>(dx, dy, sizes, cut, place, num_kept);
     prims::cp_async_wait<0>();
     __syncthreads();
-    view.dx = dx + first + static_cast<int>(role.branch) * branch + role.within;
-    if (role.is_active) walk_tile(sums, view, weight, branch, sizes, place, role);
+    if (role.is_active) walk_tile(sums, view, place, role);
     __syncthreads();  // before the next tile is copied over this one
   }
   const int64_t num_sums = kSquareSums + 2 * (kBand + 1);
@@ -229,18 +186,18 @@ void add_partials(const MixerBackwardArgs& args, int64_t num_ctas, CUstream_st* 
 }
 
 template <int kBand>
-void launch_backward(const MixerBackwardArgs& args, CUstream_st* stream) {
-  const Cut cut = cut_of(args.forward, {args.forward.x, args.dy, args.dx});
+void launch_dw(const MixerBackwardArgs& args, CUstream_st* stream) {
+  const Cut cut = cut_of(args.forward, {args.forward.x, args.dy});
   const int centre = region_elements(cut.tile_columns, cut.chunk_channels, Halo{});
   const int tile_bytes =
-      (all_elements<kBand>(cut) + 6 * centre) * static_cast<int>(sizeof(uint16_t));
+      (all_elements<kBand>(cut) + 3 * centre) * static_cast<int>(sizeof(uint16_t));
   const int sums_bytes = (kBand + 1) * 2 * kMixerThreads * static_cast<int>(sizeof(float));
   const int shared_bytes = std::max(tile_bytes, sums_bytes);
-  COMET_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(mixer_backward_kernel<kBand>),
+  COMET_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(mixer_dw_kernel<kBand>),
                                   cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
   const int num_ctas = std::min(cut.num_tiles, std::max(1, kMaxCtas / cut.num_chunks));
   const dim3 grid(static_cast<unsigned>(num_ctas), static_cast<unsigned>(cut.num_chunks));
-  mixer_backward_kernel<kBand>
+  mixer_dw_kernel<kBand>
       <<<grid, kMixerThreads, static_cast<size_t>(shared_bytes), stream>>>(args, cut);
   COMET_CUDA(cudaGetLastError());
   add_partials(args, num_ctas, stream);
@@ -258,9 +215,14 @@ void launch_inception_mixer_backward(const MixerBackwardArgs& args, CUstream_st*
   const bool has_pairs =
       args.forward.branch > 0 && mixer::piece_of({args.forward.sizes.channels, args.forward.branch},
                                                  {args.forward.x, args.dy, args.dx}) > 1;
-  if (has_pairs && args.forward.band == 11) return mixer::launch_backward<11>(args, stream);
-  if (has_pairs && args.forward.band == 9) return mixer::launch_backward<9>(args, stream);
-  mixer::launch_any_backward(args, stream);
+  const bool is_band = args.forward.band == 11 || args.forward.band == 9;
+  if (!has_pairs || !is_band) return mixer::launch_any_backward(args, stream);
+  MixerArgs transposed = args.forward;
+  transposed.out = args.dx;
+  transposed.x = args.dy;
+  mixer::launch_transposed(transposed, stream);
+  if (args.forward.band == 11) return mixer::launch_dw<11>(args, stream);
+  mixer::launch_dw<9>(args, stream);
 }
 
 }  // namespace comet::ops_cuda
