@@ -28,9 +28,10 @@ constexpr int64_t kArrangedMultiple = 32;  // zero-padded channels of an arrange
 constexpr int64_t kStridePadding = 16;
 /// Up to so many tokens weights are read in place; E4M3 costs more to widen for every few tokens.
 constexpr int64_t few_tokens_limit(WeightType type) { return type == WeightType::kE4M3 ? 12 : 32; }
-// Blocking of the many-token product: a strip of weights as FP32 and its vector sums stay in L2.
+// Blocking of the many-token product: a strip of weights as FP32 stays in L1, its vector sums in
+// L2.
 constexpr int64_t kStripRows = 32;
-constexpr int64_t kStripChannels = 1024;
+constexpr int64_t kStripChannels = 512;
 constexpr int64_t kStripTokens = 96;
 constexpr int64_t kMaxLanes = 16;
 constexpr int64_t kStripStride = kStripChannels + kStridePadding;

@@ -15,6 +15,31 @@ struct Avx512 {
   static void store(float* p, Reg v) { _mm512_storeu_ps(p, v); }
   static Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }
   static float sum(Reg v) { return _mm512_reduce_add_ps(v); }
+  /// sum() of sixteen vectors, each `stride` floats behind the one before: the same additions,
+  /// halves, then quarters, eighths and pairs of lanes, of vectors that share registers.
+  static void sum_16(const float* vectors, int64_t stride, float* out) {
+    Reg fourths[4];  // of rows p, 4 + p, 8 + p, 12 + p, four lanes of each
+    for (int p = 0; p < 4; ++p) {
+      Reg halves[2];  // of two rows, eight lanes of each
+      for (int i = 0; i < 2; ++i) {
+        const Reg a = load(vectors + (8 * i + p) * stride);
+        const Reg b = load(vectors + (8 * i + 4 + p) * stride);
+        halves[i] =
+            _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE));
+      }
+      fourths[p] = _mm512_add_ps(_mm512_shuffle_f32x4(halves[0], halves[1], 0x88),
+                                 _mm512_shuffle_f32x4(halves[0], halves[1], 0xDD));
+    }
+    Reg pairs[2];
+    for (int i = 0; i < 2; ++i) {
+      const __m512d a = _mm512_castps_pd(fourths[2 * i]);
+      const __m512d b = _mm512_castps_pd(fourths[2 * i + 1]);
+      pairs[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)),
+                               _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    }
+    store(out, _mm512_add_ps(_mm512_shuffle_ps(pairs[0], pairs[1], 0x88),
+                             _mm512_shuffle_ps(pairs[0], pairs[1], 0xDD)));
+  }
   static Reg half(const uint16_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }

@@ -8,7 +8,7 @@
 // which keeps the order of additions of the few-token case.
 //
 // V is the instruction set: Reg, kLanes, kTokens (T of the register block), zero, load, store, fma,
-// sum, bf16_pair, half, e4m3_pair.
+// sum, bf16_pair, half, e4m3_pair; sum_16 where sixteen vectors are added up at once.
 #pragma once
 
 #include <stdint.h>
@@ -183,7 +183,7 @@ void multiply_block(const float* strip, const StripInput& in, float* sums) {
   typename V::Reg acc[R][T];
   for (int r = 0; r < R; ++r) {
     for (int t = 0; t < T; ++t) {
-      acc[r][t] = in.first ? V::zero() : V::load(sums + (r * kStripTokens + t) * kMaxLanes);
+      acc[r][t] = in.first ? V::zero() : V::load(sums + (t * kStripRows + r) * kMaxLanes);
     }
   }
   const float* x = in.x;
@@ -198,7 +198,7 @@ void multiply_block(const float* strip, const StripInput& in, float* sums) {
     }
   }
   for (int r = 0; r < R; ++r) {
-    for (int t = 0; t < T; ++t) V::store(sums + (r * kStripTokens + t) * kMaxLanes, acc[r][t]);
+    for (int t = 0; t < T; ++t) V::store(sums + (t * kStripRows + r) * kMaxLanes, acc[r][t]);
   }
 }
 
@@ -214,16 +214,36 @@ void multiply_group(int64_t num, const float* strip, const StripInput& in, float
   }
 }
 
-/// All tokens, in groups of about equal size.
-template <class V, int R>
-void multiply_tokens(const float* strip, const StripInput& in, int64_t num_tokens, float* sums) {
+/// All rows of a strip by all tokens, in groups of about equal size, whose inputs stay in L1.
+template <class V>
+void multiply_strip(const float* strip, int64_t num_rows, const StripInput& in, int64_t num_tokens,
+                    float* sums) {
   const int64_t groups = (num_tokens + V::kTokens - 1) / V::kTokens;
   const int64_t group = (num_tokens + groups - 1) / groups;
   for (int64_t token = 0; token < num_tokens; token += group) {
     const int64_t num = num_tokens - token < group ? num_tokens - token : group;
-    multiply_group<V, R>(num, strip, {in.x + token * in.x_stride, in.x_stride, in.count, in.first},
-                         sums + token * kMaxLanes);
+    const StripInput part{in.x + token * in.x_stride, in.x_stride, in.count, in.first};
+    float* to = sums + token * kStripRows * kMaxLanes;
+    int64_t r = 0;
+    for (; r + kBlockRows <= num_rows; r += kBlockRows) {
+      multiply_group<V, kBlockRows>(num, strip + r * kStripStride, part, to + r * kMaxLanes);
+    }
+    for (; r < num_rows; ++r) {
+      multiply_group<V, 1>(num, strip + r * kStripStride, part, to + r * kMaxLanes);
+    }
   }
+}
+
+/// A token's outputs from its vector sums, which lie side by side.
+template <class V>
+void add_up(const float* sums, int64_t num_rows, float* out) {
+  int64_t r = 0;
+  if constexpr (requires { V::sum_16; }) {
+    for (; r + 16 <= num_rows; r += 16) {
+      V::sum_16(sums + r * kMaxLanes, kMaxLanes, out + r);
+    }
+  }
+  for (; r < num_rows; ++r) out[r] = V::sum(V::load(sums + r * kMaxLanes));
 }
 
 /// kStripRows rows at most, all tokens.
@@ -239,21 +259,11 @@ void many_tokens(const GemmArgs& args, int64_t row, int64_t num_rows, float* scr
       const int64_t count = left < kStripChannels ? left : kStripChannels;
       convert_strip<V, Type>(args, row, num_rows, k, count, strip);
       const StripInput in{args.x + token * args.x_stride + k, args.x_stride, count, k == 0};
-      int64_t r = 0;
-      for (; r + kBlockRows <= num_rows; r += kBlockRows) {
-        multiply_tokens<V, kBlockRows>(strip + r * kStripStride, in, num_tokens,
-                                       sums + r * kStripTokens * kMaxLanes);
-      }
-      for (; r < num_rows; ++r) {
-        multiply_tokens<V, 1>(strip + r * kStripStride, in, num_tokens,
-                              sums + r * kStripTokens * kMaxLanes);
-      }
+      multiply_strip<V>(strip, num_rows, in, num_tokens, sums);
     }
     for (int64_t t = 0; t < num_tokens; ++t) {
-      float* out = args.out + (token + t) * args.out_stride + row;
-      for (int64_t r = 0; r < num_rows; ++r) {
-        out[r] = V::sum(V::load(sums + (r * kStripTokens + t) * kMaxLanes));
-      }
+      add_up<V>(sums + t * kStripRows * kMaxLanes, num_rows,
+                args.out + (token + t) * args.out_stride + row);
     }
   }
 }
