@@ -54,8 +54,11 @@ struct MixerCase {
   int64_t branch, band;
 };
 
-/// Stages of T (with half the images' sides where that changes nothing), of atto, odd ones.
-const std::array<MixerCase, 14> kMixerCases{{{{2, 56, 56, 96}, 12, 11},
+/// Stages of T (with half the images' sides where that changes nothing), of atto, odd ones, two of
+/// many tiles.
+const std::array<MixerCase, 16> kMixerCases{{{{2, 56, 56, 96}, 12, 11},
+                                             {{256, 5, 5, 96}, 12, 11},
+                                             {{130, 8, 6, 40}, 10, 9},
                                              {{3, 28, 28, 192}, 24, 11},
                                              {{2, 14, 14, 384}, 48, 11},
                                              {{5, 7, 7, 768}, 96, 11},

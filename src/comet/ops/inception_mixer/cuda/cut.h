@@ -54,6 +54,10 @@ inline Cut cut_of(const MixerArgs& args, std::initializer_list<const void*> poin
 /// mixer.cu: out += the transposed mixer of x. The caller has seen that tiles take it.
 void launch_transposed(const MixerArgs& args, CUstream_st* stream);
 
+/// mixer_rows.cu: a launch of many tiles whose rows of whole pixels fit into shared memory.
+/// is_transposed: out += the transposed mixer of x. False: nothing is launched, others must.
+bool launch_rows(const MixerArgs& args, bool is_transposed, CUstream_st* stream);
+
 /// any_mixer.cu: any band, channels and alignment, slowly.
 void launch_any_forward(const MixerArgs& args, CUstream_st* stream);
 void launch_any_backward(const MixerBackwardArgs& args, CUstream_st* stream);

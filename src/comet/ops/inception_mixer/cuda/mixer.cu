@@ -13,31 +13,12 @@
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/ops/inception_mixer/cuda/cut.h"
 #include "comet/ops/inception_mixer/cuda/kept.cuh"
+#include "comet/ops/inception_mixer/cuda/taps.cuh"
 #include "comet/ops/inception_mixer/cuda/tile.cuh"
 
 namespace comet::ops_cuda {
 namespace mixer {
 namespace {
-
-/// What a thread has before it walks. Of a kernel of 3×3 the first nine taps.
-template <int kBand>
-struct Taps {
-  float w[kBand][2];
-  float bias[2];
-};
-
-template <int kBand, bool kFlip>
-__device__ __forceinline__ Taps<kBand> load_taps(const KernelWeights& weights, int num_taps,
-                                                 int branch, int in_branch) {
-  Taps<kBand> taps = {};
-  if (!kFlip) load_weights(taps.bias, weights.bias + in_branch);
-  const float* w = weights.weight + in_branch + (kFlip ? (num_taps - 1) * branch : 0);
-#pragma unroll
-  for (int t = 0; t < kBand; ++t) {
-    if (t < num_taps) load_weights(taps.w[t], w + (kFlip ? -t : t) * branch);
-  }
-  return taps;
-}
 
 /// sums += what is there, in the first `num` pixels.
 __device__ __forceinline__ void add_old(float (&sums)[kOutputs][2], const uint16_t* p, int step,
@@ -129,6 +110,7 @@ __global__ void __launch_bounds__(kMixerThreads, kFlip ? 2 : 3)
 
 template <int kBand, bool kFlip>
 void launch(const MixerArgs& args, CUstream_st* stream) {
+  if (launch_rows(args, kFlip, stream)) return;
   const Cut cut = cut_of(args, {args.x, args.out});
   const int shared_bytes = all_elements<kBand>(cut) * static_cast<int>(sizeof(uint16_t));
   COMET_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(mixer_kernel<kBand, kFlip>),
