@@ -186,12 +186,9 @@ void multiply_block(const float* strip, const StripInput& in, float* sums) {
       acc[r][t] = in.first ? V::zero() : V::load(sums + (t * kStripRows + r) * kMaxLanes);
     }
   }
-  const float* x = in.x;
-  const int64_t x_stride = in.x_stride;
-  const int64_t count = in.count;
-  for (int64_t i = 0; i < count; i += V::kLanes) {
+  for (int64_t i = 0; i < in.count; i += V::kLanes) {
     typename V::Reg xt[T];
-    for (int t = 0; t < T; ++t) xt[t] = V::load(x + t * x_stride + i);
+    for (int t = 0; t < T; ++t) xt[t] = V::load(in.x + t * in.x_stride + i);
     for (int r = 0; r < R; ++r) {
       const typename V::Reg w = V::load(strip + r * kStripStride + i);
       for (int t = 0; t < T; ++t) acc[r][t] = V::fma(w, xt[t], acc[r][t]);
