@@ -42,7 +42,7 @@ struct View {
   int step = 0;   // the pixels of a walker in x
 
   [[nodiscard]] __device__ __forceinline__ int centre_at(const Walk& walk) const {
-    return walk.row * pitch + walk.column * way.chunk;
+    return walk.row * pitch + walk.column * 3 * way.chunk;
   }
 };
 
@@ -120,6 +120,33 @@ __device__ __forceinline__ void write_partials(const Sums<kBand>& sums, const Ro
   }
 }
 
+/// Begins to copy the tile's pixels of the three branches, [rows][columns][3 · chunk]: neighbours
+/// in memory where a chunk is a branch, so that a pixel's slices share sectors.
+template <int kPiece>
+__device__ __forceinline__ void stage_centre(uint16_t* region, const uint16_t* x,
+                                             const ImageSizes& sizes, const Cut& cut,
+                                             const Place& place, int num_channels, int branch) {
+  const int in_branch = num_channels / kPiece;
+  const int pieces = 3 * in_branch;
+  const int num_lanes = kMixerThreads / pieces;
+  const int lane = static_cast<int>(threadIdx.x) / pieces;
+  const int piece = static_cast<int>(threadIdx.x) - lane * pieces;
+  const int branch_idx = piece / in_branch;
+  const int within = (piece - branch_idx * in_branch) * kPiece;
+  if (lane >= num_lanes) return;
+  const int chunk = cut.chunk_channels;
+  uint16_t* to = region + branch_idx * chunk + within;
+  const uint16_t* from = x + branch_idx * branch + within;
+#pragma unroll 2
+  for (int i = lane; i < kOutputs * cut.tile_columns; i += num_lanes) {
+    const int row_in = quotient(i, cut.by_columns);
+    const int column_in = i - row_in * cut.tile_columns;
+    const bool exists = row_in < place.rows && column_in < place.columns;
+    const int pixel = (place.first_row + row_in) * sizes.width + place.first_column + column_in;
+    copy_piece<kPiece>(to + i * 3 * chunk, from + (exists ? pixel * sizes.channels : 0), exists);
+  }
+}
+
 template <int kBand>
 __global__ void __launch_bounds__(kMixerThreads, 3)
     mixer_dw_kernel(MixerBackwardArgs args, Cut cut) {
@@ -132,14 +159,13 @@ __global__ void __launch_bounds__(kMixerThreads, 3)
   const Role role = role_of_thread(chunk);
   const int num_kept = sizes.channels - 3 * branch;
   const int in_branch = chunk.first + role.within;
-  const int centre_elements = region_elements(cut.tile_columns, cut.chunk_channels, Halo{});
   View view;
   view.way = way_of<kBand>(cut, role.branch);
-  view.pitch = cut.tile_columns * cut.chunk_channels;
-  view.step = role.branch == kBandW ? cut.chunk_channels : view.pitch;
+  view.pitch = cut.tile_columns * 3 * cut.chunk_channels;
+  view.step = role.branch == kBandW ? 3 * cut.chunk_channels : view.pitch;
   view.dy = mixer_regions + view.way.region + role.within;
   view.x = mixer_regions + all_elements<kBand>(cut) +
-           static_cast<int>(role.branch) * centre_elements + role.within;
+           static_cast<int>(role.branch) * cut.chunk_channels + role.within;
   Sums<kBand> sums = {};
 #pragma unroll 1
   for (int tile = static_cast<int>(blockIdx.x); tile < cut.num_tiles;
@@ -147,14 +173,10 @@ __global__ void __launch_bounds__(kMixerThreads, 3)
     const Place place = place_of(sizes, cut, tile);
     const int64_t first = place.image_at + num_kept + chunk.first;
     for_piece(cut.piece, [&](auto piece) {
-      uint16_t* to = mixer_regions;
-#pragma unroll 1
-      for (int i = 0; i < 2; ++i) {
-        const uint16_t* from = (i == 0 ? dy : x) + first;
-        to = stage_branches<piece.value>(
-            to, from, sizes, cut, place, chunk.count, branch,
-            [&](Branch b) { return i == 0 ? halo_of<kBand>(b) : Halo{}; });
-      }
+      uint16_t* x_region =
+          stage_branches<piece.value>(mixer_regions, dy + first, sizes, cut, place, chunk.count,
+                                      branch, [](Branch b) { return halo_of<kBand>(b); });
+      stage_centre<piece.value>(x_region, x + first, sizes, cut, place, chunk.count, branch);
     });
     prims::cp_async_commit();
     prims::cp_async_wait<0>();
@@ -188,9 +210,8 @@ void add_partials(const MixerBackwardArgs& args, int64_t num_ctas, CUstream_st* 
 template <int kBand>
 void launch_dw(const MixerBackwardArgs& args, CUstream_st* stream) {
   const Cut cut = cut_of(args.forward, {args.forward.x, args.dy});
-  const int centre = region_elements(cut.tile_columns, cut.chunk_channels, Halo{});
-  const int tile_bytes =
-      (all_elements<kBand>(cut) + 3 * centre) * static_cast<int>(sizeof(uint16_t));
+  const int centre = region_elements(cut.tile_columns, 3 * cut.chunk_channels, Halo{});
+  const int tile_bytes = (all_elements<kBand>(cut) + centre) * static_cast<int>(sizeof(uint16_t));
   const int sums_bytes = (kBand + 1) * 2 * kMixerThreads * static_cast<int>(sizeof(float));
   const int shared_bytes = std::max(tile_bytes, sums_bytes);
   COMET_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(mixer_dw_kernel<kBand>),
