@@ -32,8 +32,9 @@ void fill(const DeviceArray<uint8_t>& bytes, uint64_t seed, int least, int most)
   Rng rng(seed);
   std::vector<uint8_t> own(std::min(bytes.bytes(), kOwn));
   for (uint8_t& byte : own) {
-    byte = static_cast<uint8_t>(
-        least + static_cast<int>(rng.next_below(static_cast<uint64_t>(most - least + 1))));
+    byte = static_cast<uint8_t>(least +
+                                static_cast<int>(rng.next_below(static_cast<uint64_t>(most) -
+                                                                static_cast<uint64_t>(least) + 1)));
   }
   for (size_t at = 0; at < bytes.bytes(); at += kOwn) {
     COMET_CUDA(cudaMemcpy(bytes.get() + at, own.data(), std::min(kOwn, bytes.bytes() - at),

@@ -32,7 +32,7 @@ constexpr TileCost kTileCosts[] = {
     {128, 16, {0.219, 0.306}, {0.280, 0.471}, 1.43},
     {128, 32, {0.231, 0.350}, {0.296, 0.503}, 1.80},
     {128, 64, {0.254, 0.437}, {0.329, 0.566}, 2.54},
-    {128, 128, {0.336, 0.336}, {0.394, 0.394}, 3.38},
+    {128, 128, {0.344, 0.344}, {0.397, 0.397}, 3.38},
 };
 
 /// Likewise of a wide tile, one CTA an SM; the end of one or of two segments.
@@ -47,17 +47,20 @@ struct WideCost {
 /// Fitted to the same card (2026-11-25-w4ax-sm90-wide-plans.json). Not measured: channel weights of
 /// one segment, progressive ones of two.
 constexpr WideCost kWideCosts[] = {
-    {128, 64, 0.262, 0.353, {1.21, 1.72}},
-    {128, 128, 0.305, 0.388, {3.01, 3.94}},
-    {256, 128, 0.572, 0.770, {3.50, 8.80}},
-    {128, 256, 0.577, 0.579, {4.67, 10.8}},
+    {128, 64, 0.250, 0.344, {1.52, 2.08}},
+    {128, 128, 0.334, 0.391, {2.74, 3.38}},
+    {256, 128, 0.534, 0.738, {2.82, 9.50}},
+    {128, 256, 0.587, 0.622, {3.36, 11.71}},
 };
 
-/// A cluster that shares a tile of 128 × 256: what it takes beside its blocks and its part of the
-/// end. Estimates: docs/kernels/w4ax_sm90.md.
-constexpr double kClusterUs = 3.0;
-/// Clusters of 2, 3, 4 CTAs, one an SM, that 132 SMs hold.
-constexpr int kClustersThatFit[] = {66, 39, 30};
+/// A cluster of 2, 3, 4 CTAs that shares a tile of 128 × 256: how many 132 SMs hold, one CTA an SM,
+/// and µs beside its blocks and its part of the end, of one or of two segments.
+struct ClusterCost {
+  int that_fit;
+  double us[2];
+};
+constexpr ClusterCost kClusterCosts[] = {
+    {66, {4.32, 3.31}}, {39, {4.58, 3.32}}, {30, {5.75, 4.96}}};
 
 constexpr int64_t kMeasuredSms = 132;
 constexpr double kLaunchUs = 1.1;
@@ -169,11 +172,13 @@ double time_wide_us(const GemmArgs& args, const Sm90Plan& plan, int num_sms) {
     const auto rounds = static_cast<double>(divide_up(tiles, std::min(plan.num_ctas, num_sms)));
     return overlapped_us(args, rounds * (args.blocks * block_us + cost.end_us[segments - 1]));
   }
-  const int64_t fit = int64_t{kClustersThatFit[plan.num_splits - 2]} * num_sms / kMeasuredSms;
+  const ClusterCost& cluster = kClusterCosts[plan.num_splits - 2];
+  const int64_t fit = int64_t{cluster.that_fit} * num_sms / kMeasuredSms;
   const auto rounds = static_cast<double>(divide_up(tiles, std::max<int64_t>(1, fit)));
   const auto blocks = static_cast<double>(divide_up(args.blocks, plan.num_splits));
-  return overlapped_us(args, rounds * (blocks * block_us +
-                                       cost.end_us[segments - 1] / plan.num_splits + kClusterUs));
+  return overlapped_us(args,
+                       rounds * (blocks * block_us + cost.end_us[segments - 1] / plan.num_splits +
+                                 cluster.us[segments - 1]));
 }
 
 }  // namespace

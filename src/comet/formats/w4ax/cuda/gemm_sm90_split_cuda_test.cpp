@@ -29,8 +29,9 @@ std::vector<uint8_t> random_bytes(size_t count, uint64_t seed, int least, int mo
   Rng rng(seed);
   std::vector<uint8_t> bytes(count);
   for (uint8_t& byte : bytes) {
-    byte = static_cast<uint8_t>(
-        least + static_cast<int>(rng.next_below(static_cast<uint64_t>(most - least + 1))));
+    byte = static_cast<uint8_t>(least +
+                                static_cast<int>(rng.next_below(static_cast<uint64_t>(most) -
+                                                                static_cast<uint64_t>(least) + 1)));
   }
   return bytes;
 }

@@ -28,14 +28,15 @@ struct SplitCost {
 /// Fitted to one H200 (bench/results/h200/2026-11-25-w4ax-sm90-split-plans.json), the short times
 /// for the most part.
 constexpr SplitCost kCosts[] = {
-    {16, 1, {0.254, 0.438, 0.622}, {0.336, 0.702, 0.740}, {2.73, 2.10}, {0.200, 0.155}},
-    {16, 2, {0.238, 0.379, 0.379}, {0.299, 0.511, 0.511}, {3.52, 3.05}, {0.408, 0.276}},
-    {32, 1, {0.274, 0.397, 0.397}, {0.352, 0.517, 0.517}, {3.40, 2.87}, {0.118, 0.126}},
-    {64, 1, {0.423, 0.550, 0.550}, {0.440, 0.594, 0.594}, {4.79, 3.52}, {0.076, 0.180}},
+    {16, 1, {0.206, 0.438, 0.596}, {0.257, 0.594, 0.713}, {2.38, 2.40}, {0.167, 0.147}},
+    {16, 2, {0.165, 0.324, 0.324}, {0.209, 0.499, 0.499}, {3.44, 2.09}, {0.435, 0.357}},
+    {32, 1, {0.196, 0.327, 0.327}, {0.252, 0.506, 0.506}, {3.42, 2.57}, {0.108, 0.090}},
+    {64, 1, {0.370, 0.524, 0.524}, {0.344, 0.587, 0.587}, {4.40, 3.05}, {0.064, 0.163}},
 };
 
-/// Clusters of 1 … 8 CTAs that 132 SMs hold, two or three CTAs an SM.
-constexpr int kClustersOfTwo[] = {264, 132, 79, 62, 47, 39, 32, 30};
+/// Clusters of 1 … 8 CTAs that 132 SMs hold, two or three CTAs an SM. Of 7, two an SM, 32 fit, but
+/// the 32nd waited for the launch before.
+constexpr int kClustersOfTwo[] = {264, 132, 79, 62, 47, 39, 31, 30};
 constexpr int kClustersOfThree[] = {396, 198, 124, 92, 69, 62, 47, 45};
 
 constexpr double kLaunchUs = 1.1;
@@ -73,10 +74,12 @@ double time_gemm_split_us(const GemmArgs& args, const SplitPlan& plan, int num_s
   const int64_t fit = split_ctas_per_sm(plan.tile_tokens, plan.num_pairs);
   const int64_t resident = resident_tiles(plan, num_sms);
   const int64_t rounds = divide_up(args.num_tiles, resident);
-  const double blocks = static_cast<double>(args.blocks) / plan.num_splits;
-  // The last round may leave SMs to fewer CTAs, which then run faster.
+  const auto blocks = static_cast<double>(divide_up(args.blocks, plan.num_splits));
+  // The last round may leave SMs to fewer CTAs, which then run faster. The next launch comes in
+  // while this one runs, so that from half as many CTAs as SMs on some SMs get one more.
   const auto round_us = [&](int64_t tiles) {
-    const int64_t of_sm = std::clamp<int64_t>(divide_up(tiles * plan.num_splits, num_sms), 1, fit);
+    const int64_t beyond = std::max<int64_t>(0, tiles * plan.num_splits - num_sms / 2);
+    const int64_t of_sm = std::min(fit, 1 + divide_up(beyond, num_sms));
     return blocks * block_us[of_sm - 1] + cost.end_us[has_levels ? 1 : 0];
   };
   const double products_us = static_cast<double>(rounds - 1) * round_us(resident) +

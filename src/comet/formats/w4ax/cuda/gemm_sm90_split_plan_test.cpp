@@ -8,28 +8,37 @@
 namespace comet::formats::w4ax::cuda {
 namespace {
 
+void check_fits(const GemmArgs& args, int num_sms) {
+  const SplitPlan plan = plan_gemm_split(args, num_sms);
+  EXPECT_GE(plan.tile_tokens, args.tokens);
+  EXPECT_GE(plan.num_splits, 1);
+  EXPECT_LE(plan.num_splits, std::min(kMaxSplits, args.blocks));
+  EXPECT_TRUE(plan.num_pairs == 1 ||
+              (plan.tile_tokens == 16 && split_has_two_pairs(args.kind, args.int4_blocks > 0)));
+  EXPECT_GT(time_gemm_split_us(args, plan, num_sms), 0);
+}
+
+/// Every share of INT8 that differs, both kinds of weights.
+void check_kinds(GemmArgs args, int num_sms) {
+  for (const int32_t int4_blocks : {0, args.blocks - 1}) {
+    for (const WeightKind kind : {WeightKind::kProgressive, WeightKind::kChannel}) {
+      args.kind = kind;
+      args.int4_blocks = int4_blocks;
+      check_fits(args, num_sms);
+    }
+  }
+}
+
 TEST(W4axSplitPlan, FitsOnEveryShape) {
   for (const int num_sms : {1, 78, 114, 132}) {
     for (const int32_t num_tiles : {1, 3, 32, 65, 112, 500}) {
       for (const int32_t blocks : {1, 3, 40, 224}) {
         for (const int32_t tokens : {1, 16, 17, 33, 64}) {
-          for (const int32_t int4_blocks : {0, blocks - 1}) {
-            for (const WeightKind kind : {WeightKind::kProgressive, WeightKind::kChannel}) {
-              GemmArgs args;
-              args.kind = kind;
-              args.num_tiles = num_tiles;
-              args.blocks = blocks;
-              args.int4_blocks = int4_blocks;
-              args.tokens = tokens;
-              const SplitPlan plan = plan_gemm_split(args, num_sms);
-              EXPECT_GE(plan.tile_tokens, tokens);
-              EXPECT_GE(plan.num_splits, 1);
-              EXPECT_LE(plan.num_splits, std::min(kMaxSplits, blocks));
-              EXPECT_TRUE(plan.num_pairs == 1 ||
-                          (plan.tile_tokens == 16 && split_has_two_pairs(kind, int4_blocks > 0)));
-              EXPECT_GT(time_gemm_split_us(args, plan, num_sms), 0);
-            }
-          }
+          GemmArgs args;
+          args.num_tiles = num_tiles;
+          args.blocks = blocks;
+          args.tokens = tokens;
+          check_kinds(args, num_sms);
         }
       }
     }

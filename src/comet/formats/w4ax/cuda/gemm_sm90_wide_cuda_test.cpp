@@ -36,8 +36,9 @@ std::vector<uint8_t> random_bytes(int64_t count, uint64_t seed, int least, int m
   Rng rng(seed);
   std::vector<uint8_t> bytes(static_cast<size_t>(count));
   for (uint8_t& byte : bytes) {
-    byte = static_cast<uint8_t>(
-        least + static_cast<int>(rng.next_below(static_cast<uint64_t>(most - least + 1))));
+    byte = static_cast<uint8_t>(least +
+                                static_cast<int>(rng.next_below(static_cast<uint64_t>(most) -
+                                                                static_cast<uint64_t>(least) + 1)));
   }
   return bytes;
 }
