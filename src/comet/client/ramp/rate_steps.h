@@ -1,11 +1,11 @@
 // A rising rate in one run: evenly spaced arrivals at one rate after the other (a Poisson process
 // needs minutes until its own noise is small beside a server's limit), without draining between
 // them, each measured in a window once the server holds as many requests as it would hold at that
-// rate for ever. To be there within seconds where an answer takes half a minute, each step begins by
-// filling up: requests are sent as if they had begun earlier, with what they would have generated
-// since as a part of the prompt and only the rest to answer, their ages spread evenly; how many is
-// Little's law, from the throughput seen. Going down, requests are dropped. What is left in flight
-// at the end is dropped too, and its tokens until then count. Caller: the study.
+// rate for ever. To be there within seconds where an answer takes half a minute, each step begins
+// by filling up: requests are sent as if they had begun earlier, with what they would have
+// generated since as a part of the prompt and only the rest to answer, their ages spread evenly;
+// how many is Little's law, from the throughput seen. Going down, requests are dropped. What is
+// left in flight at the end is dropped too, and its tokens until then count. Caller: the study.
 #pragma once
 
 #include <functional>
