@@ -19,6 +19,8 @@ constexpr double kMaxRelativeRms = 0.03;
 struct Case {
   const char* architecture;
   int64_t num_images, height, width;
+
+  friend void PrintTo(const Case& c, std::ostream* out) { *out << c.architecture; }
 };
 
 std::vector<float> floats(const Tensor& host) {
