@@ -89,7 +89,7 @@ INSTANTIATE_TEST_SUITE_P(Architectures, VisionCuda,
                                            Case{"inception_next_small", 1, 64, 96},
                                            Case{"inception_next_base", 2, 64, 64},
                                            Case{"convnext_tiny", 2, 224, 160}),
-                         [](const auto& info) { return std::string(info.param.architecture); });
+                         [](const auto& test) { return std::string(test.param.architecture); });
 
 TEST(VisionGraph, ReplaysToTheSameBits) {
   auto gpu = Runtime::cuda(0, 2);
