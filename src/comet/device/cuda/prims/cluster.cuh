@@ -50,25 +50,8 @@ __device__ __forceinline__ void cluster_wait() {
 #endif
 }
 
-/// Four floats of CTA `rank`, at the place that `shared` has in this CTA (16-byte aligned). PTX
+/// Four words of CTA `rank`, at the place that `shared` has in this CTA (16-byte aligned). PTX
 /// ISA: mapa, ld.shared::cluster.
-__device__ __forceinline__ float4 cluster_load(const float* shared, uint32_t rank) {
-#if __CUDA_ARCH__ >= 900
-  float4 v;
-  asm volatile(
-      "{\n.reg .u32 there;\n"
-      "mapa.shared::cluster.u32 there, %4, %5;\n"
-      "ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [there];\n}\n"
-      : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
-      : "r"(shared_address(shared)), "r"(rank)
-      : "memory");
-  return v;
-#else
-  return *reinterpret_cast<const float4*>(shared);
-#endif
-}
-
-/// As cluster_load of floats: four words.
 __device__ __forceinline__ int4 cluster_load(const int32_t* shared, uint32_t rank) {
 #if __CUDA_ARCH__ >= 900
   int4 v;
@@ -83,6 +66,13 @@ __device__ __forceinline__ int4 cluster_load(const int32_t* shared, uint32_t ran
 #else
   return *reinterpret_cast<const int4*>(shared);
 #endif
+}
+
+/// The same of four floats.
+__device__ __forceinline__ float4 cluster_load(const float* shared, uint32_t rank) {
+  const int4 v = cluster_load(reinterpret_cast<const int32_t*>(shared), rank);
+  return make_float4(__int_as_float(v.x), __int_as_float(v.y), __int_as_float(v.z),
+                     __int_as_float(v.w));
 }
 
 }  // namespace comet::prims
