@@ -4,6 +4,7 @@
 
 #include "apps/comet/command.h"
 #include "bench/vision_bench.h"
+#include "comet/train/recipe/recipe.h"
 
 namespace comet::cli {
 namespace {
@@ -14,12 +15,17 @@ struct Options {
   std::vector<int64_t> batches{128};
   int64_t size = 224;
   int64_t num_classes = 1000;
+  std::string mixer;
 };
 
 Result<bench::ForwardTiming> time_mode(Context& ctx, const Options& options,
                                        const std::string& architecture, const std::string& mode,
                                        int64_t batch) {
   if (mode == "infer") {
+    if (!options.mixer.empty()) {
+      return make_error(ErrorCode::kUnsupported,
+                        "--mixer {} is a network of training; add --mode train", options.mixer);
+    }
     const auto model = bench::random_vision_model(ctx, architecture, options.num_classes);
     if (!model) return model.error();
     return bench::time_forward(ctx, **model, batch, options.size);
@@ -28,7 +34,10 @@ Result<bench::ForwardTiming> time_mode(Context& ctx, const Options& options,
     return make_error(ErrorCode::kUnsupported,
                       "--mode train is measured on a GPU; add --device cuda");
   }
-  const auto config = models::trainable_config(architecture, options.num_classes);
+  const auto recipe = train::parse_recipe(
+      {{"architecture", architecture}, {"mixer", options.mixer}}, "bench vision");
+  if (!recipe) return recipe.error();
+  const auto config = train::network_of(*recipe, options.num_classes);
   if (!config) return config.error();
   return bench::time_training(ctx, *config, batch, options.size);
 }
@@ -54,11 +63,8 @@ Status run_vision(const Globals& globals, const Options& options) {
       for (const std::string& mode : options.modes) {
         auto timed = time_row(ctx, options, architecture, mode, batch);
         if (!timed) return timed.error();
-        Json row{{"arch", architecture},
-                 {"mode", mode},
-                 {"dtype", dtype},
-                 {"batch", batch},
-                 {"size", options.size}};
+        Json row{{"arch", architecture}, {"mode", mode},   {"mixer", options.mixer},
+                 {"dtype", dtype},       {"batch", batch}, {"size", options.size}};
         row.update(*timed);
         if (prints_text(globals)) {
           std::fputs(fmt::format("{:<22} {:<6} {} batch {:>4} size {:>4} {:>10.1f} us {:>9.0f} "
@@ -93,6 +99,9 @@ void add_bench_vision(CLI::App& bench, const Globals& globals, Action& action) {
       ->check(CLI::Range(models::kMinImageSize, int64_t{2048}));
   app.add_option("--classes", options->num_classes, "Classes")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  app.add_option(
+      "--mixer", options->mixer,
+      "Of InceptionNeXt in training: \"7x7\" or another odd size; as comet vision train");
   app.callback([&globals, &action, options] {
     action = [&globals, options] { return run_vision(globals, *options); };
   });
