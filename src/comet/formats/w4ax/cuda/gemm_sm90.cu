@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "comet/base/check.h"
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90_store.cuh"
 #include "comet/formats/w4ax/cuda/gemm_sm90_wide.h"
@@ -63,17 +64,10 @@ __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
   extern __shared__ __align__(1024) uint8_t shared[];
   prims::allow_next_kernel();  // it waits for this one's end before it reads what this one writes
   const Sm90Pipeline<T> pipeline{shared};
-  if (threadIdx.x == 0) {
-    for (int stage = 0; stage < T::kStages; ++stage) {
-      prims::mbarrier_init(pipeline.full(stage), 1);
-      prims::mbarrier_init(pipeline.empty(stage), T::kConsumers / 32);
-    }
-    prims::mbarrier_init_fence();
-  }
-  __syncthreads();
+  sm90_init_barriers<T>(pipeline);
   if (threadIdx.x >= T::kConsumers) {
     prims::registers_shrink<T::kProducerRegisters>();
-    if (threadIdx.x == T::kConsumers) sm90_produce<T>(args, grid, pipeline, maps);
+    if (sm90_is_producer<T>()) sm90_produce<T>(args, grid, pipeline, maps);
     return;
   }
   prims::registers_grow<T::kConsumerRegisters>();
@@ -140,6 +134,9 @@ void launch_gemm_sm90(const GemmArgs& args, const Sm90Plan& plan, const Sm90Maps
                       void* workspace, int32_t* counters, CUstream_st* stream) {
   if (args.tokens == 0 || args.num_tiles == 0) return;
   if (plan.is_wide) return launch_gemm_sm90_wide(args, plan, maps, stream);
+  const int64_t units = (int64_t{kNumCounters} / 2) * args.blocks;  // of shared tiles, at most
+  COMET_CHECK(units * plan.num_ctas < (int64_t{1} << 32), "{} blocks in {} CTAs", args.blocks,
+              plan.num_ctas);
   const Launch launch{args, plan, maps, workspace, counters, stream};
   if (args.kind == WeightKind::kProgressive) {
     launch.segments<WeightKind::kProgressive>();

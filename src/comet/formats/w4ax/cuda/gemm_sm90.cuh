@@ -88,8 +88,10 @@ struct Sm90Work {
   int tile, begin, end;
 };
 
+/// units · num_ctas < 2³², which launch_gemm_sm90() sees to.
 __device__ __forceinline__ int sm90_share(int units, int cta, int num_ctas) {
-  return static_cast<int>(int64_t{units} * cta / num_ctas);
+  return static_cast<int>(static_cast<uint32_t>(units) * static_cast<uint32_t>(cta) /
+                          static_cast<uint32_t>(num_ctas));
 }
 
 /// The work of a CTA, piece by piece; producer and consumers each walk over it.
@@ -168,6 +170,28 @@ struct Sm90StageIndex {
     }
   }
 };
+
+/// The one thread of a CTA that makes barriers and issues copies, of the first warp behind the
+/// consumers. Elected and not named by its index: ptxas then knows that no other lane is there, and
+/// makes no loop over lanes of each copy, which took a hundred clocks.
+template <class T>
+__device__ __forceinline__ bool sm90_is_producer() {
+  return threadIdx.x / 32 == T::kConsumers / 32 && prims::elect_one();
+}
+
+/// All threads. Every warp of consumers frees each stage.
+template <class T>
+__device__ __forceinline__ void sm90_init_barriers(const Sm90Pipeline<T>& pipeline) {
+  if (sm90_is_producer<T>()) {
+#pragma unroll
+    for (int stage = 0; stage < T::kStages; ++stage) {
+      prims::mbarrier_init(pipeline.full(stage), 1);
+      prims::mbarrier_init(pipeline.empty(stage), T::kConsumers / 32);
+    }
+    prims::mbarrier_init_fence();
+  }
+  __syncthreads();
+}
 
 // ---- Producer: one thread
 

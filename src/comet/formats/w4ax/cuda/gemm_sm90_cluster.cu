@@ -56,9 +56,14 @@ __device__ __forceinline__ void consume_share(const GemmArgs& args, const Sm90Pi
   prims::cp_async_wait<0>();
   prims::named_barrier_sync(1, T::kConsumers);  // tables are there, stages are read
   sm90_share_sums<T>(pipeline, sums);
-  prims::cluster_sync();
+  prims::cluster_fence_shared();
+  prims::cluster_arrive_relaxed();
+  prims::cluster_wait();
   store_share<T>(args, pipeline, share);
-  prims::cluster_sync();  // this CTA's sums are read until here
+  // This CTA's sums are read until here. Reads of a thread are over when it arrives, since it has
+  // written to shared memory what depends on them; its stores need not be.
+  prims::cluster_arrive_relaxed();
+  prims::cluster_wait();
 }
 
 #endif
@@ -71,18 +76,11 @@ __global__ void __launch_bounds__(T::kThreads, 1)
   extern __shared__ __align__(1024) uint8_t shared[];
   prims::allow_next_kernel();  // it waits for this one's end before it reads what this one writes
   const Sm90Pipeline<T> pipeline{shared};
-  if (threadIdx.x == 0) {
-    for (int stage = 0; stage < T::kStages; ++stage) {
-      prims::mbarrier_init(pipeline.full(stage), 1);
-      prims::mbarrier_init(pipeline.empty(stage), T::kConsumers / 32);
-    }
-    prims::mbarrier_init_fence();
-  }
-  __syncthreads();
+  sm90_init_barriers<T>(pipeline);
   const Sm90Share share = Sm90Share::of<T>(args, grid, num_splits);
   if (threadIdx.x >= T::kConsumers) {
     prims::registers_shrink<T::kProducerRegisters>();
-    if (threadIdx.x == T::kConsumers) Sm90ShareLoader<T>{args, maps, pipeline, share}.run();
+    if (sm90_is_producer<T>()) Sm90ShareLoader<T>{args, maps, pipeline, share}.run();
     return;  // who has ended is not waited for
   }
   prims::registers_grow<T::kConsumerRegisters>();

@@ -14,6 +14,21 @@ namespace {
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
+/// One thread, of the producer's warp.
+template <class T>
+__device__ __forceinline__ void split_init_barriers(const SplitPipeline<T>& pipeline) {
+#pragma unroll
+  for (int stage = 0; stage < T::kStages; ++stage) {
+    prims::mbarrier_init(pipeline.full(stage), 1);
+    prims::mbarrier_init(pipeline.empty(stage), 8);  // warps of a pair
+  }
+#pragma unroll
+  for (int at = 0; at < T::kLevelRing; at += T::kLevelBlocks) {
+    prims::mbarrier_init(pipeline.levels_full(at), 1);
+  }
+  prims::mbarrier_init_fence();
+}
+
 /// All threads of all CTAs of a cluster; behind it their sums and scales are there.
 __device__ __forceinline__ void split_sync(int num_splits) {
   if (num_splits > 1) {
@@ -43,18 +58,7 @@ __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
   prims::allow_next_kernel();  // it waits for this one's end before it reads what this one writes
   const SplitPipeline<T> pipeline{shared};
   const SplitWork work(args, num_splits);
-  if (threadIdx.x >= T::kConsumers) {
-    static_assert(T::kStages <= 32 && T::kLevelRing <= 32);
-    const int lane = static_cast<int>(threadIdx.x) - T::kConsumers;
-    if (lane < T::kStages) {
-      prims::mbarrier_init(pipeline.full(lane), 1);
-      prims::mbarrier_init(pipeline.empty(lane), 8);  // warps of a pair
-    }
-    if (lane < T::kLevelRing && lane % T::kLevelBlocks == 0) {
-      prims::mbarrier_init(pipeline.levels_full(lane), 1);
-    }
-    prims::mbarrier_init_fence();
-  }
+  if (threadIdx.x >= T::kConsumers && prims::elect_one()) split_init_barriers<T>(pipeline);
   __syncthreads();
   if (threadIdx.x >= T::kConsumers) {
     split_produce<T>(args, work, pipeline, maps);

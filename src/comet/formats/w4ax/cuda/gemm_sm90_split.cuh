@@ -234,7 +234,9 @@ __device__ __forceinline__ void split_produce(const GemmArgs& args, const SplitW
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int num_blocks = work.num_blocks();
   const int num_early = num_blocks < T::kStages ? num_blocks : T::kStages;
-  if (lane == 0) {
+  // Elected, so that ptxas makes no loop over lanes of each copy (gemm_sm90.cuh).
+  const bool copies = prims::elect_one();
+  if (copies) {
     for (SplitCursor<T> at(0); at.block < num_early; at.template advance<1>()) {
       split_load_weights<T>(args, work, pipeline, at, maps);
     }
@@ -244,14 +246,14 @@ __device__ __forceinline__ void split_produce(const GemmArgs& args, const SplitW
   split_fetch_rows<T>(args, work, pipeline.end(), lane);
   prims::wait_for_previous_kernel();
   SplitCursor<T> at(0);
-  if (lane == 0) {
+  if (copies) {
     for (; at.block < num_early; at.template advance<1>()) {
       split_load_inputs<T>(work, pipeline, at, maps);
     }
   }
   __syncwarp();
   split_fetch_token_scales<T>(args, pipeline.end(), lane);
-  if (lane == 0) {
+  if (copies) {
     // Here stage 0 is filled for the second time: the first phase of its `empty` is waited for.
     for (; at.block < num_blocks; at.template advance<1>()) {
       prims::mbarrier_wait(pipeline.empty(at.stage), at.parity ^ 1U);

@@ -82,7 +82,9 @@ __device__ __forceinline__ void sm90_for_each_other(const Sm90Schedule& schedule
   const int first = (tile - grid.num_whole) * schedule.blocks;
   const int last = first + schedule.blocks;
   // The CTA whose share holds the tile's first block: the last one that begins at or before it.
-  int cta = static_cast<int>(((int64_t{first} + 1) * num_ctas - 1) / units);
+  int cta =
+      static_cast<int>((static_cast<uint32_t>(first + 1) * static_cast<uint32_t>(num_ctas) - 1) /
+                       static_cast<uint32_t>(units));
   int begin = sm90_share(units, cta, num_ctas);
   while (begin < last) {
     const int end = sm90_share(units, cta + 1, num_ctas);

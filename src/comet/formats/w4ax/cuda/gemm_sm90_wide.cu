@@ -89,17 +89,10 @@ __global__ void __launch_bounds__(T::kThreads, 1)
   extern __shared__ __align__(1024) uint8_t shared[];
   prims::allow_next_kernel();  // it waits for this one's end before it reads what this one writes
   const Sm90Pipeline<T> pipeline{shared};
-  if (threadIdx.x == 0) {
-    for (int stage = 0; stage < T::kStages; ++stage) {
-      prims::mbarrier_init(pipeline.full(stage), 1);
-      prims::mbarrier_init(pipeline.empty(stage), T::kConsumers / 32);
-    }
-    prims::mbarrier_init_fence();
-  }
-  __syncthreads();
+  sm90_init_barriers<T>(pipeline);
   if (threadIdx.x >= T::kConsumers) {
     prims::registers_shrink<T::kProducerRegisters>();
-    if (threadIdx.x == T::kConsumers) sm90_produce<T>(args, grid, pipeline, maps);
+    if (sm90_is_producer<T>()) sm90_produce<T>(args, grid, pipeline, maps);
     return;
   }
   prims::registers_grow<T::kConsumerRegisters>();
