@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "comet/base/log.h"
-#include "comet/models/vision/vision_tensors.h"
+#include "comet/models/vision/weights/vision_tensors.h"
 #include "comet/ops/op_table.h"
 
 namespace comet::cli {

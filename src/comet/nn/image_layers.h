@@ -68,6 +68,7 @@ class PatchConv {
   PatchConv(Linear product, int64_t size) : product_(std::move(product)), size_(size) {}
   Status move_to_device(Context& ctx) { return product_.move_to_device(ctx); }
   Tensor operator()(Context& ctx, const Tensor& images) const;
+  [[nodiscard]] Linear& product() { return product_; }
 
  private:
   Linear product_;

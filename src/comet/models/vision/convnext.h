@@ -15,8 +15,8 @@ struct ConvNextBlock {
   nn::LayerNorm norm;
   nn::GeluMlp mlp;  // with γ behind it
 
-  static Result<ConvNextBlock> load(const std::string& prefix, const VisionStage& stage,
-                                    const formats::TensorSource& tensors, const Caps& caps);
+  static Result<ConvNextBlock> load(const VisionConfig& config, size_t stage_idx, int64_t block_idx,
+                                    const VisionWeights& weights);
   Status move_to_device(Context& ctx);
   /// x [images, height, width, channels] += the block's branch.
   void forward(Context& ctx, const Tensor& x) const;
@@ -32,12 +32,12 @@ struct ConvNextStage {
 class ConvNext final : public VisionModel {
  public:
   static Result<std::unique_ptr<VisionModel>> load(const VisionConfig& config,
-                                                   const formats::TensorSource& tensors,
-                                                   const Caps& caps);
+                                                   const VisionWeights& weights);
+  void for_each_product(const ProductVisitor& visit) override;
 
  private:
   explicit ConvNext(const VisionConfig& config) : VisionModel(config) {}
-  Status load_head(const formats::TensorSource& tensors, const Caps& caps);
+  Status load_head(const VisionWeights& weights);
   Status move_to_device(Context& ctx) override;
   [[nodiscard]] StageMaps run_stages(Context& ctx, const Tensor& images) const override;
   void run_head(Context& ctx, const Tensor& pooled, const Tensor& logits) const override;

@@ -14,9 +14,8 @@ struct InceptionNextBlock {
   nn::InceptionMixer mixer;
   nn::GeluMlp mlp;  // with the batch norm before it and γ behind it
 
-  static Result<InceptionNextBlock> load(const std::string& prefix, const VisionStage& stage,
-                                         int64_t band, const formats::TensorSource& tensors,
-                                         const Caps& caps);
+  static Result<InceptionNextBlock> load(const VisionConfig& config, size_t stage_idx,
+                                         int64_t block_idx, const VisionWeights& weights);
   Status move_to_device(Context& ctx);
   /// x [images, height, width, channels] += the block's branch.
   void forward(Context& ctx, const Tensor& x) const;
@@ -30,12 +29,12 @@ struct InceptionNextStage {
 class InceptionNext final : public VisionModel {
  public:
   static Result<std::unique_ptr<VisionModel>> load(const VisionConfig& config,
-                                                   const formats::TensorSource& tensors,
-                                                   const Caps& caps);
+                                                   const VisionWeights& weights);
+  void for_each_product(const ProductVisitor& visit) override;
 
  private:
   explicit InceptionNext(const VisionConfig& config) : VisionModel(config) {}
-  Status load_head(const formats::TensorSource& tensors, const Caps& caps);
+  Status load_head(const VisionWeights& weights);
   Status move_to_device(Context& ctx) override;
   [[nodiscard]] StageMaps run_stages(Context& ctx, const Tensor& images) const override;
   void run_head(Context& ctx, const Tensor& pooled, const Tensor& logits) const override;

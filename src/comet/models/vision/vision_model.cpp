@@ -4,6 +4,7 @@
 #include "comet/models/load.h"
 #include "comet/models/vision/convnext.h"
 #include "comet/models/vision/inception_next.h"
+#include "comet/models/vision/weights/vision_tensors.h"
 #include "comet/ops/average_pool/average_pool.h"
 #include "comet/ops/op_table.h"
 
@@ -38,10 +39,11 @@ Tensor VisionModel::forward(Context& ctx, const Tensor& images) const {
 }
 
 Result<std::unique_ptr<VisionModel>> load_vision_model(Context& ctx, const VisionConfig& config,
-                                                       const formats::TensorSource& tensors) {
-  auto model = config.family == VisionFamily::kInceptionNext
-                   ? InceptionNext::load(config, tensors, ctx.caps)
-                   : ConvNext::load(config, tensors, ctx.caps);
+                                                       const formats::TensorSource& tensors,
+                                                       const formats::ModelScheme* scheme) {
+  const VisionWeights weights{tensors, scheme, ctx.caps};
+  auto model = config.family == VisionFamily::kInceptionNext ? InceptionNext::load(config, weights)
+                                                             : ConvNext::load(config, weights);
   if (!model) return model.error();
   if (const Status moved = (*model)->move_to_device(ctx); !moved) return moved.error();
   return model;
@@ -59,12 +61,7 @@ Result<std::unique_ptr<VisionModel>> load_vision_model(Context& ctx,
                       "classifier, such as \"inception_next_tiny\"",
                       source);
   }
-  const ShapeOf shape_of = [&](const std::string& name) -> std::optional<Shape> {
-    const io::TensorInfo* info = checkpoint.find(name);
-    if (info == nullptr) return std::nullopt;
-    return info->shape;
-  };
-  const auto config = vision_config(**architecture, shape_of, source);
+  const auto config = vision_config(**architecture, checkpoint_shapes(checkpoint), source);
   if (!config) return config.error();
   const auto num_classes = fields.integer("num_classes", 1, int64_t{1} << 24);
   if (!num_classes) return num_classes.error();
@@ -73,7 +70,12 @@ Result<std::unique_ptr<VisionModel>> load_vision_model(Context& ctx,
                       "{}: num_classes is {}, but the head's tensors have {} classes", source,
                       **num_classes, config->num_classes);
   }
-  return load_vision_model(ctx, *config, CheckpointSource(checkpoint));
+  const CheckpointSource tensors(checkpoint);
+  if (!is_quantized(checkpoint)) return load_vision_model(ctx, *config, tensors);
+  const auto scheme =
+      formats::read_quantization_config(checkpoint.config()["quantization_config"], source);
+  if (!scheme) return scheme.error();
+  return load_vision_model(ctx, *config, tensors, &*scheme);
 }
 
 }  // namespace comet::models

@@ -1,8 +1,5 @@
 #include "comet/quant/layer/layer_quantizer.h"
 
-#include <algorithm>
-#include <cmath>
-
 #include "comet/base/clock.h"
 #include "comet/base/log.h"
 #include "comet/quant/fmpq/activation_clip.h"
@@ -68,101 +65,6 @@ std::unique_ptr<SiteHessian> hessian_of_inputs(LayerStage& s, size_t i) {
   return hessian;
 }
 
-/// Mean square of every stored channel of quantized rows.
-std::vector<float> channel_importance(const Matrix& rows) {
-  std::vector<double> squares(rows.cols, 0.0);
-  for (int64_t t = 0; t < rows.rows; ++t) {
-    for (int64_t c = 0; c < rows.cols; ++c) {
-      squares[c] += static_cast<double>(rows.row(t)[c]) * rows.row(t)[c];
-    }
-  }
-  std::vector<float> importance(rows.cols);
-  for (int64_t c = 0; c < rows.cols && rows.rows > 0; ++c) {
-    importance[c] = static_cast<float>(squares[c] / static_cast<double>(rows.rows));
-  }
-  return importance;
-}
-
-/// Rows side by side, their sums in order: the same for any number of threads.
-template <typename RowSum>
-double sum_over_rows(ThreadPool& pool, int64_t num_rows, RowSum row_sum) {
-  std::vector<double> sums(num_rows);
-  pool.parallel_for(num_rows, [&](int64_t i, int) { sums[i] = row_sum(i); });
-  double total = 0.0;
-  for (const double sum : sums) total += sum;
-  return total;
-}
-
-double sum_of_squares(ThreadPool& pool, const Matrix& a) {
-  return sum_over_rows(pool, a.rows, [&](int64_t i) {
-    double total = 0.0;
-    for (int64_t c = 0; c < a.cols; ++c) total += static_cast<double>(a.row(i)[c]) * a.row(i)[c];
-    return total;
-  });
-}
-
-double sum_of_squared_differences(ThreadPool& pool, const Matrix& a, const Matrix& b) {
-  return sum_over_rows(pool, a.rows, [&](int64_t i) {
-    double total = 0.0;
-    for (int64_t c = 0; c < a.cols; ++c) {
-      const double d = static_cast<double>(a.row(i)[c]) - b.row(i)[c];
-      total += d * d;
-    }
-    return total;
-  });
-}
-
-/// Signal against error; the cap stands for "no error".
-double decibels(double signal, double noise) {
-  constexpr double kMaxDb = 200.0;
-  if (noise <= signal * 1e-20) return kMaxDb;
-  return std::clamp(10.0 * std::log10(signal / noise), -kMaxDb, kMaxDb);
-}
-
-/// Of the linear's output.
-double output_snr_db(Backend& backend, const Matrix& x, const Matrix& weight,
-                     const Matrix& quantized_x, const Matrix& decoded) {
-  const Matrix want = backend.product(x, weight);
-  const Matrix got = backend.product(quantized_x, decoded);
-  ThreadPool& pool = backend.host.pool;
-  return decibels(sum_of_squares(pool, want), sum_of_squared_differences(pool, want, got));
-}
-
-/// The 8-bit formats hold a site's channels as they are.
-void drop_padding(formats::QuantizedWeight& weight, const WeightGrid& grid) {
-  weight.code_type =
-      grid.codes == WeightCodes::kE4M3 ? formats::CodeType::kE4M3 : formats::CodeType::kInt;
-  weight.channel_scale_type = grid.scale_type;
-  formats::SiteLayout& site = weight.site;
-  if (site.k == site.k_padded) return;
-  for (int64_t n = 0; n < grid.num_rows; ++n) {
-    std::copy_n(weight.codes.begin() + n * site.k_padded, site.k,
-                weight.codes.begin() + n * site.k);
-  }
-  weight.codes.resize(grid.num_rows * site.k);
-  site.k_padded = site.k;
-  site.perm.clear();
-}
-
-formats::QuantizedWeight to_quantized_weight(const LayerStage& s, size_t i, CodedWeight coded) {
-  formats::QuantizedWeight weight;
-  const formats::LinearSpec& spec = s.layer.specs[i];
-  weight.name = spec.name;
-  weight.parts = spec.parts;
-  weight.part_rows = spec.part_rows;
-  weight.site = s.layouts[i];
-  weight.granularity = coded.grid.granularity;
-  weight.codes = std::move(coded.codes);
-  weight.channel_scale = std::move(coded.grid.channel_scale);
-  if (coded.grid.codes != WeightCodes::kS4) drop_padding(weight, coded.grid);
-  weight.group_scale = std::move(coded.grid.group_scale);
-  weight.scale_type = coded.grid.scale_type;
-  weight.group_multiplier = std::move(coded.grid.group_multiplier);
-  weight.group_offset = std::move(coded.grid.group_offset);
-  weight.bias = s.layer.biases[i];
-  return weight;
-}
-
 struct StoredSite {
   Matrix weight;  // [n, k_padded] stored, rotated
   Matrix x;       // kept rows, the same
@@ -177,40 +79,14 @@ StoredSite store_site(const LayerStage& s, size_t i) {
 
 Status quantize_site(LayerStage& s, size_t i, SiteHessian* hessian, QuantizedLayer& out) {
   const StoredSite stored = store_site(s, i);
-  const bool measured = stored.x.rows > 0 && s.options.codes != WeightCodes::kE4M3;
-  const Matrix quantized_x = measured ? quantized_rows(s.backend.host.pool, s.layouts[i], stored.x)
-                                      : Matrix(0, stored.x.cols);
-  const std::vector<float> importance = channel_importance(quantized_x);
-  const auto method = find_weight_method(s.options.weights);
-  if (!method) return method.error();
-  const WeightProblem problem{s.layer.specs[i].name,
-                              stored.weight,
-                              s.options.granularity,
-                              importance,
-                              hessian,
-                              s.options.damp,
-                              s.options.scale_type,
-                              s.options.codes,
-                              s.options.search_scales};
-  auto coded = (*method)->quantize(s.backend.host, problem);
-  if (!coded) return coded.error();
-  const Matrix decoded = decoded_weight(s.backend.host.pool, *coded);
-  LinearReport& report = out.reports[i];
-  report.name = s.layer.specs[i].name;
-  report.rows = stored.weight.rows;
-  report.blocks = s.layouts[i].num_blocks();
-  report.int8_blocks = s.layouts[i].int8_blocks;
-  report.num_equalized = s.num_equalized[i];
-  report.clip = s.layouts[i].clip;
-  report.smoothing = s.smoothing[i];
-  const double weight_error =
-      sum_of_squared_differences(s.backend.host.pool, stored.weight, decoded);
-  report.weight_mse = weight_error / static_cast<double>(stored.weight.rows * s.layouts[i].k);
-  report.weight_snr_db = decibels(sum_of_squares(s.backend.host.pool, stored.weight), weight_error);
-  if (measured) {
-    report.output_snr_db = output_snr_db(s.backend, stored.x, stored.weight, quantized_x, decoded);
-  }
-  out.linears[i] = to_quantized_weight(s, i, *std::move(coded));
+  auto quantized = quantize_linear(
+      s.backend, s.options,
+      {s.layer.specs[i], s.layouts[i], stored.weight, stored.x, s.layer.biases[i], hessian});
+  if (!quantized) return quantized.error();
+  out.reports[i] = std::move(quantized->report);
+  out.reports[i].num_equalized = s.num_equalized[i];
+  out.reports[i].smoothing = s.smoothing[i];
+  out.linears[i] = std::move(quantized->weight);
   return {};
 }
 

@@ -1,4 +1,4 @@
-#include "comet/models/vision/vision_tensors.h"
+#include "comet/models/vision/weights/vision_tensors.h"
 
 #include <fmt/ranges.h>
 
@@ -6,6 +6,7 @@
 #include <map>
 
 #include "comet/base/json.h"
+#include "comet/models/vision/weights/vision_products.h"
 
 namespace comet::models {
 namespace {
@@ -94,11 +95,40 @@ struct Differences {
   }
 };
 
+/// What a checkpoint should hold: tensors of these shapes, and tensors of quantized products, which
+/// their formats check.
+struct Expected {
+  std::map<std::string, Shape, std::less<>> tensors;
+  std::vector<std::string> products;
+};
+
+Expected expected_of(const VisionConfig& config, bool quantized) {
+  Expected expected;
+  for (VisionTensor& tensor : vision_tensors(config)) expected.tensors[tensor.name] = tensor.shape;
+  if (!quantized) return expected;
+  for (const VisionProduct& product : vision_products(config)) {
+    for (const std::string& name : product.tensor_names()) expected.tensors.erase(name);
+    if (is_quantized_product(product)) {
+      expected.products.push_back(product.name);
+    } else {
+      expected.tensors[product.name + ".weight"] = Shape{product.n(), product.k()};
+      expected.tensors[product.name + ".bias"] = Shape{product.n()};
+    }
+  }
+  return expected;
+}
+
+/// Whether a tensor belongs to a product or to its input.
+bool is_of_product(std::string_view name, std::string_view product) {
+  if (!name.starts_with(product)) return false;
+  const std::string_view rest = name.substr(product.size());
+  return rest.starts_with(".") || rest == "_in.perm";
+}
+
 Differences compare(const io::Checkpoint& checkpoint, const VisionConfig& config) {
   Differences result;
-  std::map<std::string, Shape, std::less<>> expected;
-  for (VisionTensor& tensor : vision_tensors(config)) expected[tensor.name] = tensor.shape;
-  for (const auto& [name, shape] : expected) {
+  const Expected expected = expected_of(config, is_quantized(checkpoint));
+  for (const auto& [name, shape] : expected.tensors) {
     const io::TensorInfo* found = checkpoint.find(name);
     if (found == nullptr) {
       result.missing.push_back(name);
@@ -107,17 +137,25 @@ Differences compare(const io::Checkpoint& checkpoint, const VisionConfig& config
           fmt::format("{} {} instead of {}", name, found->shape.to_string(), shape.to_string()));
     }
   }
+  for (const std::string& product : expected.products) {
+    if (!checkpoint.contains(product + ".bias")) result.missing.push_back(product + ".bias");
+  }
   for (const std::string& name : checkpoint.names()) {
-    if (!expected.contains(name) && !name.ends_with(kCounter)) result.surplus.push_back(name);
+    const bool known = expected.tensors.contains(name) || name.ends_with(kCounter) ||
+                       std::ranges::any_of(expected.products, [&](const std::string& product) {
+                         return is_of_product(name, product);
+                       });
+    if (!known) result.surplus.push_back(name);
   }
   return result;
 }
 
-/// Shapes of the checkpoint; a head that is missing has `num_classes`, so that a configuration can
+/// checkpoint_shapes, where a head that is missing has `num_classes`, so that a configuration can
 /// be had of any checkpoint.
-ShapeOf shapes_of(const io::Checkpoint& checkpoint, int64_t num_classes) {
-  return [&checkpoint, num_classes](const std::string& name) -> std::optional<Shape> {
-    if (const io::TensorInfo* info = checkpoint.find(name)) return info->shape;
+ShapeOf shapes_with_head(const io::Checkpoint& checkpoint, int64_t num_classes) {
+  return [shapes = checkpoint_shapes(checkpoint),
+          num_classes](const std::string& name) -> std::optional<Shape> {
+    if (const auto shape = shapes(name)) return shape;
     if (name == "head.fc2.weight" || name == "head.fc.weight") return Shape{num_classes, 1};
     return std::nullopt;
   };
@@ -135,6 +173,27 @@ std::string fitting_text(const io::Checkpoint& checkpoint, const ShapeOf& shape_
 }
 
 }  // namespace
+
+bool is_quantized(const io::Checkpoint& checkpoint) {
+  const Json& config = checkpoint.config();
+  return config.is_object() && config.contains("quantization_config") &&
+         !config["quantization_config"].is_null();
+}
+
+ShapeOf checkpoint_shapes(const io::Checkpoint& checkpoint) {
+  return [&checkpoint,
+          quantized = is_quantized(checkpoint)](const std::string& name) -> std::optional<Shape> {
+    if (const io::TensorInfo* info = checkpoint.find(name)) return info->shape;
+    if (!quantized) return std::nullopt;
+    // A block is counted by its layer scale, which is part of its last product.
+    const size_t dot = name.rfind('.') + 1;
+    const std::string product =
+        name.substr(dot) == "gamma" ? name.substr(0, dot) + "mlp.fc2." : name.substr(0, dot);
+    const io::TensorInfo* bias = checkpoint.find(product + "bias");
+    if (bias == nullptr || bias->shape.rank() != 1) return std::nullopt;
+    return Shape{bias->shape[0], 1};
+  };
+}
 
 std::vector<VisionTensor> vision_tensors(const VisionConfig& config) {
   TensorList list;
@@ -170,7 +229,7 @@ Status check_vision_checkpoint(const io::Checkpoint& checkpoint) {
   if (!architecture->has_value()) return {};  // load_vision_model says so
   const auto num_classes = fields.integer("num_classes", 1, int64_t{1} << 24);
   if (!num_classes) return num_classes.error();
-  const ShapeOf shape_of = shapes_of(checkpoint, num_classes->value_or(1000));
+  const ShapeOf shape_of = shapes_with_head(checkpoint, num_classes->value_or(1000));
   const auto config = vision_config(**architecture, shape_of, source);
   if (!config) return config.error();
   const Differences differences = compare(checkpoint, *config);

@@ -1,5 +1,5 @@
 // The list of a classifier's tensors is what its loader asks for; other checkpoints are told apart.
-#include "comet/models/vision/vision_tensors.h"
+#include "comet/models/vision/weights/vision_tensors.h"
 
 #include <gtest/gtest.h>
 
