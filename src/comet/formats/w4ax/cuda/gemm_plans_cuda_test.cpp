@@ -8,10 +8,10 @@
 #include <functional>
 #include <string>
 
-#include "comet/base/rng.h"
 #include "comet/device/cuda/graph.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90_wide.h"
+#include "comet/formats/w4ax/cuda/gemm_test_data.h"
 #include "support/gpu.h"
 
 namespace comet::formats::w4ax::cuda {
@@ -25,29 +25,6 @@ constexpr int32_t kMaxTokens = 4096;
 constexpr int32_t kMaxCompared = 1024;  // tokens of which all outputs are compared
 constexpr int kLaunches = 12;
 constexpr int64_t kWorkspaceBytes = int64_t{256} << 20;
-
-/// Random bytes least … most, the same million again and again.
-void fill(const DeviceArray<uint8_t>& bytes, uint64_t seed, int least, int most) {
-  constexpr size_t kOwn = size_t{1} << 20;
-  Rng rng(seed);
-  std::vector<uint8_t> own(std::min(bytes.bytes(), kOwn));
-  for (uint8_t& byte : own) {
-    byte = static_cast<uint8_t>(least +
-                                static_cast<int>(rng.next_below(static_cast<uint64_t>(most) -
-                                                                static_cast<uint64_t>(least) + 1)));
-  }
-  for (size_t at = 0; at < bytes.bytes(); at += kOwn) {
-    COMET_CUDA(cudaMemcpy(bytes.get() + at, own.data(), std::min(kOwn, bytes.bytes() - at),
-                          cudaMemcpyHostToDevice));
-  }
-}
-
-std::vector<float> random_scales(int64_t count, uint64_t seed) {
-  Rng rng(seed);
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = rng.next_uniform() * 0.01F;
-  return values;
-}
 
 std::vector<OutputTile> plain_tiles(int64_t count) {
   std::vector<OutputTile> table;
@@ -64,8 +41,8 @@ struct Operands {
         multiplier(static_cast<size_t>(n * k / 128)),
         offset(static_cast<size_t>(n * k / 128)),
         codes(static_cast<size_t>(kMaxTokens * k)),
-        channel_scale(random_scales(n, 5)),
-        x_scales(random_scales(int64_t{2} * kMaxTokens, 6)),
+        channel_scale(random_floats(n, 5)),
+        x_scales(random_floats(int64_t{2} * kMaxTokens, 6)),
         tiles(plain_tiles(n / 128)),
         counters(std::vector<int32_t>(static_cast<size_t>(kNumCounters), 0)),
         workspace(static_cast<size_t>(kWorkspaceBytes)),

@@ -215,7 +215,7 @@ struct Sm90Cursor {
   }
 };
 
-/// A block of a packed tile.
+/// A block of a packed tile, or of the packed tiles of a CTA's tile.
 struct Sm90Block {
   int tile, block;
 };
@@ -236,6 +236,26 @@ __device__ __forceinline__ void sm90_load_block(const GemmArgs& args, const Sm90
   }
 }
 
+/// A block of every packed tile of `row_tile` that there is, into a stage, whose bytes it expects.
+template <class T>
+__device__ __forceinline__ void sm90_load_tiles(const GemmArgs& args, const Sm90Maps& maps,
+                                                const Sm90Block& from,
+                                                const Sm90Pipeline<T>& pipeline, int stage,
+                                                uint64_t policy) {
+  const int first = from.tile * T::kTiles;
+  const int num_tiles = first + T::kTiles <= args.num_tiles ? T::kTiles : 1;
+  constexpr int kLevels = T::kHasLevels ? 2 * kTileRows : 0;
+  uint64_t* full = pipeline.full(stage);
+  prims::mbarrier_arrive_expect_tx(
+      full, static_cast<uint32_t>(T::kInputBytes + num_tiles * (kTileBytes + kLevels)));
+#pragma unroll 1  // registers of a producer are few
+  for (int i = 0; i < num_tiles; ++i) {
+    sm90_load_block<T>(args, maps, {first + i, from.block},
+                       pipeline.weights(stage) + i * kTileBytes,
+                       pipeline.levels(stage) + i * kLevels, full, policy);
+  }
+}
+
 template <class T>
 __device__ __forceinline__ void sm90_load_weights(const GemmArgs& args, const Sm90Maps& maps,
                                                   const Sm90Cursor& at,
@@ -243,21 +263,13 @@ __device__ __forceinline__ void sm90_load_weights(const GemmArgs& args, const Sm
   // Weights that no other tile reads are the first to leave L2.
   const uint64_t policy =
       at.schedule.grid.token_tiles == 1 ? prims::kEvictFirst : prims::kEvictNormal;
-  const int first = at.place.row_tile * T::kTiles;
-  const int num_tiles = first + T::kTiles <= args.num_tiles ? T::kTiles : 1;
-  constexpr int kLevels = T::kHasLevels ? 2 * kTileRows : 0;
-  uint64_t* full = pipeline.full(stage);
-  prims::mbarrier_arrive_expect_tx(
-      full, static_cast<uint32_t>(T::kInputBytes + num_tiles * (kTileBytes + kLevels)));
   if (at.block == at.work.begin) {  // what the end of the tile will ask for
+    const int first = at.place.row_tile * T::kTiles;
+    const int num_tiles = first + T::kTiles <= args.num_tiles ? T::kTiles : 1;
     prims::bulk_prefetch_l2(args.channel_scale + first * kTileRows,
                             static_cast<uint32_t>(num_tiles * kTileRows * 4));
   }
-#pragma unroll 1  // registers of a producer are few
-  for (int i = 0; i < num_tiles; ++i) {
-    sm90_load_block<T>(args, maps, {first + i, at.block}, pipeline.weights(stage) + i * kTileBytes,
-                       pipeline.levels(stage) + i * kLevels, full, policy);
-  }
+  sm90_load_tiles<T>(args, maps, {at.place.row_tile, at.block}, pipeline, stage, policy);
 }
 
 template <class T>

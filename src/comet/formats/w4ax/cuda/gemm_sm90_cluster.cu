@@ -22,16 +22,25 @@ __device__ __forceinline__ void store_share(const GemmArgs& args, const Sm90Pipe
   const int num_tokens = args.tokens - share.place.token_tile * T::kTokens;
   const int in_tile = num_tokens < T::kTokens ? num_tokens : T::kTokens;
   const int num_passes = (in_tile + T::kPassTokens - 1) / T::kPassTokens;
-  Sm90Parts parts;
-  if (share.rank < num_passes) parts.read<T>(pipeline, share.rank, share.num_splits);
+  const bool is_there = share.place.row_tile * T::kTiles + Sm90WideThread<T>().tile() <
+                        args.num_tiles;  // packed tiles may be odd in number
+  if (!is_there) return;
+  Sm90Parts<T> parts;
+  if (T::kReadsAhead && share.rank < num_passes) parts.read(pipeline, share.rank, share.num_splits);
 #pragma unroll 1
   for (int pass = share.rank; pass < num_passes; pass += share.num_splits) {
-    Sm90Parts next = parts;
-    if (pass + share.num_splits < num_passes) {
-      next.read<T>(pipeline, pass + share.num_splits, share.num_splits);
-    }
     int32_t low[8];
-    parts.add(low);
+    if constexpr (T::kReadsAhead) {
+      Sm90Parts<T> next = parts;
+      if (pass + share.num_splits < num_passes) {
+        next.read(pipeline, pass + share.num_splits, share.num_splits);
+      }
+      parts.add(low);
+      parts = next;
+    } else {
+      parts.read(pipeline, pass, share.num_splits);
+      parts.add(low);
+    }
     const int first = pass * T::kPassTokens;
     if constexpr (T::kTwoSegments) {
       int32_t high[8] = {};
@@ -43,7 +52,6 @@ __device__ __forceinline__ void store_share(const GemmArgs& args, const Sm90Pipe
                                          low);
     }
     __syncwarp();
-    parts = next;
   }
 }
 
@@ -121,8 +129,8 @@ struct Launch {
     cudaLaunchConfig_t config = config_of<T>(plan, attributes);
     config.numAttrs = 2;
     config.stream = stream;
-    const Sm90Grid grid{args.num_tiles, (args.tokens + T::kTokens - 1) / T::kTokens,
-                        plan.num_whole};
+    const Sm90Grid grid{(args.num_tiles + T::kTiles - 1) / T::kTiles,
+                        (args.tokens + T::kTokens - 1) / T::kTokens, plan.num_whole};
     COMET_CUDA(
         cudaLaunchKernelEx(&config, gemm_sm90_cluster<T>, args, grid, plan.num_splits, maps));
   }
@@ -140,16 +148,22 @@ struct Count {
   }
 };
 
+template <WeightKind kKind, bool kTwoSegments, class Do>
+void with_tile(const Sm90Plan& plan, const Do& act) {
+  plan.tile_rows == 256 ? act.template kernel<Sm90ClusterTraits<kKind, 256, 64, kTwoSegments>>()
+                        : act.template kernel<Sm90ClusterTraits<kKind, 128, 256, kTwoSegments>>();
+}
+
 /// act.kernel<T>() with what the arguments ask for.
 template <class Do>
-void with_traits(const GemmArgs& args, const Do& act) {
+void with_traits(const GemmArgs& args, const Sm90Plan& plan, const Do& act) {
   const bool has_two = args.int4_blocks > 0 && args.int4_blocks < args.blocks;
   if (args.kind == WeightKind::kProgressive) {
-    has_two ? act.template kernel<Sm90ClusterTraits<WeightKind::kProgressive, true>>()
-            : act.template kernel<Sm90ClusterTraits<WeightKind::kProgressive, false>>();
+    has_two ? with_tile<WeightKind::kProgressive, true>(plan, act)
+            : with_tile<WeightKind::kProgressive, false>(plan, act);
   } else {
-    has_two ? act.template kernel<Sm90ClusterTraits<WeightKind::kChannel, true>>()
-            : act.template kernel<Sm90ClusterTraits<WeightKind::kChannel, false>>();
+    has_two ? with_tile<WeightKind::kChannel, true>(plan, act)
+            : with_tile<WeightKind::kChannel, false>(plan, act);
   }
 }
 
@@ -157,12 +171,12 @@ void with_traits(const GemmArgs& args, const Do& act) {
 
 void launch_gemm_sm90_cluster(const GemmArgs& args, const Sm90Plan& plan, const Sm90Maps& maps,
                               CUstream_st* stream) {
-  with_traits(args, Launch{args, plan, maps, stream});
+  with_traits(args, plan, Launch{args, plan, maps, stream});
 }
 
 int count_sm90_clusters(const GemmArgs& args, const Sm90Plan& plan) {
   int clusters = 0;
-  with_traits(args, Count{plan, clusters});
+  with_traits(args, plan, Count{plan, clusters});
   return clusters;
 }
 

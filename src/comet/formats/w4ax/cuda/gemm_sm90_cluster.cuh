@@ -17,13 +17,17 @@
 
 namespace comet::formats::w4ax::cuda {
 
-template <WeightKind kWeightKind, bool kTwoSegmentsValue>
-struct Sm90ClusterTraits : Sm90WideTraits<kWeightKind, 128, 256, kTwoSegmentsValue> {
-  using Base = Sm90WideTraits<kWeightKind, 128, 256, kTwoSegmentsValue>;
+template <WeightKind kWeightKind, int kTileRowsValue, int kTokensValue, bool kTwoSegmentsValue>
+struct Sm90ClusterTraits
+    : Sm90WideTraits<kWeightKind, kTileRowsValue, kTokensValue, kTwoSegmentsValue> {
+  using Base = Sm90WideTraits<kWeightKind, kTileRowsValue, kTokensValue, kTwoSegmentsValue>;
   static constexpr int kRing = Base::kStages - (kTwoSegmentsValue ? kSm90MostHeld : 0);
   static constexpr int kPassTokens = Base::kHighTokens;
-  static_assert(kPassTokens == 16 && kSm90MostHeld == 1);
-  static_assert(kTileRows * Base::kTokens * 4 <= kRing * Base::kStageBytes,
+  static constexpr int kMostSplits = sm90_most_splits(kTileRowsValue, kTokensValue);
+  // Registers for two passes' reads: where tokens are many and so passes, too.
+  static constexpr bool kReadsAhead = kTokensValue == 256;
+  static_assert(!Base::kSplitsK && kPassTokens == 16 && kSm90MostHeld == 1);
+  static_assert(kTileRowsValue * kTokensValue * 4 <= kRing * Base::kStageBytes,
                 "sums take the place of stages");
 };
 
@@ -55,10 +59,8 @@ struct Sm90ShareLoader {
   const Sm90Share& share;
 
   __device__ __forceinline__ void load_weights(int block, int stage) const {
-    uint64_t* full = pipeline.full(stage);
-    prims::mbarrier_arrive_expect_tx(full, T::kStageBytes + T::kLevelBytes);
-    sm90_load_block<T>(args, maps, {share.place.row_tile, block}, pipeline.weights(stage),
-                       pipeline.levels(stage), full, prims::kEvictNormal);
+    sm90_load_tiles<T>(args, maps, {share.place.row_tile, block}, pipeline, stage,
+                       args.tokens <= T::kTokens ? prims::kEvictFirst : prims::kEvictNormal);
   }
   __device__ __forceinline__ void load_inputs(int block, int stage) const {
     prims::tensor_load_2d(pipeline.inputs(stage), &maps.codes, block * kBlockChannels,
@@ -111,14 +113,14 @@ __device__ __forceinline__ void sm90_share_sums(const Sm90Pipeline<T>& pipeline,
 }
 
 /// Sums of 16 tokens of every CTA of the cluster.
+template <class T>
 struct Sm90Parts {
-  int4 eight[kSm90MostSplits][2];
+  int4 eight[T::kMostSplits][2];
 
-  template <class T>
   __device__ __forceinline__ void read(const Sm90Pipeline<T>& pipeline, int pass, int num_splits) {
     const int32_t* from = sm90_share_at<T>(pipeline, pass * 2);
 #pragma unroll
-    for (int cta = 0; cta < kSm90MostSplits; ++cta) {
+    for (int cta = 0; cta < T::kMostSplits; ++cta) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         eight[cta][i] = make_int4(0, 0, 0, 0);
@@ -134,7 +136,7 @@ struct Sm90Parts {
     for (int i = 0; i < 2; ++i) {
       int4 total = eight[0][i];
 #pragma unroll
-      for (int cta = 1; cta < kSm90MostSplits; ++cta) {
+      for (int cta = 1; cta < T::kMostSplits; ++cta) {
         total.x += eight[cta][i].x;
         total.y += eight[cta][i].y;
         total.z += eight[cta][i].z;

@@ -241,7 +241,7 @@ void consider_tile(Best& best, const TileCost& tile) {
 void consider_wide(Best& best, const WideCost& tile) {
   if (tile.tokens >= 2 * best.args.tokens) return;
   if (tile.tokens == 64 && best.args.tokens > kMostTokensOf64) return;
-  for (int32_t splits = 1; splits <= kSm90MostSplits; ++splits) {
+  for (int32_t splits = 1; splits <= sm90_most_splits(tile.rows, tile.tokens); ++splits) {
     Sm90Plan plan{tile.rows, tile.tokens, best.num_sms};
     plan.is_wide = true;
     plan.num_splits = splits;

@@ -173,7 +173,7 @@ TEST(W4axSm90Choice, IsNearlyTheBestThatWasMeasured) {
     const Sm90Choice choice = choose_gemm_sm90(args_of(m, n, k, mode), 132);
     const SplitPlan& split = choice.split;
     const SplitCut cut = choice.is_split
-                             ? SplitCut{split.tile_tokens, split.num_pairs, split.num_splits}
+                             ? SplitCut{split.tile_tokens, split.num_teams, split.num_splits}
                              : SplitCut{0, 0, 0};
     ASSERT_TRUE(times.contains(cut)) << m << " x " << n << " x " << k << " " << mode;
     double best_us = times.at(cut);

@@ -20,7 +20,7 @@ __device__ __forceinline__ void split_init_barriers(const SplitPipeline<T>& pipe
 #pragma unroll
   for (int stage = 0; stage < T::kStages; ++stage) {
     prims::mbarrier_init(pipeline.full(stage), 1);
-    prims::mbarrier_init(pipeline.empty(stage), 8);  // warps of a pair
+    prims::mbarrier_init(pipeline.empty(stage), T::kTeamWarps);
   }
 #pragma unroll
   for (int at = 0; at < T::kLevelRing; at += T::kLevelBlocks) {
@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
   extern __shared__ __align__(1024) uint8_t shared[];
   prims::allow_next_kernel();  // it waits for this one's end before it reads what this one writes
   const SplitPipeline<T> pipeline{shared};
-  const SplitWork work(args, num_splits);
+  const SplitWork<T> work(args, num_splits);
   if (threadIdx.x >= T::kConsumers && prims::elect_one()) split_init_barriers<T>(pipeline);
   __syncthreads();
   if (threadIdx.x >= T::kConsumers) {
@@ -86,7 +86,7 @@ cudaLaunchConfig_t config_of(const GemmArgs& args, const SplitPlan& plan,
   attributes[1].val.clusterDim.y = 1;
   attributes[1].val.clusterDim.z = 1;
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(args.num_tiles * plan.num_splits));
+  config.gridDim = dim3(static_cast<unsigned>(args.num_tiles * T::kPacked * plan.num_splits));
   config.blockDim = dim3(T::kThreads);
   config.dynamicSmemBytes = T::kSharedBytes;
   config.attrs = attributes.data();
@@ -110,7 +110,7 @@ template <class T>
 SplitMaps maps_of(const GemmArgs& args, const CUtensorMap& codes) {
   SplitMaps maps{};
   maps.codes = codes;
-  maps.packed = make_block_map(args.packed, kTileBytes);
+  maps.packed = make_block_map(args.packed, T::kCopyBytes);
   if constexpr (T::kHasLevels) {
     maps.multiplier = level_map(args, args.multiplier, T::kLevelBlocks);
     maps.offset = level_map(args, args.offset, T::kLevelBlocks);
@@ -151,19 +151,25 @@ struct Count {
 
 template <WeightKind kKind, bool kTwoSegments, class Do>
 void with_tile(const SplitPlan& plan, const Do& act) {
-  switch (plan.tile_tokens) {
-    case 16:
-      if constexpr (split_has_two_pairs(kKind, kTwoSegments)) {
-        if (plan.num_pairs == 2) {
-          return act.template kernel<SplitTraits<kKind, 16, 2, kTwoSegments>>();
-        }
-      }
-      return act.template kernel<SplitTraits<kKind, 16, 1, kTwoSegments>>();
-    case 32:
-      return act.template kernel<SplitTraits<kKind, 32, 1, kTwoSegments>>();
-    default:
-      return act.template kernel<SplitTraits<kKind, 64, 1, kTwoSegments>>();
+  // What split_suits() has let through.
+  if (plan.tile_rows == 64) {
+    if (plan.tile_tokens == 32)
+      return act.template kernel<SplitTraits<kKind, 64, 32, 2, kTwoSegments>>();
+    if constexpr (split_has_four_groups(kKind, kTwoSegments)) {
+      if (plan.num_teams == 4)
+        return act.template kernel<SplitTraits<kKind, 64, 16, 4, kTwoSegments>>();
+    }
+    return act.template kernel<SplitTraits<kKind, 64, 16, 2, kTwoSegments>>();
   }
+  if (plan.tile_tokens == 64)
+    return act.template kernel<SplitTraits<kKind, 128, 64, 1, kTwoSegments>>();
+  if (plan.tile_tokens == 32)
+    return act.template kernel<SplitTraits<kKind, 128, 32, 1, kTwoSegments>>();
+  if constexpr (split_has_four_groups(kKind, kTwoSegments)) {
+    if (plan.num_teams == 2)
+      return act.template kernel<SplitTraits<kKind, 128, 16, 2, kTwoSegments>>();
+  }
+  return act.template kernel<SplitTraits<kKind, 128, 16, 1, kTwoSegments>>();
 }
 
 template <WeightKind kKind, class Do>

@@ -4,16 +4,16 @@
 // Operands: as in gemm_sm90.cuh: weights are A from registers, codes B; all by tensor copies.
 // Levels of progressive weights come for kLevelBlocks blocks at once: the copy engine takes as long
 //   for 128 bytes as for kilobytes, and two small copies a block kept it busy half of the time.
-// Grid: a cluster of num_splits CTAs for every 128 rows; CTA `rank` has blocks · rank / num_splits
-// …
-//   and all tokens. A CTA has one piece of work, so that stages are filled from 0 on.
-// Roles: kPairs pairs of consumer warpgroups, 64 rows a warpgroup; block i of the CTA goes to pair
-//   i % kPairs. One warp more: a lane issues copies, all of them fetch what the end asks for.
+// Grid: a cluster of num_splits CTAs for every tile of kRows (128, or one half of a packed tile);
+//   CTA `rank` has blocks · rank / num_splits … and all tokens. A CTA has one piece of work, so
+//   that stages are filled from 0 on.
+// Roles: kTeams teams of consumer warpgroups, 64 rows a warpgroup; block i of the CTA goes to team
+//   i % kTeams. One warp more: a lane issues copies, all of them fetch what the end asks for.
 // A block in a consumer: two batches of 64 channels; nibbles of one are expanded while wgmma works
 //   on the one before, those of the next are read meanwhile.
 // Start: may overlap the end of the kernel before, which made the codes; weights of all stages are
 //   on their way by then. The next launch may overlap this one likewise.
-// End: int32 sums of every pair (and segment) go to shared memory; each CTA adds a share of the
+// End: int32 sums of every team (and segment) go to shared memory; each CTA adds a share of the
 //   tile's from all CTAs of the cluster, scales and stores it. Exact, so in any order.
 // Floor: packed bytes / copy rate; prediction and outcome: docs/kernels/w4ax_sm90.md.
 #pragma once
@@ -26,35 +26,43 @@
 #include "comet/device/cuda/prims/mbarrier.cuh"
 #include "comet/device/cuda/prims/wgmma.cuh"
 #include "comet/device/cuda/prims/wgmma_s8.cuh"
+#include "comet/device/cuda/tensor_map.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90_split.h"
 #include "comet/formats/w4ax/cuda/nibbles.cuh"
 
 namespace comet::formats::w4ax::cuda {
 
-template <WeightKind kWeightKind, int kTokensValue, int kPairsValue, bool kTwoSegmentsValue>
+template <WeightKind kWeightKind, int kRowsValue, int kTokensValue, int kTeamsValue,
+          bool kTwoSegmentsValue>
 struct SplitTraits {
   static constexpr WeightKind kKind = kWeightKind;
+  static constexpr int kRows = kRowsValue;
   static constexpr int kTokens = kTokensValue;
-  static constexpr int kPairs = kPairsValue;
+  static constexpr int kTeams = kTeamsValue;
   static constexpr bool kTwoSegments = kTwoSegmentsValue;
   static constexpr bool kHasLevels = kKind == WeightKind::kProgressive;
-  static constexpr int kConsumers = 256 * kPairs;
+  static constexpr int kTeamWarps = kRows / 16;
+  static constexpr int kConsumers = 32 * kTeamWarps * kTeams;
   static constexpr int kThreads = kConsumers + 32;
   static constexpr int kSums = kTokens / 2;  // of a thread
-  static constexpr int kCtasPerSm = split_ctas_per_sm(kTokens, kPairs);
+  static constexpr int kCtasPerSm = split_ctas_per_sm(kRows, kTokens, kTeams);
+  static constexpr int kPacked = kTileRows / kRows;  // tiles in a packed one
 
   static constexpr int kInputBytes = kTokens * kBlockChannels;
-  static constexpr int kStageBytes = kInputBytes + kTileBytes;
-  // Sums of a pair: rows of a token beside each other; no bank is met twice by a warp's fragments.
-  static constexpr int kPitch = kTileRows + 4;
+  static constexpr int kWeightBytes = kTileBytes / kPacked;
+  static constexpr int kCopyBytes =
+      kWeightBytes / kPacked;  // a half packed tile lies in two pieces
+  static constexpr int kStageBytes = kInputBytes + kWeightBytes;
+  // Sums of a team: rows of a token beside each other; no bank is met twice by a warp's fragments.
+  static constexpr int kPitch = kRows + 4;
   static constexpr int kSumsBytes = kTokens * kPitch * 4;
-  static constexpr int kParkedBytes = kTwoSegments ? kPairs * kSumsBytes : 0;
-  static constexpr int kEndBytes = 2 * kTileRows * 4 + kTokens * 8 + 16;
-  static constexpr int kControlBytes = 256;
+  static constexpr int kParkedBytes = kTwoSegments ? kTeams * kSumsBytes : 0;
+  static constexpr int kEndBytes = 2 * kRows * 4 + kTokens * 8 + 16;
+  static constexpr int kControlBytes = kRows == kTileRows ? 256 : 512;
 
   static constexpr int kSharedLimit = 228 * 1024 / kCtasPerSm / 1024 * 1024 - 1024;
   static constexpr int kRoom = kSharedLimit - kParkedBytes - kEndBytes - kControlBytes;
-  static constexpr int kMaxStages = 10;
+  static constexpr int kMaxStages = kRows == kTileRows ? 10 : 17;
   // A ring of levels by blocks: those of a group may be overwritten when the group's last block has
   // been released, which the producer knows of blocks kStages before the one that it loads.
   static constexpr int kLevelBlocks = 4;
@@ -74,10 +82,11 @@ struct SplitTraits {
   static constexpr int kEndAt = kParkedAt + kParkedBytes;
   static constexpr int kControlAt = kEndAt + kEndBytes;
   static constexpr int kSharedBytes = kControlAt + kControlBytes;
-  static_assert(kStages >= 4 && kStages > 2 * kPairs && kStageBytes % 1024 == 0);
-  static_assert(kPairs * kSumsBytes <= kStages * kStageBytes, "sums take the place of stages");
+  static_assert(kStages >= 4 && kStages > 2 * kTeams && kStageBytes % 1024 == 0);
+  static_assert(kRows == kTileRows || kRows == kTileRows / 2);
+  static_assert(kTeams * kSumsBytes <= kStages * kStageBytes, "sums take the place of stages");
   static_assert(!kHasLevels || kLevelRing >= kStages + kLevelBlocks - 1);
-  static_assert(kLevelBlocks % kPairs == 0);
+  static_assert(kLevelBlocks % kTeams == 0);
   static_assert(kEndBytes % 16 == 0 &&
                 (2 * kStages + kLevelRing / kLevelBlocks) * 8 <= kControlBytes);
 };
@@ -85,23 +94,27 @@ struct SplitTraits {
 /// What the copy engine reads; boxes lie in shared memory as in global, but for those of codes.
 struct SplitMaps {
   CUtensorMap codes;       // bytes, boxes of 128 × tokens of the tile, 128-byte swizzle
-  CUtensorMap packed;      // blocks of 8 KiB
+  CUtensorMap packed;      // blocks of kCopyBytes
   CUtensorMap multiplier;  // boxes of a tile's rows × kLevelBlocks; progressive only
   CUtensorMap offset;      // likewise
 };
 
-/// What a CTA does: blocks begin … end − 1 of a tile of 128 rows.
+/// What a CTA does: blocks begin … end − 1 of a tile of kRows, which begins at `row` of a packed
+/// one.
+template <class T>
 struct SplitWork {
   int num_splits;
   int rank;
   int tile;
+  int row;
   int begin;
   int end;
 
   __device__ SplitWork(const GemmArgs& args, int splits)
       : num_splits(splits),
         rank(static_cast<int>(blockIdx.x) % splits),
-        tile(static_cast<int>(blockIdx.x) / splits),
+        tile(static_cast<int>(blockIdx.x) / splits / T::kPacked),
+        row(static_cast<int>(blockIdx.x) / splits % T::kPacked * T::kRows),
         begin(args.blocks * rank / splits),
         end(args.blocks * (rank + 1) / splits) {}
   __device__ int num_blocks() const { return end - begin; }
@@ -110,8 +123,8 @@ struct SplitWork {
 /// What the end of the tile asks for, in shared memory by then.
 template <class T>
 struct SplitEnd {
-  float scale[kTileRows];
-  float bias[kTileRows];
+  float scale[T::kRows];
+  float bias[T::kRows];
   float2 token_scales[T::kTokens];  // of the INT4, of the INT8 segment
   OutputTile tile;
 };
@@ -137,14 +150,14 @@ struct SplitPipeline {
     return reinterpret_cast<uint64_t*>(shared + T::kControlAt) + stage;
   }
   __device__ uint64_t* empty(int stage) const { return full(T::kStages + stage); }
-  /// Levels of a group of blocks are there; `at`: of any of them. Several pairs wait for it; a pair
+  /// Levels of a group of blocks are there; `at`: of any of them. Several teams wait for it; a team
   /// alone waits for the group's first block, with which the levels are counted.
   __device__ uint64_t* levels_full(int at) const {
     return full(2 * T::kStages + at / T::kLevelBlocks);
   }
 };
 
-/// The blocks of a CTA one by one (the producer), or every kPairs-th (a pair).
+/// The blocks of a CTA one by one (the producer), or every kTeams-th (a team).
 template <class T>
 struct SplitCursor {
   int block;  // from the CTA's first on
@@ -166,34 +179,38 @@ struct SplitCursor {
 // ---- Producer: one warp
 
 template <class T>
-__device__ __forceinline__ void split_load_weights(const GemmArgs& args, const SplitWork& work,
+__device__ __forceinline__ void split_load_weights(const GemmArgs& args, const SplitWork<T>& work,
                                                    const SplitPipeline<T>& pipeline,
                                                    const SplitCursor<T>& at,
                                                    const SplitMaps& maps) {
-  constexpr int kRowsOfBlock = kTileBytes / 128;
+  constexpr int kMapRows = kTileBytes / kMapRowBytes;  // of a block of a packed tile
   const int block = work.begin + at.block;
   uint64_t* full = pipeline.full(at.stage);
   const bool has_levels = T::kHasLevels && at.block % T::kLevelBlocks == 0;
-  const int level_bytes = has_levels && T::kPairs == 1 ? T::kLevelBytes : 0;
-  prims::mbarrier_arrive_expect_tx(full, T::kInputBytes + kTileBytes + level_bytes);
+  const int level_bytes = has_levels && T::kTeams == 1 ? T::kLevelBytes : 0;
+  prims::mbarrier_arrive_expect_tx(full, T::kInputBytes + T::kWeightBytes + level_bytes);
   if constexpr (T::kHasLevels) {
     if (has_levels) {
       const int ring_idx = at.block % T::kLevelRing;
-      uint64_t* there = T::kPairs == 1 ? full : pipeline.levels_full(ring_idx);
+      uint64_t* there = T::kTeams == 1 ? full : pipeline.levels_full(ring_idx);
       uint8_t* levels = pipeline.levels(ring_idx);
       const int row = work.tile * kTileRows;
-      if constexpr (T::kPairs > 1) prims::mbarrier_arrive_expect_tx(there, T::kLevelBytes);
+      if constexpr (T::kTeams > 1) prims::mbarrier_arrive_expect_tx(there, T::kLevelBytes);
       prims::tensor_load_2d(levels, &maps.multiplier, row, block, there);
       prims::tensor_load_2d(levels + pipeline.kLevelOffset, &maps.offset, row, block, there);
     }
   }
-  prims::tensor_load_2d_hint(pipeline.weights(at.stage), &maps.packed, 0,
-                             (work.tile * args.blocks + block) * kRowsOfBlock, full,
-                             prims::kEvictFirst);
+#pragma unroll
+  for (int piece = 0; piece < T::kPacked; ++piece) {
+    const int map_row = (work.tile * args.blocks + block) * kMapRows +
+                        piece * (kHalfBytes / kMapRowBytes) + work.row / 4;
+    prims::tensor_load_2d_hint(pipeline.weights(at.stage) + piece * T::kCopyBytes, &maps.packed, 0,
+                               map_row, full, prims::kEvictFirst);
+  }
 }
 
 template <class T>
-__device__ __forceinline__ void split_load_inputs(const SplitWork& work,
+__device__ __forceinline__ void split_load_inputs(const SplitWork<T>& work,
                                                   const SplitPipeline<T>& pipeline,
                                                   const SplitCursor<T>& at, const SplitMaps& maps) {
   prims::tensor_load_2d_hint(pipeline.inputs(at.stage), &maps.codes,
@@ -203,18 +220,21 @@ __device__ __forceinline__ void split_load_inputs(const SplitWork& work,
 
 /// Scales and biases of the tile's rows, four a lane.
 template <class T>
-__device__ __forceinline__ void split_fetch_rows(const GemmArgs& args, const SplitWork& work,
+__device__ __forceinline__ void split_fetch_rows(const GemmArgs& args, const SplitWork<T>& work,
                                                  SplitEnd<T>& end, int lane) {
   const OutputTile tile = args.tiles[work.tile];
   const int row = lane * 4;
-  *reinterpret_cast<float4*>(end.scale + row) =
-      *reinterpret_cast<const float4*>(args.channel_scale + work.tile * kTileRows + row);
+  if (row < T::kRows) {
+    *reinterpret_cast<float4*>(end.scale + row) = *reinterpret_cast<const float4*>(
+        args.channel_scale + work.tile * kTileRows + work.row + row);
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const bool has_bias = args.bias != nullptr && row + i < tile.num_rows;
-    end.bias[row + i] = has_bias ? args.bias[tile.column + row + i] : 0.0F;
+    for (int i = 0; i < 4; ++i) {
+      const int in_tile = work.row + row + i;
+      const bool has_bias = args.bias != nullptr && in_tile < tile.num_rows;
+      end.bias[row + i] = has_bias ? args.bias[tile.column + in_tile] : 0.0F;
+    }
   }
-  if (lane == 0) end.tile = tile;
+  if (lane == 0) end.tile = {tile.column + work.row, tile.num_rows - work.row};
 }
 
 template <class T>
@@ -228,7 +248,7 @@ __device__ __forceinline__ void split_fetch_token_scales(const GemmArgs& args, S
 /// Weights do not depend on the kernel before, which makes the codes: those of all stages are on
 /// their way before it has ended.
 template <class T>
-__device__ __forceinline__ void split_produce(const GemmArgs& args, const SplitWork& work,
+__device__ __forceinline__ void split_produce(const GemmArgs& args, const SplitWork<T>& work,
                                               const SplitPipeline<T>& pipeline,
                                               const SplitMaps& maps) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -266,12 +286,12 @@ __device__ __forceinline__ void split_produce(const GemmArgs& args, const SplitW
 
 // ---- Consumers
 
-/// The pair of this thread, in a way that lets the compiler see that a warp has one (descriptors of
+/// The team of this thread, in a way that lets the compiler see that a warp has one (descriptors of
 /// wgmma are made in uniform registers, else products are serialized).
 template <class T>
-__device__ __forceinline__ int split_pair() {
-  if constexpr (T::kPairs == 1) return 0;
-  return __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / 256, 0);
+__device__ __forceinline__ int split_team() {
+  if constexpr (T::kTeams == 1) return 0;
+  return __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / (32 * T::kTeamWarps), 0);
 }
 
 /// This warp has read the stage.
@@ -284,28 +304,30 @@ __device__ __forceinline__ void split_release(const SplitPipeline<T>& pipeline, 
 template <class T>
 __device__ __forceinline__ uint4 split_nibbles(const SplitPipeline<T>& pipeline, int stage,
                                                int half) {
-  const int unit = static_cast<int>(threadIdx.x) / 32 % 8;  // 16 rows
+  const int unit = static_cast<int>(threadIdx.x) / 32 % T::kTeamWarps;  // 16 rows
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  return *reinterpret_cast<const uint4*>(pipeline.weights(stage) + half * kHalfBytes +
+  return *reinterpret_cast<const uint4*>(pipeline.weights(stage) + half * (T::kWeightBytes / 2) +
                                          unit * kUnitBytes + lane * 16);
 }
 
-/// This lane's levels of a block. Of several pairs each waits for a group's with its first block.
+/// This lane's levels of a block; `row`: that the tile begins with in the packed one. Of several
+/// teams each waits for a group's with its first block.
 template <class T>
-__device__ __forceinline__ Levels split_levels(const SplitPipeline<T>& pipeline, int block) {
+__device__ __forceinline__ Levels split_levels(const SplitPipeline<T>& pipeline, int block,
+                                               int row) {
   if constexpr (!T::kHasLevels) {
     return {};
   } else {
     const int ring_idx = block % T::kLevelRing;
-    if constexpr (T::kPairs > 1) {
-      if (ring_idx % T::kLevelBlocks < T::kPairs) {
+    if constexpr (T::kTeams > 1) {
+      if (ring_idx % T::kLevelBlocks < T::kTeams) {
         prims::mbarrier_wait(pipeline.levels_full(ring_idx),
                              static_cast<uint32_t>(block / T::kLevelRing) & 1U);
       }
     }
-    const int unit = static_cast<int>(threadIdx.x) / 32 % 8;
-    return load_levels(pipeline.levels(ring_idx), unit * 16, static_cast<int>(threadIdx.x) % 32 / 4,
-                       pipeline.kLevelOffset);
+    const int unit = static_cast<int>(threadIdx.x) / 32 % T::kTeamWarps;
+    return load_levels(pipeline.levels(ring_idx), row + unit * 16,
+                       static_cast<int>(threadIdx.x) % 32 / 4, pipeline.kLevelOffset);
   }
 }
 
@@ -333,35 +355,36 @@ struct SplitBlock {
 };
 
 template <class T>
-__device__ __forceinline__ SplitBlock split_read(const SplitPipeline<T>& pipeline, int block,
-                                                 int stage, uint32_t parity) {
+__device__ __forceinline__ SplitBlock split_read(const SplitPipeline<T>& pipeline, int row,
+                                                 int block, int stage, uint32_t parity) {
   prims::mbarrier_wait(pipeline.full(stage), parity);
   return {{split_nibbles<T>(pipeline, stage, 0), split_nibbles<T>(pipeline, stage, 1)},
-          split_levels<T>(pipeline, block)};
+          split_levels<T>(pipeline, block, row)};
 }
 
-/// sums += this pair's blocks before `end`. On return nothing is under way. A block is read before
-/// the one before it is expanded, and a stage released in the next block: 2 · kPairs stages are
+/// sums += this team's blocks before `end`. On return nothing is under way. A block is read before
+/// the one before it is expanded, and a stage released in the next block: 2 · kTeams stages are
 /// in use.
 template <class T>
-__device__ __forceinline__ void split_multiply(const SplitPipeline<T>& pipeline, SplitCursor<T>& at,
-                                               int end, int32_t (&sums)[T::kSums]) {
-  const int num_blocks = (end - at.block + T::kPairs - 1) / T::kPairs;
+__device__ __forceinline__ void split_multiply(const SplitPipeline<T>& pipeline, int row,
+                                               SplitCursor<T>& at, int end,
+                                               int32_t (&sums)[T::kSums]) {
+  const int num_blocks = (end - at.block + T::kTeams - 1) / T::kTeams;
   if (num_blocks <= 0) return;
   prims::wgmma_pin(sums);  // zeros are made here, not between products, which would serialize them
   uint32_t a[2][2][4];     // of either half of a block: k32 steps of low, high nibbles
-  SplitBlock block = split_read<T>(pipeline, at.block, at.stage, at.parity);
+  SplitBlock block = split_read<T>(pipeline, row, at.block, at.stage, at.parity);
   int before = at.stage;
 #pragma unroll 1
   for (int i = 0; i < num_blocks; ++i) {
     const int stage = at.stage;
     const uint64_t inputs = prims::wgmma_descriptor_k128(pipeline.inputs(stage));
     SplitCursor<T> next = at;
-    next.template advance<T::kPairs>();
+    next.template advance<T::kTeams>();
     const bool has_next = i + 1 < num_blocks;  // else the same block again
     const SplitBlock next_block =
-        split_read<T>(pipeline, has_next ? next.block : at.block, has_next ? next.stage : stage,
-                      has_next ? next.parity : at.parity);
+        split_read<T>(pipeline, row, has_next ? next.block : at.block,
+                      has_next ? next.stage : stage, has_next ? next.parity : at.parity);
     at = next;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -377,13 +400,13 @@ __device__ __forceinline__ void split_multiply(const SplitPipeline<T>& pipeline,
   split_release<T>(pipeline, before);
 }
 
-/// A pair's fragments → its place in `area`.
+/// A team's fragments → its place in `area`.
 template <class T>
 __device__ __forceinline__ void split_write_sums(int32_t* area, const int32_t (&sums)[T::kSums]) {
-  const int pair = split_pair<T>();
-  const int unit = static_cast<int>(threadIdx.x) / 32 % 8;
+  const int team = split_team<T>();
+  const int unit = static_cast<int>(threadIdx.x) / 32 % T::kTeamWarps;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  int32_t* to = area + pair * (T::kSumsBytes / 4) + lane % 4 * 2 * T::kPitch + unit * 16 + lane / 4;
+  int32_t* to = area + team * (T::kSumsBytes / 4) + lane % 4 * 2 * T::kPitch + unit * 16 + lane / 4;
 #pragma unroll
   for (int i = 0; i < T::kTokens / 8; ++i) {
 #pragma unroll
@@ -395,21 +418,21 @@ __device__ __forceinline__ void split_write_sums(int32_t* area, const int32_t (&
 
 /// All blocks of the CTA; its sums lie in shared memory behind the next barrier.
 template <class T>
-__device__ __forceinline__ void split_consume(const GemmArgs& args, const SplitWork& work,
+__device__ __forceinline__ void split_consume(const GemmArgs& args, const SplitWork<T>& work,
                                               const SplitPipeline<T>& pipeline) {
   int32_t sums[T::kSums] = {};
-  SplitCursor<T> at(split_pair<T>());
+  SplitCursor<T> at(split_team<T>());
   if constexpr (T::kTwoSegments) {
     if (work.begin < args.int4_blocks) {
       const int border = args.int4_blocks - work.begin;
-      split_multiply<T>(pipeline, at, border < work.num_blocks() ? border : work.num_blocks(),
-                        sums);
+      split_multiply<T>(pipeline, work.row, at,
+                        border < work.num_blocks() ? border : work.num_blocks(), sums);
       split_write_sums<T>(pipeline.parked(), sums);
 #pragma unroll
       for (int i = 0; i < T::kSums; ++i) sums[i] = 0;
     }
   }
-  split_multiply<T>(pipeline, at, work.num_blocks(), sums);
+  split_multiply<T>(pipeline, work.row, at, work.num_blocks(), sums);
   prims::named_barrier_sync(1, T::kConsumers);  // no one reads stages any more
   if (!T::kTwoSegments || work.end > args.int4_blocks) split_write_sums<T>(pipeline.sums(), sums);
 }

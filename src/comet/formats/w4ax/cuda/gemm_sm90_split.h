@@ -10,21 +10,34 @@ namespace comet::formats::w4ax::cuda {
 constexpr int32_t kMaxSplitTokens = 64;
 constexpr int32_t kMaxSplits = 8;  // CTAs of a cluster
 
-/// How a product is cut: tiles of 128 rows × all tokens, the blocks of each over `num_splits` CTAs.
+/// How a product is cut: tiles of some rows × all tokens, the blocks of each over `num_splits`
+/// CTAs.
 struct SplitPlan {
   int32_t tile_tokens = 16;  // 16, 32, 64; no fewer than there are
-  int32_t num_pairs = 1;     // of consumer warpgroups, that take blocks in turn; 2 with 16 tokens
+  int32_t num_teams = 1;     // of consumer warpgroups, each for all rows, that take blocks in turn
   int32_t num_splits = 1;    // CTAs of a cluster; no more than blocks
+  int32_t tile_rows = 128;   // 128, or 64: half of a packed tile
 };
 
-/// Registers of two pairs do not do for levels and a border of segments.
-constexpr bool split_has_two_pairs(WeightKind kind, bool has_two_segments) {
+/// Registers of four warpgroups do not do for levels and a border of segments.
+constexpr bool split_has_four_groups(WeightKind kind, bool has_two_segments) {
   return kind != WeightKind::kProgressive || !has_two_segments;
 }
 
-/// CTAs that fit an SM, by registers.
-constexpr int split_ctas_per_sm(int tile_tokens, int num_pairs) {
-  return tile_tokens == 16 && num_pairs == 1 ? 3 : 2;
+/// Whether there is such a kernel.
+constexpr bool split_suits(const GemmArgs& args, const SplitPlan& plan) {
+  const bool has_two = args.int4_blocks > 0 && args.int4_blocks < args.blocks;
+  const int32_t groups = plan.num_teams * (plan.tile_rows / 64);  // warpgroups
+  if (plan.num_splits < 1 || plan.num_splits > kMaxSplits) return false;
+  if (plan.tile_tokens < args.tokens || plan.num_splits > args.blocks) return false;
+  if (groups == 4) return plan.tile_tokens == 16 && split_has_four_groups(args.kind, has_two);
+  return groups == 2 && (plan.tile_tokens == 16 || plan.tile_tokens == 32 ||
+                         (plan.tile_tokens == 64 && plan.tile_rows == 128));
+}
+
+/// CTAs that fit an SM, by registers; of half tiles two, so that there is room for more stages.
+constexpr int split_ctas_per_sm(int tile_rows, int tile_tokens, int num_teams) {
+  return tile_rows == 128 && tile_tokens == 16 && num_teams == 1 ? 3 : 2;
 }
 
 /// The cut that time_gemm_split_us() gives the shortest time. Both read shapes only; 1 … 64 tokens.

@@ -8,10 +8,11 @@
 #include <functional>
 #include <string>
 
-#include "comet/base/rng.h"
 #include "comet/device/cuda/graph.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90_split.h"
+#include "comet/formats/w4ax/cuda/gemm_sm90_wide.h"
+#include "comet/formats/w4ax/cuda/gemm_test_data.h"
 #include "support/gpu.h"
 
 namespace comet::formats::w4ax::cuda {
@@ -24,33 +25,6 @@ constexpr int64_t kRotatedBytes = int64_t{256} << 20;  // of weights: more than 
 constexpr int64_t kWorkspaceBytes = int64_t{256} << 20;
 constexpr int kLaunches = 24;
 constexpr int32_t kGuard = 5;  // columns behind the last that nobody may write
-
-std::vector<uint8_t> random_bytes(size_t count, uint64_t seed, int least, int most) {
-  Rng rng(seed);
-  std::vector<uint8_t> bytes(count);
-  for (uint8_t& byte : bytes) {
-    byte = static_cast<uint8_t>(least +
-                                static_cast<int>(rng.next_below(static_cast<uint64_t>(most) -
-                                                                static_cast<uint64_t>(least) + 1)));
-  }
-  return bytes;
-}
-
-std::vector<float> random_floats(size_t count, uint64_t seed) {
-  Rng rng(seed);
-  std::vector<float> values(count);
-  for (float& value : values) value = (rng.next_uniform() - 0.25F) * 0.01F;
-  return values;
-}
-
-/// A million random bytes again and again.
-void fill(const DeviceArray<uint8_t>& bytes, uint64_t seed, int least, int most) {
-  const auto own = random_bytes(std::min(bytes.bytes(), size_t{1} << 20), seed, least, most);
-  for (size_t at = 0; at < bytes.bytes(); at += own.size()) {
-    COMET_CUDA(cudaMemcpy(bytes.get() + at, own.data(), std::min(own.size(), bytes.bytes() - at),
-                          cudaMemcpyHostToDevice));
-  }
-}
 
 /// Tiles of `rows` outputs each, one behind the other.
 std::vector<OutputTile> tiles_of(int32_t count, int32_t rows) {
@@ -75,9 +49,9 @@ struct Operands {
         multiplier(static_cast<size_t>(shape.num_tiles) * shape.blocks * 128),
         offset(multiplier.bytes()),
         codes(static_cast<size_t>(shape.blocks) * 128 * kMaxSplitTokens),
-        channel_scale(random_floats(static_cast<size_t>(shape.num_tiles) * 128, 5)),
-        bias(random_floats(static_cast<size_t>(shape.num_tiles) * 128, 7)),
-        x_scales(random_floats(2 * kMaxSplitTokens, 6)),
+        channel_scale(random_floats(int64_t{shape.num_tiles} * 128, 5)),
+        bias(random_floats(int64_t{shape.num_tiles} * 128, 7)),
+        x_scales(random_floats(int64_t{2} * kMaxSplitTokens, 6)),
         tiles(tiles_of(shape.num_tiles, shape.tile_rows)),
         counters(std::vector<int32_t>(static_cast<size_t>(kNumCounters), 0)),
         workspace(static_cast<size_t>(kWorkspaceBytes)) {
@@ -129,20 +103,22 @@ const char* mode_of(const GemmArgs& args) {
 std::string label(const GemmArgs& args, const SplitPlan& plan) {
   return std::to_string(args.tokens) + " tokens, " + std::to_string(args.num_tiles) + " tiles, " +
          std::to_string(args.blocks) + " blocks, " + std::to_string(args.int4_blocks) + " INT4, " +
-         mode_of(args) + ", tiles of " + std::to_string(plan.tile_tokens) + ", pairs " +
-         std::to_string(plan.num_pairs) + ", splits " + std::to_string(plan.num_splits);
+         mode_of(args) + ", tiles of " + std::to_string(plan.tile_rows) + " x " +
+         std::to_string(plan.tile_tokens) + ", teams " + std::to_string(plan.num_teams) +
+         ", splits " + std::to_string(plan.num_splits);
 }
 
 /// Every cut: the least tile that holds all tokens, and the next.
 std::vector<SplitPlan> plans_of(const GemmArgs& args) {
   std::vector<SplitPlan> plans;
-  const bool has_two = args.int4_blocks > 0 && args.int4_blocks < args.blocks;
-  for (const int32_t tokens : {16, 32, 64}) {
-    if (tokens < args.tokens || tokens >= 4 * std::max(args.tokens, 8)) continue;
-    for (int32_t pairs = 1; pairs <= 2; ++pairs) {
-      if (pairs == 2 && (tokens > 16 || !split_has_two_pairs(args.kind, has_two))) continue;
-      for (int32_t splits = 1; splits <= std::min(kMaxSplits, args.blocks); ++splits) {
-        plans.push_back({tokens, pairs, splits});
+  for (const int32_t rows : {128, 64}) {
+    for (const int32_t tokens : {16, 32, 64}) {
+      if (tokens >= 4 * std::max(args.tokens, 8)) continue;
+      for (const int32_t teams : {1, 2, 4}) {
+        for (int32_t splits = 1; splits <= kMaxSplits; ++splits) {
+          const SplitPlan plan{tokens, teams, splits, rows};
+          if (split_suits(args, plan)) plans.push_back(plan);
+        }
       }
     }
   }
@@ -207,6 +183,20 @@ TEST(W4axSplitCuda, SameBitsOnRaggedShapes) {
   }
 }
 
+/// Few CTAs and stages filled again, for compute-sanitizer.
+TEST(W4axSplitCuda, SmallShapesOfEveryCut) {
+  const auto gpu = testing::open_gpu();
+  if (!gpu || gpu->sm != 90) GTEST_SKIP() << "no GPU of sm_90";
+  const Operands operands({1, 41, 120, 1});
+  for (const WeightKind kind : {WeightKind::kProgressive, WeightKind::kChannel}) {
+    for (const int32_t tokens : {16, 30, 60}) {
+      check_ragged(*gpu, operands, operands.args_of(kind, tokens, 0));
+      check_ragged(*gpu, operands, operands.args_of(kind, tokens, 40));
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
 double time_us(const Launch& launch, GemmArgs args, const Operands& operands, cudaStream_t stream) {
   const CudaGraph graph = CudaGraph::capture(stream, [&] {
     for (int i = 0; i < kLaunches; ++i) {
@@ -228,31 +218,59 @@ double time_us(const Launch& launch, GemmArgs args, const Operands& operands, cu
   return times[times.size() / 2];
 }
 
+/// A line of JSON, see below. `ctas`: of other kernels; clusters that fit the card.
+void print_line(const GemmArgs& args, const SplitPlan& plan, int ctas, double us) {
+  std::printf("[%d, %d, %d, \"%s\", %d, %d, %d, %d, %.2f, %d],\n", args.tokens,
+              args.num_tiles * 128, args.blocks * 128, mode_of(args), plan.tile_tokens,
+              plan.num_teams, plan.num_splits, ctas, us, plan.tile_rows);
+}
+
+/// Of gemm_sm90: the cut that it takes itself, and tiles of 256 × 64 whole and shared by clusters.
+void check_tiles(const CudaResources& gpu, const Operands& operands, const GemmArgs& args,
+                 const std::vector<uint8_t>& want) {
+  std::vector<Sm90Plan> plans{plan_gemm_sm90(args, gpu.num_sms)};
+  for (int32_t splits = 1; args.tokens > 16 && splits <= sm90_most_splits(256, 64); ++splits) {
+    Sm90Plan plan{256, 64, gpu.num_sms};
+    plan.is_wide = true;
+    plan.num_splits = splits;
+    plan = cut_gemm_sm90(args, plan, true);
+    if (sm90_wide_suits(args, plan) && plan.num_ctas <= 3 * gpu.num_sms) plans.push_back(plan);
+  }
+  for (size_t i = 0; i < plans.size(); ++i) {
+    const Sm90Plan& plan = plans[i];
+    const Launch launch = [&](const GemmArgs& a) {
+      run_gemm_sm90(a, plan, operands.workspace.get(), operands.counters.get(), gpu.stream);
+    };
+    ASSERT_TRUE(want == outputs_of(launch, args, gpu.stream))
+        << plan.tile_rows << " x " << plan.tile_tokens << ", splits " << plan.num_splits;
+    const int clusters = plan.num_splits > 1 ? count_sm90_clusters(args, plan) : plan.num_ctas;
+    print_line(args, {plan.tile_tokens, 0, i == 0 ? 0 : plan.num_splits, plan.tile_rows}, clusters,
+               time_us(launch, args, operands, gpu.stream));
+  }
+}
+
 void check_linear(const CudaResources& gpu, const Operands& operands, GemmArgs args) {
-  const int32_t n = args.num_tiles * 128;
-  const DeviceArray<uint16_t> out(static_cast<size_t>(args.tokens) * n);
+  const DeviceArray<uint16_t> out(static_cast<size_t>(args.tokens) * args.num_tiles * 128);
   args.out = out.get();
   args.out_is_bf16 = true;
   const std::vector<uint8_t> want = wanted(gpu, operands, args);
-  const Sm90Plan sm90 = plan_gemm_sm90(args, gpu.num_sms);
-  const Launch before = [&](const GemmArgs& a) {
-    run_gemm_sm90(a, sm90, operands.workspace.get(), operands.counters.get(), gpu.stream);
-  };
-  std::printf("[%d, %d, %d, \"%s\", %d, 0, 0, %d, %.2f],\n", args.tokens, n, args.blocks * 128,
-              mode_of(args), sm90.tile_tokens, sm90.num_ctas,
-              time_us(before, args, operands, gpu.stream));
+  check_tiles(gpu, operands, args, want);
+  if (::testing::Test::HasFatalFailure()) return;
   for (const SplitPlan& plan : plans_of(args)) {
+    // Many rounds of clusters never pay.
+    const int ctas = args.num_tiles * 128 / plan.tile_rows * plan.num_splits;
+    if (plan.num_splits > 1 && ctas > 6 * gpu.num_sms) continue;
     const Launch split = [&](const GemmArgs& a) { run_gemm_split(a, plan, gpu.stream); };
     ASSERT_TRUE(want == outputs_of(split, args, gpu.stream)) << label(args, plan);
-    std::printf("[%d, %d, %d, \"%s\", %d, %d, %d, %d, %.2f],\n", args.tokens, n, args.blocks * 128,
-                mode_of(args), plan.tile_tokens, plan.num_pairs, plan.num_splits,
-                count_split_clusters(args, plan), time_us(split, args, operands, gpu.stream));
+    print_line(args, plan, count_split_clusters(args, plan),
+               time_us(split, args, operands, gpu.stream));
   }
   std::fflush(stdout);
 }
 
-/// Lines of JSON: m, n, k, mode, tokens of a tile, pairs, splits, clusters that fit the card, µs;
-/// of gemm_sm90 with 0 pairs and its number of CTAs.
+/// Lines of JSON: m, n, k, mode, tokens of a tile, teams, splits, clusters that fit the card, µs,
+/// rows of a tile. Of gemm_sm90: teams 0; splits 0 what it takes itself; CTAs where it has no
+/// clusters.
 class W4axSplitPlansCuda : public ::testing::TestWithParam<std::pair<int, int>> {};
 
 TEST_P(W4axSplitPlansCuda, SameBitsWhateverThePlan) {

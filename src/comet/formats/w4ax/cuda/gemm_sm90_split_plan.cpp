@@ -18,7 +18,7 @@ constexpr int64_t kMeasuredSms = 132;
 /// two segments, progressive ones.
 struct SplitCost {
   int32_t tokens;
-  int32_t pairs;
+  int32_t teams;
   double channel_us[3];
   double progressive_us[3];
   double end_us[2];
@@ -45,22 +45,18 @@ constexpr double kHiddenShare = 0.05;  // of the shorter of copies and products,
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-bool has_two_segments(const GemmArgs& args) {
-  return args.int4_blocks > 0 && args.int4_blocks < args.blocks;
-}
-
 const SplitCost& cost_of(const SplitPlan& plan) {
   const auto* cost = std::ranges::find_if(kCosts, [&](const SplitCost& tile) {
-    return tile.tokens == plan.tile_tokens && tile.pairs == plan.num_pairs;
+    return tile.tokens == plan.tile_tokens && tile.teams == plan.num_teams && plan.tile_rows == 128;
   });
-  COMET_CHECK(cost != std::end(kCosts), "no tile of {} tokens by {} pairs", plan.tile_tokens,
-              plan.num_pairs);
+  COMET_CHECK(cost != std::end(kCosts), "no tile of {} x {} tokens by {} teams", plan.tile_rows,
+              plan.tile_tokens, plan.num_teams);
   return *cost;
 }
 
 /// Tiles that the card works on at once.
 int64_t resident_tiles(const SplitPlan& plan, int64_t num_sms) {
-  const bool three = split_ctas_per_sm(plan.tile_tokens, plan.num_pairs) == 3;
+  const bool three = split_ctas_per_sm(plan.tile_rows, plan.tile_tokens, plan.num_teams) == 3;
   const int64_t clusters = (three ? kClustersOfThree : kClustersOfTwo)[plan.num_splits - 1];
   return std::max<int64_t>(1, clusters * num_sms / kMeasuredSms);
 }
@@ -71,7 +67,7 @@ double time_gemm_split_us(const GemmArgs& args, const SplitPlan& plan, int num_s
   const SplitCost& cost = cost_of(plan);
   const bool has_levels = args.kind == WeightKind::kProgressive;
   const double* block_us = has_levels ? cost.progressive_us : cost.channel_us;
-  const int64_t fit = split_ctas_per_sm(plan.tile_tokens, plan.num_pairs);
+  const int64_t fit = split_ctas_per_sm(plan.tile_rows, plan.tile_tokens, plan.num_teams);
   const int64_t resident = resident_tiles(plan, num_sms);
   const int64_t rounds = divide_up(args.num_tiles, resident);
   const auto blocks = static_cast<double>(divide_up(args.blocks, plan.num_splits));
@@ -97,10 +93,10 @@ SplitPlan plan_gemm_split(const GemmArgs& args, int num_sms) {
   SplitPlan best;
   double best_us = 0;
   for (const SplitCost& tile : kCosts) {
-    if (tile.tokens < args.tokens || tile.tokens > 2 * std::max(args.tokens, 16)) continue;
-    if (tile.pairs == 2 && !split_has_two_pairs(args.kind, has_two_segments(args))) continue;
-    for (int32_t splits = 1; splits <= std::min(kMaxSplits, args.blocks); ++splits) {
-      const SplitPlan plan{tile.tokens, tile.pairs, splits};
+    if (tile.tokens > 2 * std::max(args.tokens, 16)) continue;
+    for (int32_t splits = 1; splits <= kMaxSplits; ++splits) {
+      const SplitPlan plan{tile.tokens, tile.teams, splits};
+      if (!split_suits(args, plan)) continue;
       const double us = time_gemm_split_us(args, plan, num_sms);
       if (best_us == 0 || us < best_us) {
         best = plan;

@@ -10,11 +10,7 @@ namespace {
 
 void check_fits(const GemmArgs& args, int num_sms) {
   const SplitPlan plan = plan_gemm_split(args, num_sms);
-  EXPECT_GE(plan.tile_tokens, args.tokens);
-  EXPECT_GE(plan.num_splits, 1);
-  EXPECT_LE(plan.num_splits, std::min(kMaxSplits, args.blocks));
-  EXPECT_TRUE(plan.num_pairs == 1 ||
-              (plan.tile_tokens == 16 && split_has_two_pairs(args.kind, args.int4_blocks > 0)));
+  EXPECT_TRUE(split_suits(args, plan));
   EXPECT_GT(time_gemm_split_us(args, plan, num_sms), 0);
 }
 

@@ -9,27 +9,27 @@
 
 namespace comet::formats::w4ax::cuda {
 
-/// Four rows of a token: sums of all pairs of CTAs first … last − 1, several reads under way. Each
+/// Four rows of a token: sums of all teams of CTAs first … last − 1, several reads under way. Each
 /// CTA begins with its own, so that not all of them ask the same one at once.
 template <class T>
 __device__ __forceinline__ int4 split_gather(const int32_t* from, int first, int last,
-                                             const SplitWork& work) {
-  constexpr int kAtOnce = 8 / T::kPairs;
+                                             const SplitWork<T>& work) {
+  constexpr int kAtOnce = 8 / T::kTeams;
   const int turn = work.rank >= first && work.rank < last ? work.rank - first : 0;
   int4 total = make_int4(0, 0, 0, 0);
   for (int base = first; base < last; base += kAtOnce) {
-    int4 parts[kAtOnce][T::kPairs];
+    int4 parts[kAtOnce][T::kTeams];
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
 #pragma unroll
-      for (int pair = 0; pair < T::kPairs; ++pair) {
-        const int32_t* part = from + pair * (T::kSumsBytes / 4);
-        parts[i][pair] = make_int4(0, 0, 0, 0);
+      for (int team = 0; team < T::kTeams; ++team) {
+        const int32_t* part = from + team * (T::kSumsBytes / 4);
+        parts[i][team] = make_int4(0, 0, 0, 0);
         if (work.num_splits == 1) {
-          if (i == 0) parts[i][pair] = *reinterpret_cast<const int4*>(part);
+          if (i == 0) parts[i][team] = *reinterpret_cast<const int4*>(part);
         } else if (base + i < last) {
           const int rank = base + i + turn;
-          parts[i][pair] = prims::cluster_load(
+          parts[i][team] = prims::cluster_load(
               part, static_cast<uint32_t>(rank < last ? rank : rank - (last - first)));
         }
       }
@@ -37,11 +37,11 @@ __device__ __forceinline__ int4 split_gather(const int32_t* from, int first, int
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
 #pragma unroll
-      for (int pair = 0; pair < T::kPairs; ++pair) {
-        total.x += parts[i][pair].x;
-        total.y += parts[i][pair].y;
-        total.z += parts[i][pair].z;
-        total.w += parts[i][pair].w;
+      for (int team = 0; team < T::kTeams; ++team) {
+        total.x += parts[i][team].x;
+        total.y += parts[i][team].y;
+        total.z += parts[i][team].z;
+        total.w += parts[i][team].w;
       }
     }
   }
@@ -72,9 +72,9 @@ __device__ __forceinline__ void split_scale_four(const GemmArgs& args, const Spl
 
 /// This CTA's share of the tile.
 template <class T>
-__device__ __forceinline__ void split_store(const GemmArgs& args, const SplitWork& work,
+__device__ __forceinline__ void split_store(const GemmArgs& args, const SplitWork<T>& work,
                                             const SplitPipeline<T>& pipeline) {
-  constexpr int kFours = kTileRows / 4;  // of a token
+  constexpr int kFours = T::kRows / 4;  // of a token
   const int splits = work.num_splits;
   // CTAs that have blocks of the INT4 segment: the first ones; of the INT8 one: the last ones.
   int low_end = 0;

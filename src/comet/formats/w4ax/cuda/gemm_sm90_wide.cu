@@ -130,7 +130,10 @@ struct Launch {
 
   template <WeightKind kKind, bool kTwoSegments>
   void tile() const {
-    if (plan.tile_rows == 256) return kernel<Sm90WideTraits<kKind, 256, 128, kTwoSegments>>();
+    if (plan.tile_rows == 256) {
+      return plan.tile_tokens == 64 ? kernel<Sm90WideTraits<kKind, 256, 64, kTwoSegments>>()
+                                    : kernel<Sm90WideTraits<kKind, 256, 128, kTwoSegments>>();
+    }
     switch (plan.tile_tokens) {
       case 64:
         return kernel<Sm90WideTraits<kKind, 128, 64, kTwoSegments>>();

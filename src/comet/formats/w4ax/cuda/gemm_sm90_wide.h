@@ -10,19 +10,22 @@ namespace comet::formats::w4ax::cuda {
 /// the stage is held until the tile is stored.
 constexpr int kSm90MostHeld = 1;
 
-/// CTAs of a cluster at most.
-constexpr int kSm90MostSplits = 4;
+/// CTAs of a cluster at most, that share a tile's blocks: 1 where no kernel does that.
+constexpr int sm90_most_splits(int tile_rows, int tile_tokens) {
+  if (tile_rows == 256 && tile_tokens == 64) return 8;
+  return tile_rows == 128 && tile_tokens == 256 ? 4 : 1;
+}
 
 /// Whether there is such a tile for this product: whole, or its blocks shared by a cluster.
 constexpr bool sm90_wide_suits(const GemmArgs& args, const Sm90Plan& plan) {
   const bool has_two = args.int4_blocks > 0 && args.int4_blocks < args.blocks;
   const bool is_held = !has_two || args.blocks - args.int4_blocks <= kSm90MostHeld;
   const bool is_split = plan.num_splits > 1;
-  if (plan.num_splits < 1 || plan.num_splits > kSm90MostSplits) return false;
-  if (plan.tile_rows == 256) return plan.tile_tokens == 128 && is_held && !is_split;
+  if (plan.num_splits < 1) return false;
+  if (plan.num_splits > sm90_most_splits(plan.tile_rows, plan.tile_tokens)) return false;
+  if (plan.tile_rows == 256) return (plan.tile_tokens == 64 || plan.tile_tokens == 128) && is_held;
   if (plan.tile_rows != 128) return false;
   if (plan.tile_tokens == 256) return is_split ? is_held : !has_two;
-  if (is_split) return false;
   // Registers do not do for levels and two sets of sums of 128 tokens.
   if (plan.tile_tokens == 128) return !has_two || args.kind == WeightKind::kChannel;
   return plan.tile_tokens == 64;

@@ -3,8 +3,8 @@
 // by clusters. What they take on the linears of LLaMA-3: gemm_plans_cuda_test.cpp.
 #include <gtest/gtest.h>
 
-#include "comet/base/rng.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90_wide.h"
+#include "comet/formats/w4ax/cuda/gemm_test_data.h"
 #include "support/gpu.h"
 
 namespace comet::formats::w4ax::cuda {
@@ -31,24 +31,6 @@ struct Shape {
            (out_is_bf16 ? "" : ", F32") + ", padding " + std::to_string(padding);
   }
 };
-
-std::vector<uint8_t> random_bytes(int64_t count, uint64_t seed, int least, int most) {
-  Rng rng(seed);
-  std::vector<uint8_t> bytes(static_cast<size_t>(count));
-  for (uint8_t& byte : bytes) {
-    byte = static_cast<uint8_t>(least +
-                                static_cast<int>(rng.next_below(static_cast<uint64_t>(most) -
-                                                                static_cast<uint64_t>(least) + 1)));
-  }
-  return bytes;
-}
-
-std::vector<float> random_floats(int64_t count, uint64_t seed) {
-  Rng rng(seed);
-  std::vector<float> values(static_cast<size_t>(count));
-  for (float& value : values) value = rng.next_uniform() * 0.01F;
-  return values;
-}
 
 std::vector<OutputTile> tiles_of(const Shape& shape) {
   std::vector<OutputTile> tiles;
@@ -137,7 +119,8 @@ struct Tile {
 };
 
 constexpr Tile kTiles[] = {{128, 64, 1},  {128, 128, 1}, {256, 128, 1}, {128, 256, 1},
-                           {128, 256, 2}, {128, 256, 3}, {128, 256, 4}};
+                           {128, 256, 2}, {128, 256, 3}, {128, 256, 4}, {256, 64, 1},
+                           {256, 64, 2},  {256, 64, 3},  {256, 64, 5},  {256, 64, 8}};
 
 void check_shape(const Shape& shape, const CudaResources& gpu) {
   const Product product(shape, gpu);
@@ -168,6 +151,11 @@ std::vector<Shape> odd_shapes(WeightKind kind) {
     shapes.push_back(shape);
   }
   shapes.push_back({10, 128, 12, 0, 1000, kind});
+  // Few tokens: tiles of 64 alone.
+  for (const int32_t tokens : {1, 17, 33, 64}) {
+    shapes.push_back({3, 100, 23, 22, tokens, kind, true});
+    shapes.push_back({4, 128, 9, 0, tokens, kind, false, false});
+  }
   shapes.push_back({1, 128, 4, 3, 65, kind, true, true, 8});
   shapes.push_back({1, 127, 4, 3, 65, kind, true, true, 0});
   return shapes;
@@ -179,6 +167,14 @@ TEST_P(W4axWideCuda, SameBitsOnOddShapes) {
   const auto gpu = testing::open_gpu();
   if (!gpu || gpu->sm != 90) GTEST_SKIP() << "no GPU of sm_90";
   for (const Shape& shape : odd_shapes(GetParam())) check_shape(shape, *gpu);
+}
+
+/// Few CTAs and stages filled again, for compute-sanitizer.
+TEST_P(W4axWideCuda, SmallShapesOfEveryTile) {
+  const auto gpu = testing::open_gpu();
+  if (!gpu || gpu->sm != 90) GTEST_SKIP() << "no GPU of sm_90";
+  check_shape({2, 40, 25, 24, 70, GetParam(), true}, *gpu);
+  check_shape({2, 128, 25, 0, 60, GetParam()}, *gpu);
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, W4axWideCuda,
