@@ -123,6 +123,13 @@ struct LinearKernel {
   /// calls runs the steps one by one.
   void (*run_with)(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out,
                    LinearEnd end) = nullptr;
+  /// run_with of rows whose input the kernel makes itself, a part at a time. Null: it does not.
+  void (*run_rows)(Context& ctx, const LinearWeight& weight, ConstRows x, Rows out,
+                   LinearEnd end) = nullptr;
+  /// to += fc2(GELU(fc1(x))) of two weights that have this kernel; the bits of run_rows twice.
+  /// Null: who calls runs the two.
+  void (*run_mlp)(Context& ctx, const LinearWeight& fc1, const LinearWeight& fc2, ConstRows x,
+                  Rows to) = nullptr;
 };
 
 /// What `pack` makes: tensors to be written, and the rows of quantization_config that describe

@@ -129,10 +129,7 @@ Status GeluMlp::move_to_device(Context& ctx) {
 }
 
 void GeluMlp::add_to(Context& ctx, const Tensor& to, const Tensor& x) const {
-  const ArenaScope scope(ctx.arena);
-  const Tensor hidden = ctx.arena.alloc(ctx.ops.product_dtype, {x.size(0), fc1.spec().n()});
-  fc1(ctx, x, hidden, formats::LinearEnd::kGelu);
-  fc2(ctx, hidden, to, formats::LinearEnd::kAdd);
+  Linear::run_mlp(ctx, fc1, fc2, x, to);
 }
 
 }  // namespace comet::nn

@@ -64,6 +64,9 @@ void Linear::operator()(Context& ctx, const formats::SiluMulInput& x, Rows out) 
 
 void Linear::operator()(Context& ctx, ConstRows x, Rows out, formats::LinearEnd end) const {
   using formats::LinearEnd;
+  if (weight_.kernel->run_rows != nullptr && observer_ == nullptr) {
+    return weight_.kernel->run_rows(ctx, weight_, x, out, end);
+  }
   const ArenaScope scope(ctx.arena);
   const formats::Activation rows = input(ctx, x);
   if (weight_.kernel->run_with != nullptr && weight_.spec.may_round) {
@@ -74,6 +77,18 @@ void Linear::operator()(Context& ctx, ConstRows x, Rows out, formats::LinearEnd 
     weight_.kernel->run(ctx, weight_, rows, out);
     if (end == LinearEnd::kGelu) gelu(ctx, out, out);
   }
+}
+
+void Linear::run_mlp(Context& ctx, const Linear& fc1, const Linear& fc2, ConstRows x, Rows to) {
+  const formats::LinearKernel& kernel = *fc1.weight_.kernel;
+  const bool observed = fc1.observer_ != nullptr || fc2.observer_ != nullptr;
+  if (kernel.run_mlp != nullptr && fc2.weight_.kernel == &kernel && !observed) {
+    return kernel.run_mlp(ctx, fc1.weight_, fc2.weight_, x, to);
+  }
+  const ArenaScope scope(ctx.arena);
+  const Tensor hidden = ctx.arena.alloc(ctx.ops.product_dtype, {x.num_rows, fc1.spec().n()});
+  fc1(ctx, x, hidden, formats::LinearEnd::kGelu);
+  fc2(ctx, hidden, to, formats::LinearEnd::kAdd);
 }
 
 Tensor Linear::multiply(Context& ctx, const formats::Activation& x, DType dtype) const {

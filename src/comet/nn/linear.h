@@ -39,6 +39,8 @@ class Linear {
   void operator()(Context& ctx, const formats::SiluMulInput& x, Rows out) const;
   /// The same with what follows the product; out has the type that products have on the device.
   void operator()(Context& ctx, ConstRows x, Rows out, formats::LinearEnd end) const;
+  /// to += fc2(GELU(fc1(x))), in one pass where their kernel has one.
+  static void run_mlp(Context& ctx, const Linear& fc1, const Linear& fc2, ConstRows x, Rows to);
 
   [[nodiscard]] const formats::LinearSpec& spec() const { return weight_.spec; }
   [[nodiscard]] const formats::LinearWeight& weight() const { return weight_; }

@@ -75,7 +75,8 @@ const WeightFormat& dense_format() {
       .cpu = {.input_from_rows = float_input_from_rows,
               .input_from_norm = float_input_from_norm,
               .input_from_silu_mul = float_input_from_silu_mul,
-              .kernels = dense_kernels()},
+              .kernels = dense_kernels(),
+              .prepare = dense_cpu_prepare},
       .cuda = dense_cuda_backend(),
   };
   return format;

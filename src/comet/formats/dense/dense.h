@@ -13,5 +13,9 @@ const FormatBackend& dense_cuda_backend();
 
 /// The kernel rows, best last (cpu/gemm_rows.cpp).
 std::span<const LinearKernel> dense_kernels();
+/// Of weights that may_round, which meet many rows: packed once (cpu/packed_rows.cpp).
+LinearKernel dense_packed_kernel();
+/// Packs the weight that was planned for that row, and leaves others as they are.
+Status dense_cpu_prepare(Context& ctx, LinearWeight& weight);
 
 }  // namespace comet::formats

@@ -86,12 +86,13 @@ void run_isa(Context& ctx, const LinearWeight& weight, const Activation& x, Rows
 }  // namespace
 
 std::span<const LinearKernel> dense_kernels() {
-  static const std::array<LinearKernel, 3> rows{{
+  static const std::array<LinearKernel, 4> rows{{
       {"dense_portable", supports<CpuIsa::kPortable>, cost_us<CpuIsa::kPortable>,
        run_isa<dense_cpu::kPortableIsa>},
       {"dense_avx2", supports<CpuIsa::kAvx2>, cost_us<CpuIsa::kAvx2>, run_isa<dense_cpu::kAvx2Isa>},
       {"dense_avx512", supports<CpuIsa::kAvx512>, cost_us<CpuIsa::kAvx512>,
        run_isa<dense_cpu::kAvx512Isa>},
+      dense_packed_kernel(),
   }};
   return rows;
 }

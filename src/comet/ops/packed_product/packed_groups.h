@@ -1,0 +1,39 @@
+// How many rows of a product are cut into groups for a kernel, and groups into tasks for threads.
+// Callers: packed_product, formats/w8a8_int. The cut changes no bits.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+namespace comet {
+
+/// Groups of at most `max_rows` rows, as even as can be.
+struct PackedGroups {
+  int64_t num_rows = 0;
+  int64_t count = 0;
+
+  PackedGroups(int64_t rows, int64_t max_rows)
+      : num_rows(rows), count((rows + max_rows - 1) / max_rows) {}
+  /// First row of group `idx`; of group `count` the end.
+  [[nodiscard]] int64_t begin(int64_t idx) const {
+    return idx * (num_rows / count) + std::min(idx, num_rows % count);
+  }
+  [[nodiscard]] int64_t rows(int64_t idx) const { return begin(idx + 1) - begin(idx); }
+};
+
+/// `count` things cut into tasks of at most `most`, so that the last round of tasks has work for
+/// every thread.
+struct EvenTasks {
+  int64_t count = 0;
+  int64_t num_tasks = 0;
+
+  EvenTasks(int64_t things, int64_t most, int64_t num_threads) : count(things) {
+    const int64_t least = (things + most - 1) / most;
+    num_tasks = std::min(things, (least + num_threads - 1) / num_threads * num_threads);
+  }
+  [[nodiscard]] int64_t begin(int64_t task_idx) const { return task_idx * count / num_tasks; }
+  /// Things of the longest task.
+  [[nodiscard]] int64_t longest() const { return (count + num_tasks - 1) / num_tasks; }
+};
+
+}  // namespace comet

@@ -1,0 +1,7 @@
+#include "comet/ops/packed_product/packed_tile_simd.h"
+
+namespace comet {
+
+const PackedIsa kPackedAvx512{kPackedRows, kPackedWidth, multiply_packed};
+
+}  // namespace comet

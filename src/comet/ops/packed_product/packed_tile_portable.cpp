@@ -1,0 +1,7 @@
+#include "comet/ops/packed_product/packed_tile_simd.h"
+
+namespace comet {
+
+const PackedIsa kPackedPortable{kPackedRows, kPackedWidth, multiply_packed};
+
+}  // namespace comet

@@ -1,0 +1,93 @@
+// The body of PackedIsa::multiply, included by one file per instruction set. Vectors run along the
+// columns of the panel; R × V sums stay in registers over all of k, which has one order whatever R
+// is, so a row's bits depend on neither its company nor the number of threads.
+#pragma once
+
+#include "comet/device/cpu/simd.h"
+#include "comet/ops/gelu/gelu_simd.h"
+#include "comet/ops/packed_product/packed_tile.h"
+
+namespace comet {
+namespace {
+
+// With 2 sums a row, 2 weights and a factor: 31 of AVX-512's 32 registers, 15 of the others' 16.
+constexpr int kPackedRows = simd::kLanes == 16 ? 14 : 6;
+constexpr int64_t kPackedWidth = 2 * simd::kLanes;
+
+/// A row's sums [V · kLanes], with what follows them, to its place.
+template <int V>
+inline void end_packed_row(const PackedTile& tile, const float* sums, float* out) {
+  for (int v = 0; v < V; ++v) {
+    const int64_t begin = v * simd::kLanes;
+    const int64_t rest = tile.num_columns - begin;
+    if (rest <= 0) return;
+    const int64_t num = rest < simd::kLanes ? rest : simd::kLanes;
+    const bool whole = num == simd::kLanes;
+    const auto load = [&](const float* p) {
+      return whole ? simd::load(p) : simd::load_partial(p, num);
+    };
+    simd::F32 sum = simd::load(sums + begin);
+    if (tile.bias != nullptr) sum = simd::add(sum, load(tile.bias + begin));
+    if (tile.end == PackedEnd::kGelu) sum = gelu_of(sum);
+    if (tile.end == PackedEnd::kAdd) sum = simd::add(load(out + begin), sum);
+    if (whole) {
+      simd::store(out + begin, sum);
+    } else {
+      simd::store_partial(out + begin, sum, num);
+    }
+  }
+}
+
+template <int R, int V>
+void multiply_packed_rows(const PackedTile& tile) {
+  using simd::kLanes;
+  simd::F32 acc[R][V];
+  for (int r = 0; r < R; ++r) {
+    for (int v = 0; v < V; ++v) acc[r][v] = simd::splat(0.0F);
+  }
+  const float* a = tile.a;
+  const float* b = tile.b;
+  for (int64_t begin = 0; begin < tile.k; begin += kPackedDepth) {
+    const int64_t num = tile.k - begin < kPackedDepth ? tile.k - begin : kPackedDepth;
+#pragma GCC unroll 2
+    for (int64_t i = 0; i < num; ++i) {
+      simd::F32 weights[V];
+      for (int v = 0; v < V; ++v) weights[v] = simd::load(b + v * kLanes);
+      for (int r = 0; r < R; ++r) {
+        const simd::F32 factor = simd::splat(a[r * kPackedStride + i]);
+        for (int v = 0; v < V; ++v) acc[r][v] = simd::fma(factor, weights[v], acc[r][v]);
+      }
+      b += V * kLanes;
+    }
+    a += kPackedRows * kPackedStride;
+  }
+  // Through memory: a loop that indexes registers would keep them there all along.
+  alignas(64) float sums[R][V * kLanes];
+  for (int r = 0; r < R; ++r) {
+    for (int v = 0; v < V; ++v) simd::store(sums[r] + v * kLanes, acc[r][v]);
+  }
+  for (int64_t r = 0; r < R; ++r) end_packed_row<V>(tile, sums[r], tile.out + r * tile.out_stride);
+}
+
+/// multiply_packed_rows of tile.num_rows ≤ R rows.
+template <int V, int R = kPackedRows>
+void multiply_packed_group(const PackedTile& tile) {
+  if constexpr (R == 1) {
+    multiply_packed_rows<1, V>(tile);
+  } else if (tile.num_rows == R) {
+    multiply_packed_rows<R, V>(tile);
+  } else {
+    multiply_packed_group<V, R - 1>(tile);
+  }
+}
+
+inline void multiply_packed(const PackedTile& tile) {
+  if (tile.num_columns > simd::kLanes) {
+    multiply_packed_group<2>(tile);
+  } else {
+    multiply_packed_group<1>(tile);
+  }
+}
+
+}  // namespace
+}  // namespace comet
