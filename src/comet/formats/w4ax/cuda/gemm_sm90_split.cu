@@ -20,7 +20,7 @@ __device__ __forceinline__ void split_init_barriers(const SplitPipeline<T>& pipe
 #pragma unroll
   for (int stage = 0; stage < T::kStages; ++stage) {
     prims::mbarrier_init(pipeline.full(stage), 1);
-    prims::mbarrier_init(pipeline.empty(stage), T::kTeamWarps);
+    prims::mbarrier_init(pipeline.empty(stage), T::kTeamWarps * T::kSharing);
   }
 #pragma unroll
   for (int at = 0; at < T::kLevelRing; at += T::kLevelBlocks) {
@@ -40,10 +40,11 @@ __device__ __forceinline__ void split_sync(int num_splits) {
   }
 }
 
-/// No CTA ends before the others have read its sums. Reads of a thread are over when it arrives,
-/// since what it stored depends on them; its stores need not be.
+/// No CTA ends before the others have read its sums and freed its stages. Reads of a thread are
+/// over when it arrives, since what it stored depends on them; its stores need not be.
+template <class T>
 __device__ __forceinline__ void split_end(int num_splits) {
-  if (num_splits == 1) return;
+  if (num_splits * T::kSharing == 1) return;
   prims::cluster_arrive_relaxed();
   prims::cluster_wait();
 }
@@ -56,20 +57,25 @@ __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) uint8_t shared[];
   prims::allow_next_kernel();  // it waits for this one's end before it reads what this one writes
-  const SplitPipeline<T> pipeline{shared};
   const SplitWork<T> work(args, num_splits);
+  const SplitPipeline<T> pipeline{shared, static_cast<uint32_t>(work.rank * T::kSharing)};
   if (threadIdx.x >= T::kConsumers && prims::elect_one()) split_init_barriers<T>(pipeline);
-  __syncthreads();
+  if constexpr (T::kSharing == 1) {
+    __syncthreads();
+  } else {  // the other CTA's barriers are there, too
+    prims::cluster_arrive_relaxed();
+    prims::cluster_wait();
+  }
   if (threadIdx.x >= T::kConsumers) {
     split_produce<T>(args, work, pipeline, maps);
     split_sync(num_splits);
-    split_end(num_splits);
+    split_end<T>(num_splits);
     return;
   }
   split_consume<T>(args, work, pipeline);
   split_sync(num_splits);
   split_store<T>(args, work, pipeline);
-  split_end(num_splits);
+  split_end<T>(num_splits);
 #endif
 }
 
@@ -82,7 +88,7 @@ cudaLaunchConfig_t config_of(const GemmArgs& args, const SplitPlan& plan,
   attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attributes[0].val.programmaticStreamSerializationAllowed = 1;
   attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim.x = static_cast<unsigned>(plan.num_splits);
+  attributes[1].val.clusterDim.x = static_cast<unsigned>(plan.num_splits * T::kSharing);
   attributes[1].val.clusterDim.y = 1;
   attributes[1].val.clusterDim.z = 1;
   cudaLaunchConfig_t config{};
@@ -90,7 +96,7 @@ cudaLaunchConfig_t config_of(const GemmArgs& args, const SplitPlan& plan,
   config.blockDim = dim3(T::kThreads);
   config.dynamicSmemBytes = T::kSharedBytes;
   config.attrs = attributes.data();
-  config.numAttrs = plan.num_splits > 1 ? 2 : 1;
+  config.numAttrs = plan.num_splits * T::kSharing > 1 ? 2 : 1;
   return config;
 }
 
@@ -149,27 +155,32 @@ struct Count {
   }
 };
 
-template <WeightKind kKind, bool kTwoSegments, class Do>
+/// Of what split_suits() lets through.
+template <WeightKind kKind, bool kTwo, class Do>
+void with_half_tile(const SplitPlan& plan, const Do& act) {
+  if (plan.tile_tokens == 64) {
+    return plan.num_sharing == 2 ? act.template kernel<SplitTraits<kKind, 64, 64, 2, 2, kTwo>>()
+                                 : act.template kernel<SplitTraits<kKind, 64, 64, 2, 1, kTwo>>();
+  }
+  if (plan.tile_tokens == 32) return act.template kernel<SplitTraits<kKind, 64, 32, 2, 1, kTwo>>();
+  if constexpr (split_has_four_groups(kKind, kTwo)) {
+    if (plan.num_teams == 4) return act.template kernel<SplitTraits<kKind, 64, 16, 4, 1, kTwo>>();
+  }
+  act.template kernel<SplitTraits<kKind, 64, 16, 2, 1, kTwo>>();
+}
+
+template <WeightKind kKind, bool kTwo, class Do>
 void with_tile(const SplitPlan& plan, const Do& act) {
-  // What split_suits() has let through.
-  if (plan.tile_rows == 64) {
-    if (plan.tile_tokens == 32)
-      return act.template kernel<SplitTraits<kKind, 64, 32, 2, kTwoSegments>>();
-    if constexpr (split_has_four_groups(kKind, kTwoSegments)) {
-      if (plan.num_teams == 4)
-        return act.template kernel<SplitTraits<kKind, 64, 16, 4, kTwoSegments>>();
-    }
-    return act.template kernel<SplitTraits<kKind, 64, 16, 2, kTwoSegments>>();
+  if (plan.tile_rows == 64) return with_half_tile<kKind, kTwo>(plan, act);
+  if (plan.tile_tokens == 64) {
+    return plan.num_sharing == 2 ? act.template kernel<SplitTraits<kKind, 128, 64, 1, 2, kTwo>>()
+                                 : act.template kernel<SplitTraits<kKind, 128, 64, 1, 1, kTwo>>();
   }
-  if (plan.tile_tokens == 64)
-    return act.template kernel<SplitTraits<kKind, 128, 64, 1, kTwoSegments>>();
-  if (plan.tile_tokens == 32)
-    return act.template kernel<SplitTraits<kKind, 128, 32, 1, kTwoSegments>>();
-  if constexpr (split_has_four_groups(kKind, kTwoSegments)) {
-    if (plan.num_teams == 2)
-      return act.template kernel<SplitTraits<kKind, 128, 16, 2, kTwoSegments>>();
+  if (plan.tile_tokens == 32) return act.template kernel<SplitTraits<kKind, 128, 32, 1, 1, kTwo>>();
+  if constexpr (split_has_four_groups(kKind, kTwo)) {
+    if (plan.num_teams == 2) return act.template kernel<SplitTraits<kKind, 128, 16, 2, 1, kTwo>>();
   }
-  return act.template kernel<SplitTraits<kKind, 128, 16, 1, kTwoSegments>>();
+  act.template kernel<SplitTraits<kKind, 128, 16, 1, 1, kTwo>>();
 }
 
 template <WeightKind kKind, class Do>

@@ -29,8 +29,8 @@ __device__ __forceinline__ int4 split_gather(const int32_t* from, int first, int
           if (i == 0) parts[i][team] = *reinterpret_cast<const int4*>(part);
         } else if (base + i < last) {
           const int rank = base + i + turn;
-          parts[i][team] = prims::cluster_load(
-              part, static_cast<uint32_t>(rank < last ? rank : rank - (last - first)));
+          parts[i][team] =
+              prims::cluster_load(part, work.cta_of(rank < last ? rank : rank - (last - first)));
         }
       }
     }

@@ -1,0 +1,168 @@
+// What producer and consumers of gemm_sm90_split.cuh share: sizes, a CTA's work, its stages in
+// shared memory and their barriers. Callers: gemm_sm90_split.cuh.
+#pragma once
+
+#include <cuda.h>
+
+#include "comet/formats/w4ax/cuda/gemm_sm90_split.h"
+#include "comet/formats/w4ax/cuda/nibbles.cuh"
+
+namespace comet::formats::w4ax::cuda {
+
+template <WeightKind kWeightKind, int kRowsValue, int kTokensValue, int kTeamsValue,
+          int kSharingValue, bool kTwoSegmentsValue>
+struct SplitTraits {
+  static constexpr WeightKind kKind = kWeightKind;
+  static constexpr int kRows = kRowsValue;
+  static constexpr int kTokens = kTokensValue;
+  static constexpr int kTeams = kTeamsValue;
+  static constexpr int kSharing = kSharingValue;  // CTAs that have the same codes
+  static constexpr bool kTwoSegments = kTwoSegmentsValue;
+  static constexpr bool kHasLevels = kKind == WeightKind::kProgressive;
+  static constexpr int kTeamWarps = kRows / 16;
+  static constexpr int kConsumers = 32 * kTeamWarps * kTeams;
+  static constexpr int kThreads = kConsumers + 32;
+  static constexpr int kSums = kTokens / 2;  // of a thread
+  static constexpr int kCtasPerSm = split_ctas_per_sm(kRows, kTokens, kTeams);
+  static constexpr int kPacked = kTileRows / kRows;  // tiles in a packed one
+
+  static constexpr int kInputBytes = kTokens * kBlockChannels;
+  static constexpr int kWeightBytes = kTileBytes / kPacked;
+  static constexpr int kCopyBytes =
+      kWeightBytes / kPacked;  // a half packed tile lies in two pieces
+  static constexpr int kStageBytes = kInputBytes + kWeightBytes;
+  // Sums of a team: rows of a token beside each other; no bank is met twice by a warp's fragments.
+  static constexpr int kPitch = kRows + 4;
+  static constexpr int kSumsBytes = kTokens * kPitch * 4;
+  static constexpr int kParkedBytes = kTwoSegments ? kTeams * kSumsBytes : 0;
+  static constexpr int kEndBytes = 2 * kRows * 4 + kTokens * 8 + 16;
+  static constexpr int kControlBytes = kRows == kTileRows ? 256 : 512;
+
+  static constexpr int kSharedLimit = 228 * 1024 / kCtasPerSm / 1024 * 1024 - 1024;
+  static constexpr int kRoom = kSharedLimit - kParkedBytes - kEndBytes - kControlBytes;
+  static constexpr int kMaxStages = kRows == kTileRows ? 10 : 17;
+  // A ring of levels by blocks: those of a group may be overwritten when the group's last block has
+  // been released, which the producer knows of blocks kStages before the one that it loads.
+  static constexpr int kLevelBlocks = 4;
+  static constexpr int kLevelBytes = 2 * kLevelBlocks * kTileRows;
+  static constexpr int level_ring(int stages) {
+    return kHasLevels ? (stages + 2 * kLevelBlocks - 2) / kLevelBlocks * kLevelBlocks : 0;
+  }
+  static constexpr int most_stages() {
+    int stages = kMaxStages;
+    while (stages * kStageBytes + level_ring(stages) * 2 * kTileRows > kRoom) --stages;
+    return stages;
+  }
+  static constexpr int kStages = most_stages();
+  static constexpr int kLevelRing = level_ring(kStages);
+  static constexpr int kLevelsAt = kStages * kStageBytes;
+  static constexpr int kParkedAt = kLevelsAt + kLevelRing * 2 * kTileRows;
+  static constexpr int kEndAt = kParkedAt + kParkedBytes;
+  static constexpr int kControlAt = kEndAt + kEndBytes;
+  static constexpr int kSharedBytes = kControlAt + kControlBytes;
+  static_assert(kStages >= 4 && kStages > 2 * kTeams && kStageBytes % 1024 == 0);
+  static_assert(kRows == kTileRows || kRows == kTileRows / 2);
+  static_assert(kSharing == 1 || (kSharing == 2 && kTokens % 16 == 0));
+  static_assert(kTeams * kSumsBytes <= kStages * kStageBytes, "sums take the place of stages");
+  static_assert(!kHasLevels || kLevelRing >= kStages + kLevelBlocks - 1);
+  static_assert(kLevelBlocks % kTeams == 0);
+  static_assert(kEndBytes % 16 == 0 &&
+                (2 * kStages + kLevelRing / kLevelBlocks) * 8 <= kControlBytes);
+};
+
+/// What the copy engine reads; boxes lie in shared memory as in global, but for those of codes.
+struct SplitMaps {
+  CUtensorMap codes;       // bytes, boxes of 128 × kTokens / kSharing, 128-byte swizzle
+  CUtensorMap packed;      // blocks of kCopyBytes
+  CUtensorMap multiplier;  // boxes of a tile's rows × kLevelBlocks; progressive only
+  CUtensorMap offset;      // likewise
+};
+
+/// What a CTA does: blocks begin … end − 1 of a tile of kRows, which begins at `row` of a packed
+/// one.
+template <class T>
+struct SplitWork {
+  int num_splits;
+  int share;  // which of the CTAs that have the same codes
+  int rank;
+  int tile;
+  int row;
+  int begin;
+  int end;
+
+  __device__ SplitWork(const GemmArgs& args, int splits) : num_splits(splits) {
+    const int num_ctas = splits * T::kSharing;  // of a cluster
+    const int cta = static_cast<int>(blockIdx.x) % num_ctas;
+    share = cta % T::kSharing;
+    rank = cta / T::kSharing;
+    const int idx = static_cast<int>(blockIdx.x) / num_ctas * T::kSharing + share;
+    tile = idx / T::kPacked;
+    row = idx % T::kPacked * T::kRows;
+    begin = args.blocks * rank / splits;
+    end = args.blocks * (rank + 1) / splits;
+  }
+  __device__ int num_blocks() const { return end - begin; }
+  /// Of the CTA of this tile that has rank `other`, in the cluster.
+  __device__ uint32_t cta_of(int other) const {
+    return static_cast<uint32_t>(other * T::kSharing + share);
+  }
+};
+
+/// What the end of the tile asks for, in shared memory by then.
+template <class T>
+struct SplitEnd {
+  float scale[T::kRows];
+  float bias[T::kRows];
+  float2 token_scales[T::kTokens];  // of the INT4, of the INT8 segment
+  OutputTile tile;
+};
+
+template <class T>
+struct SplitPipeline {
+  uint8_t* shared;
+  uint32_t first_cta;  // of those that have the same codes, in the cluster
+
+  __device__ uint8_t* inputs(int stage) const { return shared + stage * T::kStageBytes; }
+  __device__ uint8_t* weights(int stage) const { return inputs(stage) + T::kInputBytes; }
+  /// Multipliers of a tile's rows; kLevelOffset bytes further their offsets. `at`: of the ring.
+  __device__ uint8_t* levels(int at) const { return shared + T::kLevelsAt + at * kTileRows; }
+  static constexpr int kLevelOffset = T::kLevelRing * kTileRows;
+  /// Sums of the only segment, or of the INT8 one; they lie over the stages.
+  __device__ int32_t* sums() const { return reinterpret_cast<int32_t*>(shared); }
+  /// Sums of the INT4 segment where an INT8 one follows.
+  __device__ int32_t* parked() const { return reinterpret_cast<int32_t*>(shared + T::kParkedAt); }
+  __device__ SplitEnd<T>& end() const {
+    static_assert(sizeof(SplitEnd<T>) <= T::kEndBytes);
+    return *reinterpret_cast<SplitEnd<T>*>(shared + T::kEndAt);
+  }
+  __device__ uint64_t* full(int stage) const {
+    return reinterpret_cast<uint64_t*>(shared + T::kControlAt) + stage;
+  }
+  __device__ uint64_t* empty(int stage) const { return full(T::kStages + stage); }
+  /// Levels of a group of blocks are there; `at`: of any of them. Several teams wait for it; a team
+  /// alone waits for the group's first block, with which the levels are counted.
+  __device__ uint64_t* levels_full(int at) const {
+    return full(2 * T::kStages + at / T::kLevelBlocks);
+  }
+};
+
+/// The blocks of a CTA one by one (the producer), or every kTeams-th (a team).
+template <class T>
+struct SplitCursor {
+  int block;  // from the CTA's first on
+  int stage;
+  uint32_t parity = 0;
+
+  __device__ explicit SplitCursor(int first) : block(first), stage(first) {}
+  template <int kStep>
+  __device__ __forceinline__ void advance() {
+    block += kStep;
+    stage += kStep;
+    if (stage >= T::kStages) {
+      stage -= T::kStages;
+      parity ^= 1U;
+    }
+  }
+};
+
+}  // namespace comet::formats::w4ax::cuda
