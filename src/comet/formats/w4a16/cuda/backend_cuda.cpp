@@ -9,6 +9,7 @@
 #include "comet/device/cuda/tensor_map.h"
 #include "comet/device/cuda/upload.h"
 #include "comet/formats/cuda/float_rows.h"
+#include "comet/formats/cuda/linear_end.h"
 #include "comet/formats/float_input.h"
 #include "comet/formats/w4a16/cuda/gemm.h"
 #include "comet/formats/w4a16/stored_part.h"
@@ -185,8 +186,16 @@ double cost_us(const LinearWeight& weight, const Caps& /*caps*/) {
 
 const FormatBackend& w4a16_cuda_backend() {
   static const std::array<LinearKernel, 2> rows{{
-      {"w4a16_mma", w4a16::supports_any, w4a16::cost_us<1500>, w4a16::run_mma},
-      {"w4a16_wgmma", w4a16::supports_sm90, w4a16::cost_us<3000>, w4a16::run_wgmma},
+      {.name = "w4a16_mma",
+       .supports = w4a16::supports_any,
+       .cost_us = w4a16::cost_us<1500>,
+       .run = w4a16::run_mma,
+       .run_with = cuda::run_with_end<w4a16::run_mma>},
+      {.name = "w4a16_wgmma",
+       .supports = w4a16::supports_sm90,
+       .cost_us = w4a16::cost_us<3000>,
+       .run = w4a16::run_wgmma,
+       .run_with = cuda::run_with_end<w4a16::run_wgmma>},
   }};
   static const FormatBackend backend{.input_from_rows = w4a16::input_from_rows,
                                      .input_from_norm = w4a16::input_from_norm,

@@ -5,6 +5,7 @@
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/device/cuda/cuda_resources.h"
 #include "comet/formats/cuda/float_rows.h"
+#include "comet/formats/cuda/linear_end.h"
 #include "comet/formats/float_input.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90_choice.h"
 #include "comet/formats/w4ax/w4ax.h"
@@ -185,9 +186,17 @@ double cost_sm90_us(const LinearWeight& weight, const Caps& /*caps*/) {
   return static_cast<double>(weight.bytes()) / 4e6;
 }
 
-constexpr LinearKernel kCudaKernels[] = {
-    {"w4ax_mma", supports_mma, cost_mma_us, run_mma},
-    {"w4ax_sm90", supports_sm90, cost_sm90_us, run_sm90, describe_sm90}};
+constexpr LinearKernel kCudaKernels[] = {{.name = "w4ax_mma",
+                                          .supports = supports_mma,
+                                          .cost_us = cost_mma_us,
+                                          .run = run_mma,
+                                          .run_with = cuda::run_with_end<run_mma>},
+                                         {.name = "w4ax_sm90",
+                                          .supports = supports_sm90,
+                                          .cost_us = cost_sm90_us,
+                                          .run = run_sm90,
+                                          .describe = describe_sm90,
+                                          .run_with = cuda::run_with_end<run_sm90>}};
 
 }  // namespace
 }  // namespace w4ax

@@ -2,6 +2,7 @@
 // codes, which no product here needs.
 #include "comet/device/cuda/cuda_resources.h"
 #include "comet/formats/cuda/float_rows.h"
+#include "comet/formats/cuda/linear_end.h"
 #include "comet/formats/w8a8/channel_codes.h"
 #include "comet/formats/w8a8/cuda/device_weight.h"
 #include "comet/formats/w8a8/cuda/gemm_sm90.h"
@@ -18,8 +19,16 @@ Activation produce(Context& ctx, const LinearWeight& weight, const cuda::RowSour
 }
 
 constexpr LinearKernel kKernels[] = {
-    {"w8a8_int_mma", w8a8::runs_mma, w8a8::cost_mma_us, w8a8::run_mma},
-    {"w8a8_int_sm90", w8a8::runs_sm90, w8a8::cost_sm90_us, w8a8::run_sm90},
+    {.name = "w8a8_int_mma",
+     .supports = w8a8::runs_mma,
+     .cost_us = w8a8::cost_mma_us,
+     .run = w8a8::run_mma,
+     .run_with = cuda::run_with_end<w8a8::run_mma>},
+    {.name = "w8a8_int_sm90",
+     .supports = w8a8::runs_sm90,
+     .cost_us = w8a8::cost_sm90_us,
+     .run = w8a8::run_sm90,
+     .run_with = cuda::run_with_end<w8a8::run_sm90>},
 };
 
 }  // namespace

@@ -87,6 +87,17 @@ std::vector<VisionProduct> vision_products(const VisionConfig& config) {
 
 bool is_quantized_product(const VisionProduct& product) { return product.name != kStem; }
 
+formats::LinearSpec linear_spec(const VisionProduct& product) {
+  const size_t dot = product.name.rfind('.') + 1;
+  return {.name = product.name,
+          .prefix = product.name.substr(0, dot),
+          .parts = {product.name.substr(dot)},
+          .part_rows = {product.n()},
+          .k = product.k(),
+          .has_bias = true,
+          .may_round = true};
+}
+
 Result<nn::FloatLinear> fold_product(const VisionProduct& product,
                                      const formats::TensorSource& tensors) {
   auto linear = nn::FloatLinear::load(product.name + ".", product.weight_shape, tensors);
@@ -116,14 +127,7 @@ Result<nn::Linear> load_product(const VisionProduct& product, const VisionWeight
     if (!folded) return folded.error();
     return folded->plan(weights.caps);
   }
-  const size_t dot = product.name.rfind('.') + 1;
-  const formats::LinearSpec spec{.name = product.name,
-                                 .prefix = product.name.substr(0, dot),
-                                 .parts = {product.name.substr(dot)},
-                                 .part_rows = {product.n()},
-                                 .k = product.k(),
-                                 .has_bias = true,
-                                 .may_round = true};
+  const formats::LinearSpec spec = linear_spec(product);
   if (!is_quantized_product(product)) {
     return nn::Linear::load(spec, formats::dense_format(), nullptr, weights.tensors, weights.caps);
   }

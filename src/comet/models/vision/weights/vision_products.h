@@ -43,6 +43,9 @@ std::vector<VisionProduct> vision_products(const VisionConfig& config);
 /// All but the stem, which sees the pixels and has few channels.
 bool is_quantized_product(const VisionProduct& product);
 
+/// As formats bind it: one part, with a bias.
+formats::LinearSpec linear_spec(const VisionProduct& product);
+
 /// Reads a product's floats and folds what belongs to it.
 Result<nn::FloatLinear> fold_product(const VisionProduct& product,
                                      const formats::TensorSource& tensors);
