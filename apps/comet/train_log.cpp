@@ -118,19 +118,23 @@ void TrainLog::write(const OrderedJson& line) {
 
 void TrainLog::on_step(const train::StepReport& report) {
   num_images_ += report.num_images;
+  seconds_ += report.seconds;
+  data_wait_s_ += report.data_wait_s;
   if (report.step % steps_per_line_ != 0 && !report.skipped) return;
-  images_per_s_ = static_cast<double>(num_images_) / since_line_.seconds();
-  num_images_ = 0;
-  since_line_.restart();
+  images_per_s_ = static_cast<double>(num_images_) / seconds_;
   OrderedJson line{{"type", "step"},
                    {"step", report.step},
                    {"epoch", report.epoch + 1},
                    {"loss", report.loss},
                    {"lr", report.lr},
                    {"grad_norm", report.grad_norm},
-                   {"images_per_s", images_per_s_}};
+                   {"images_per_s", images_per_s_},
+                   {"data_wait_share", data_wait_s_ / seconds_}};
   if (report.skipped) line["skipped"] = true;
   write(line);
+  num_images_ = 0;
+  seconds_ = 0;
+  data_wait_s_ = 0;
 }
 
 void TrainLog::on_epoch(const train::EpochReport& report) {
@@ -147,8 +151,6 @@ void TrainLog::on_epoch(const train::EpochReport& report) {
   epochs_.push_back(Json::parse(line.dump()));
   const Status drawn = io::write_file_atomic(directory_ + "/curve.svg", train_curve(epochs_));
   if (status_.ok() && !drawn.ok()) status_ = drawn;
-  since_line_.restart();  // validation is no training
-  num_images_ = 0;
 }
 
 }  // namespace comet::cli

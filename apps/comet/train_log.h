@@ -3,7 +3,6 @@
 // vision_train.
 #pragma once
 
-#include "comet/base/clock.h"
 #include "comet/base/json.h"
 #include "comet/io/file.h"
 #include "comet/train/loop/trainer.h"
@@ -21,7 +20,7 @@ class TrainLog {
   void on_epoch(const train::EpochReport& report);
   /// The first error of writing, if there was one.
   [[nodiscard]] const Status& status() const { return status_; }
-  /// Of the time between the last lines of steps.
+  /// Of the steps between the last lines; validation and checkpoints are not counted.
   [[nodiscard]] double images_per_s() const { return images_per_s_; }
   /// The lines of epochs.
   [[nodiscard]] const Json& epochs() const { return epochs_; }
@@ -36,8 +35,9 @@ class TrainLog {
   int64_t steps_per_line_;
   Status status_;
   Json epochs_ = Json::array();
-  Stopwatch since_line_;
-  int64_t num_images_ = 0;
+  int64_t num_images_ = 0;  // since the last line of a step, as the next two
+  double seconds_ = 0;
+  double data_wait_s_ = 0;
   double images_per_s_ = 0;
 };
 

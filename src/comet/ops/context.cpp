@@ -1,5 +1,7 @@
 #include "comet/ops/context.h"
 
+#include <cstring>
+
 #include "comet/base/log.h"
 #include "comet/ops/op_table.h"
 
@@ -75,6 +77,18 @@ Result<std::unique_ptr<Runtime>> Runtime::cuda(int device_idx, int num_threads) 
 
 std::unique_ptr<Runtime> Runtime::cpu(CpuIsa isa, int num_threads) {
   return std::unique_ptr<Runtime>(new Runtime(cpu_caps(isa, num_threads), nullptr));
+}
+
+void write_to_device(Context& ctx, const Tensor& device, const Tensor& host) {
+  COMET_CHECK(device.dtype() == host.dtype() && device.shape() == host.shape() &&
+                  device.contiguous() && host.contiguous(),
+              "{} {} into {} {}", dtype_name(host.dtype()), host.shape().to_string(),
+              dtype_name(device.dtype()), device.shape().to_string());
+  if (ctx.cuda != nullptr) {
+    write_to_gpu(ctx, device, host);
+  } else {
+    std::memcpy(device.raw(), host.raw(), static_cast<size_t>(host.num_bytes()));
+  }
 }
 
 }  // namespace comet

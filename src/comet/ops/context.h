@@ -28,16 +28,23 @@ struct Context {
 /// `host` where the device reads it: on a CPU itself, on a GPU a contiguous copy, there when this
 /// returns. For weights and tables at load.
 Tensor copy_to_device(Context& ctx, const Tensor& host);
+/// Values as a tensor that borrows them and is only read.
+template <typename T>
+Tensor borrow(const std::vector<T>& values, const Shape& shape) {
+  COMET_CHECK(shape.num_elements() == static_cast<int64_t>(values.size()), "{} values as {}",
+              values.size(), shape.to_string());
+  auto* bytes = reinterpret_cast<std::byte*>(const_cast<T*>(values.data()));
+  return {std::make_shared<Storage>(bytes, values.size() * sizeof(T), nullptr), 0,
+          DTypeOf<T>::value, shape};
+}
 /// The same of values that outlive the call; for what lies on a GPU alone.
 template <typename T>
 Tensor copy_to_device(Context& ctx, const std::vector<T>& values, const Shape& shape) {
-  COMET_CHECK(shape.num_elements() == static_cast<int64_t>(values.size()), "{} values as {}",
-              values.size(), shape.to_string());
-  auto* bytes = reinterpret_cast<std::byte*>(const_cast<T*>(values.data()));  // only read
-  return copy_to_device(
-      ctx, Tensor(std::make_shared<Storage>(bytes, values.size() * sizeof(T), nullptr), 0,
-                  DTypeOf<T>::value, shape));
+  return copy_to_device(ctx, borrow(values, shape));
 }
+/// `host` into the memory of `device`, both contiguous and of one type and shape, in the order of
+/// launches: those before still read the old values. `host` may change when this returns.
+void write_to_device(Context& ctx, const Tensor& device, const Tensor& host);
 /// The other way round, for results that the host reads: waits for all that was launched.
 Tensor copy_to_host(Context& ctx, const Tensor& device);
 

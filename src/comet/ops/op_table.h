@@ -54,5 +54,7 @@ struct OpTable : RowOps, TrainingOps {
 const OpTable& cpu_op_table(CpuIsa isa);
 /// The table of a GPU; a build without CUDA has none.
 const OpTable& cuda_op_table();
+/// write_to_device() on a GPU.
+void write_to_gpu(Context& ctx, const Tensor& device, const Tensor& host);
 
 }  // namespace comet

@@ -1,4 +1,6 @@
 // The operators of a GPU: from views to launches on ctx.cuda->stream.
+#include <cstring>
+
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/device/cuda/cuda_resources.h"
 #include "comet/device/cuda/upload.h"
@@ -99,8 +101,18 @@ Tensor copy_to_device(Context& ctx, const Tensor& host) {
   Tensor device = allocate_tensor(ctx.memory, host.dtype(), host.shape());
   upload(ctx.pool, *ctx.cuda, device.raw(), host.raw(), static_cast<size_t>(host.num_bytes()));
   COMET_CUDA(cudaStreamSynchronize(ctx.cuda->stream));
-  COMET_CUDA(cudaStreamSynchronize(ctx.cuda->stream));
   return device;
+}
+
+void write_to_gpu(Context& ctx, const Tensor& device, const Tensor& host) {
+  constexpr size_t kMostStagedBytes = size_t{4} << 20;  // more goes by upload()'s larger buffers
+  const auto bytes = static_cast<size_t>(host.num_bytes());
+  if (bytes >= kMostStagedBytes) {
+    upload(ctx.pool, *ctx.cuda, device.raw(), host.raw(), bytes);
+    return;
+  }
+  std::memcpy(ctx.cuda->staging.begin(bytes), host.raw(), bytes);
+  ctx.cuda->staging.send(device.raw(), bytes, ctx.cuda->stream);
 }
 
 Tensor copy_to_host(Context& ctx, const Tensor& device) {

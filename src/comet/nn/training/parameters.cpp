@@ -140,19 +140,19 @@ Status ParameterSet::load(Context& ctx, const formats::TensorSource& tensors) {
   if (const Status loaded = load_into(parameters_, tensors, values); !loaded) return loaded;
   Tensor buffers = zeros(buffer_values_.shape());
   if (const Status loaded = load_into(buffers_, tensors, buffers); !loaded) return loaded;
-  values_ = copy_to_device(ctx, values);
-  buffer_values_ = copy_to_device(ctx, buffers);
+  write_to_device(ctx, values_, values);
+  write_to_device(ctx, buffer_values_, buffers);
   refresh_shadow(ctx);
   return {};
 }
 
 void ParameterSet::set_values(Context& ctx, std::span<const float> values) {
-  values_ = copy_to_device(ctx, copy_of(values, values_.num_elements()));
+  write_to_device(ctx, values_, copy_of(values, values_.num_elements()));
   refresh_shadow(ctx);
 }
 
 void ParameterSet::set_buffers(Context& ctx, std::span<const float> values) {
-  buffer_values_ = copy_to_device(ctx, copy_of(values, buffer_values_.num_elements()));
+  write_to_device(ctx, buffer_values_, copy_of(values, buffer_values_.num_elements()));
 }
 
 NamedTensors ParameterSet::stored_tensors(Context& ctx, const Tensor& values) const {
@@ -171,7 +171,11 @@ void ParameterSet::refresh_shadow(Context& ctx) {
   for (int64_t i = 0; i < host.num_elements(); ++i) {
     rounded.data<BFloat16>()[i] = to_bfloat16(host.data<float>()[i]);
   }
-  shadow_ = copy_to_device(ctx, rounded);
+  if (shadow_.defined()) {
+    write_to_device(ctx, shadow_, rounded);
+  } else {
+    shadow_ = copy_to_device(ctx, rounded);
+  }
 }
 
 }  // namespace comet::nn

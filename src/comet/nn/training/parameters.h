@@ -56,7 +56,8 @@ class ParameterSet {
     return part(shadow_.defined() ? shadow_ : values_, parameters_[idx]);
   }
 
-  // Flat. Padding between parameters is zero and stays so. [0, num_decayed()) decays.
+  // Flat, at addresses that stay from allocate() on. Padding between parameters is zero and stays
+  // so. [0, num_decayed()) decays.
   [[nodiscard]] const Tensor& values() const { return values_; }
   [[nodiscard]] const Tensor& grads() const { return grads_; }
   [[nodiscard]] const Tensor& shadow() const { return shadow_; }  // undefined on a CPU

@@ -41,6 +41,7 @@ Optimizer::Optimizer(Context& ctx, const Recipe& recipe, nn::ParameterSet& set)
       second_(zeros(ctx, set.values().num_elements())),
       buffers_before_(zeros(ctx, set.buffer_values().num_elements())),
       squared_norm_(zeros(ctx, 1)),
+      schedule_(zeros(ctx, 3)),
       finite_(zeros(ctx, 1)) {
   if (recipe.ema_decay > 0) {
     average_ = zeros(ctx, set.values().num_elements());
@@ -48,19 +49,20 @@ Optimizer::Optimizer(Context& ctx, const Recipe& recipe, nn::ParameterSet& set)
   }
 }
 
-void Optimizer::begin_step(Context& ctx) {
+void Optimizer::begin_step(Context& ctx, double lr, int64_t num_updates) {
+  const auto t = static_cast<double>(num_updates + 1);
+  const std::vector<float> schedule{static_cast<float>(lr),
+                                    static_cast<float>(1 - std::pow(recipe_.beta1, t)),
+                                    static_cast<float>(1 - std::pow(recipe_.beta2, t))};
+  write_to_device(ctx, schedule_, borrow(schedule, schedule_.shape()));
   set_zero(ctx, set_.grads().view<float, 1>());
   set_zero(ctx, buffers_before_.view<float, 1>());  // 0 · what is not finite would stay so
   copy(ctx, buffers_before_, set_.buffer_values(), finite_);
 }
 
-bool Optimizer::end_step(Context& ctx, double lr, int64_t num_updates) {
+bool Optimizer::end_step(Context& ctx, int64_t num_updates) {
   squared_norm(ctx, squared_norm_.view<float, 1>(), set_.grads().view<const float, 1>());
-  const auto t = static_cast<double>(num_updates + 1);
-  const Tensor schedule =
-      device_copy(ctx, {static_cast<float>(lr), static_cast<float>(1 - std::pow(recipe_.beta1, t)),
-                        static_cast<float>(1 - std::pow(recipe_.beta2, t))});
-  for (const bool decayed : {true, false}) update(ctx, decayed, schedule.view<const float, 1>());
+  for (const bool decayed : {true, false}) update(ctx, decayed);
   grad_norm_ = std::sqrt(double{host_values(ctx, squared_norm_)[0]});
   if (!std::isfinite(grad_norm_)) {
     set_zero(ctx, set_.buffer_values().view<float, 1>());
@@ -69,6 +71,7 @@ bool Optimizer::end_step(Context& ctx, double lr, int64_t num_updates) {
   }
   if (!average_.defined()) return true;
   // As timm's warm-up: the first averages forget quickly.
+  const auto t = static_cast<double>(num_updates + 1);
   const double decay = std::min(recipe_.ema_decay, t / (t + 10));
   const auto guard = finite_.view<const float, 1>();
   moving_average(ctx, average_.view<float, 1>(), set_.values().view<const float, 1>(),
@@ -78,7 +81,7 @@ bool Optimizer::end_step(Context& ctx, double lr, int64_t num_updates) {
   return true;
 }
 
-void Optimizer::update(Context& ctx, bool decayed, View<const float, 1> schedule) {
+void Optimizer::update(Context& ctx, bool decayed) {
   const int64_t begin = decayed ? 0 : set_.num_decayed();
   const int64_t end = decayed ? set_.num_decayed() : set_.values().num_elements();
   if (begin == end) return;
@@ -94,7 +97,7 @@ void Optimizer::update(Context& ctx, bool decayed, View<const float, 1> schedule
   settings.eps = static_cast<float>(recipe_.eps);
   settings.weight_decay = decayed ? static_cast<float>(recipe_.weight_decay) : 0.0F;
   settings.max_grad_norm = static_cast<float>(recipe_.clip_grad);
-  settings.schedule = schedule;
+  settings.schedule = schedule_.view<const float, 1>();
   settings.squared_norm = squared_norm_.view<const float, 1>();
   adamw(ctx, parameters, settings);
 }

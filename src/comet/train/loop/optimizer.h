@@ -19,11 +19,12 @@ class Optimizer {
  public:
   Optimizer(Context& ctx, const Recipe& recipe, nn::ParameterSet& set);
 
-  /// Before the first forward pass of a step: gradients are zero, buffers are remembered.
-  void begin_step(Context& ctx);
-  /// One update with the gradients at this rate, `num_updates` of which were made before; false:
-  /// they were not finite, nothing has changed and the buffers are those of begin_step().
-  bool end_step(Context& ctx, double lr, int64_t num_updates);
+  /// Before the first forward pass of a step, `num_updates` of which were made before: gradients
+  /// are zero, buffers are remembered.
+  void begin_step(Context& ctx, double lr, int64_t num_updates);
+  /// One update with the gradients at begin_step()'s rate; false: they were not finite, nothing has
+  /// changed and the buffers are those of begin_step().
+  bool end_step(Context& ctx, int64_t num_updates);
   /// Norm of the last step's gradients.
   [[nodiscard]] double grad_norm() const { return grad_norm_; }
 
@@ -39,14 +40,15 @@ class Optimizer {
   void start_average(Context& ctx);
 
  private:
-  void update(Context& ctx, bool decayed, View<const float, 1> schedule);
+  void update(Context& ctx, bool decayed);
 
   const Recipe& recipe_;
   nn::ParameterSet& set_;
   Tensor first_, second_, average_, average_buffers_;
   Tensor buffers_before_;
   Tensor squared_norm_;
-  Tensor finite_;  // [1] 0: the guard of copies that always happen
+  Tensor schedule_;  // of AdamWSettings
+  Tensor finite_;    // [1] 0: the guard of copies that always happen
   double grad_norm_ = 0;
 };
 

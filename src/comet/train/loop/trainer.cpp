@@ -3,40 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "comet/ops/cross_entropy/cross_entropy.h"
-#include "comet/train/recipe/mixing.h"
 #include "comet/train/recipe/schedule.h"
 
 namespace comet::train {
-namespace {
-
-/// Streams of draws beside those of the loader and of the weights.
-constexpr uint64_t kMixStream = 0x6D697800;
-constexpr uint64_t kKeepStream = 0x6B656570;
-
-/// Draws of one forward pass.
-Rng draws(const Recipe& recipe, uint64_t stream, int64_t step, int64_t pass_idx) {
-  const auto position = static_cast<uint64_t>(step * recipe.grad_accum_steps + pass_idx);
-  return Rng(recipe.seed ^ stream, position);
-}
-
-/// The tensor and what it borrows.
-Tensor upload(Context& ctx, const std::vector<float>& values, const Shape& shape) {
-  return copy_to_device(ctx, values, shape);
-}
-
-Status check_labels(const ImageBatch& batch, int64_t num_classes) {
-  for (const int32_t label : batch.labels) {
-    if (label < 0 || label >= num_classes) {
-      return make_error(ErrorCode::kInvalidArgument,
-                        "the data has a label of {}; the network has {} classes", label,
-                        num_classes);
-    }
-  }
-  return {};
-}
-
-}  // namespace
 
 Trainer::Trainer(Context& ctx, const Recipe& recipe, models::TrainableVision& model,
                  BatchSource& data, BatchSource* validation, TrainerOptions options)
@@ -46,7 +15,8 @@ Trainer::Trainer(Context& ctx, const Recipe& recipe, models::TrainableVision& mo
       data_(data),
       validation_(validation),
       options_(std::move(options)),
-      optimizer_(ctx, recipe, model.parameters()) {}
+      optimizer_(ctx, recipe, model.parameters()),
+      pass_(ctx, recipe, model) {}
 
 void Trainer::begin() {
   model_.initialize(ctx_, recipe_.seed);
@@ -79,8 +49,7 @@ Status Trainer::run() {
                       "a smaller batch_size",
                       data_.num_batches(), recipe_.batch_size, recipe_.grad_accum_steps);
   }
-  data_.start(state_.num_steps / steps_per_epoch(),
-              state_.num_steps % steps_per_epoch() * recipe_.grad_accum_steps);
+  start_data();
   since_save_ = Stopwatch();
   while (!finished()) {
     const auto report = step();
@@ -100,25 +69,29 @@ Status Trainer::run() {
     }
     if (stop) return {};
     if (epoch_ends && data_.num_batches() % recipe_.grad_accum_steps != 0) {
-      data_.start(state_.num_steps / steps_per_epoch(), 0);  // batches too few for a step
+      start_data();  // batches too few for a step are left out
     }
   }
   return {};
 }
 
 Result<StepReport> Trainer::step() {
+  const Stopwatch watch;
   StepReport report;
   report.epoch = state_.num_steps / steps_per_epoch();
   report.lr = learning_rate(recipe_, state_.num_steps, steps_per_epoch());
-  optimizer_.begin_step(ctx_);
+  optimizer_.begin_step(ctx_, report.lr, state_.num_updates);
+  data_wait_s_ = 0;
   for (int64_t pass_idx = 0; pass_idx < recipe_.grad_accum_steps; ++pass_idx) {
     const auto loss = accumulate(pass_idx);
     if (!loss) return loss.error();
     report.loss += *loss / static_cast<double>(recipe_.grad_accum_steps);
-    report.num_images += batch_.num_images();
+    report.num_images += recipe_.batch_size;
   }
-  report.skipped = !optimizer_.end_step(ctx_, report.lr, state_.num_updates);
+  report.data_wait_s = data_wait_s_;
+  report.skipped = !optimizer_.end_step(ctx_, state_.num_updates);
   report.grad_norm = optimizer_.grad_norm();
+  report.seconds = watch.seconds();
   report.step = ++state_.num_steps;
   if (!report.skipped) {
     ++state_.num_updates;
@@ -135,40 +108,29 @@ Result<StepReport> Trainer::step() {
 }
 
 Result<double> Trainer::accumulate(int64_t pass_idx) {
+  if (!staged_) stage_next();
+  if (!*staged_) return staged_->error();
+  pass_.launch(state_.num_steps * recipe_.grad_accum_steps + pass_idx);
+  stage_next();
+  return pass_.loss();
+}
+
+void Trainer::stage_next() {
+  const Stopwatch waiting;
   auto next = data_.next(std::move(batch_));
-  if (!next) return next.error();
-  batch_ = *std::move(next);
-  const int64_t n = batch_.num_images();
-  const int64_t num_classes = model_.config().network.num_classes;
-  if (const Status good = check_labels(batch_, num_classes); !good) return good.error();
+  data_wait_s_ += waiting.seconds();
+  if (next) {
+    batch_ = *std::move(next);
+    staged_ = pass_.stage(batch_);
+  } else {
+    staged_ = next.error();
+  }
+}
 
-  Rng mix_rng = draws(recipe_, kMixStream, state_.num_steps, pass_idx);
-  Mix mix = draw_mix(recipe_, mix_rng);
-  const io::Normalization normalization;
-  mix.input.mean = normalization.mean;
-  mix.input.std = normalization.std;
-  Rng keep_rng = draws(recipe_, kKeepStream, state_.num_steps, pass_idx);
-  const auto keep = draw_keep(model_.num_blocks(), n, recipe_.drop_path, keep_rng);
-  const auto targets = soft_targets(batch_.labels, num_classes, recipe_.label_smoothing, mix.share);
-
-  const ArenaScope scope(ctx_.arena);
-  const Tensor pixels =
-      copy_to_device(ctx_, batch_.pixels, {n, batch_.image_size, batch_.image_size, 3});
-  const Tensor images = nn::activations(ctx_, pixels.shape());
-  image_input(ctx_, images, pixels.view<const uint8_t, 4>(), mix.input);
-  models::TrainableVision::Mode mode{true, {}};
-  if (recipe_.drop_path > 0) mode.keep = upload(ctx_, keep, {model_.num_blocks(), n});
-  const Tensor logits = model_.forward(ctx_, images, mode);
-  const Tensor device_targets = upload(ctx_, targets, {n, num_classes});
-  const Tensor losses = ctx_.arena.alloc(DType::kF32, {n});
-  const auto scale = static_cast<float>(1.0 / static_cast<double>(n * recipe_.grad_accum_steps));
-  cross_entropy(ctx_, losses.view<float, 1>(), logits, logits,
-                device_targets.view<const float, 2>(), scale);
-  model_.backward(ctx_, logits);
-  const Tensor host_losses = copy_to_host(ctx_, losses);
-  double sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += double{host_losses.data<float>()[i]};
-  return sum / static_cast<double>(n);
+void Trainer::start_data() {
+  staged_.reset();
+  data_.start(state_.num_steps / steps_per_epoch(),
+              state_.num_steps % steps_per_epoch() * recipe_.grad_accum_steps);
 }
 
 Result<Evaluation> Trainer::validate() {

@@ -10,6 +10,7 @@
 #include "comet/train/loop/batch_source.h"
 #include "comet/train/loop/evaluation.h"
 #include "comet/train/loop/run_state.h"
+#include "comet/train/loop/training_pass.h"
 
 namespace comet::train {
 
@@ -20,7 +21,9 @@ struct StepReport {
   double lr = 0;
   double grad_norm = 0;
   int64_t num_images = 0;
-  bool skipped = false;  // gradients were not finite
+  double seconds = 0;
+  double data_wait_s = 0;  // of them for batches; a GPU computes meanwhile
+  bool skipped = false;    // gradients were not finite
 };
 
 struct EpochReport {
@@ -70,6 +73,10 @@ class Trainer {
 
   Result<StepReport> step();
   Result<double> accumulate(int64_t pass_idx);
+  /// Reads ahead while the pass before computes; an error waits until its batch is needed.
+  void stage_next();
+  /// From the batch that comes next in the run.
+  void start_data();
   Status end_epoch(const StepReport& last);
   Status save();
   Result<Evaluation> validate();
@@ -81,8 +88,11 @@ class Trainer {
   BatchSource* validation_;
   TrainerOptions options_;
   Optimizer optimizer_;
+  TrainingPass pass_;
   RunState state_;
-  ImageBatch batch_;
+  ImageBatch batch_;              // the last one that was staged
+  std::optional<Status> staged_;  // how staging it went
+  double data_wait_s_ = 0;        // of the present step
   Stopwatch since_save_;
 };
 
