@@ -84,7 +84,8 @@ void run_isa(Context& ctx, const LinearWeight& weight, const Activation& x, Rows
 }  // namespace
 
 std::span<const LinearKernel> kernels() {
-  static const std::array<LinearKernel, 4> rows{{
+  static const std::array<LinearKernel, 2> packed = packed_kernels();
+  static const std::array<LinearKernel, 6> rows{{
       {"w8a8_int_portable", supports<CpuIsa::kPortable>, cost_us<CpuIsa::kPortable>,
        run_isa<cpu::kPortableIsa>},
       {"w8a8_int_avx2", supports<CpuIsa::kAvx2>, cost_us<CpuIsa::kAvx2>, run_isa<cpu::kAvx2Isa>},
@@ -92,6 +93,8 @@ std::span<const LinearKernel> kernels() {
        run_isa<cpu::kAvx512Isa>},
       {"w8a8_int_avx512vnni", supports<CpuIsa::kAvx512Vnni>, cost_us<CpuIsa::kAvx512Vnni>,
        run_isa<cpu::kAvx512VnniIsa>},
+      packed[0],
+      packed[1],
   }};
   return rows;
 }

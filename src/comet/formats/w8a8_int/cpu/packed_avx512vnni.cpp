@@ -1,0 +1,31 @@
+#include <immintrin.h>
+
+#include "comet/formats/w8a8_int/cpu/packed_body.h"
+
+namespace comet::formats::w8a8_int::cpu {
+namespace {
+
+/// Codes of x plus 128 are the unsigned operand of vpdpbusd; sums begin with −128 · Σ w. They wrap
+/// modulo 2³² on the way, the result is exact.
+struct Avx512Vnni {
+  using Reg = __m512i;
+  using Weights = __m512i;
+  static constexpr int kRows = 14;  // 14 × 2 sums, 2 weights and the codes in 32 registers
+  static constexpr uint8_t kFlip = 128;
+
+  static Reg load_sums(const int32_t* p) { return _mm512_loadu_si512(p); }
+  static Weights load_weights(const int8_t* p) { return _mm512_loadu_si512(p); }
+  static Reg splat_codes(const uint8_t* p) {
+    int32_t quad;
+    memcpy(&quad, p, sizeof(quad));
+    return _mm512_set1_epi32(quad);
+  }
+  static Reg mul_add(Reg sum, Weights w, Reg x) { return _mm512_dpbusd_epi32(sum, x, w); }
+  static simd::F32 to_floats(Reg sums) { return {_mm512_cvtepi32_ps(sums)}; }
+};
+
+}  // namespace
+
+const CodesIsa kPackedAvx512VnniIsa = kCodesIsaOf<Avx512Vnni>;
+
+}  // namespace comet::formats::w8a8_int::cpu
