@@ -63,6 +63,7 @@ __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
   if constexpr (T::kSharing == 1) {
     __syncthreads();
   } else {  // the other CTA's barriers are there, too
+    __syncwarp();
     prims::cluster_arrive_relaxed();
     prims::cluster_wait();
   }

@@ -163,7 +163,7 @@ __device__ __forceinline__ void split_release(const SplitPipeline<T>& pipeline, 
   } else {
     // Lanes 0 and 1, each in one of the two CTAs.
     if (lane < 2) {
-      prims::mbarrier_arrive_cluster(pipeline.empty(stage), pipeline.first_cta + lane);
+      prims::cluster_arrive_read(pipeline.empty(stage), pipeline.first_cta + lane);
     }
   }
 }
