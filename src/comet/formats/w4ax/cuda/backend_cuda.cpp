@@ -190,13 +190,13 @@ constexpr LinearKernel kCudaKernels[] = {{.name = "w4ax_mma",
                                           .supports = supports_mma,
                                           .cost_us = cost_mma_us,
                                           .run = run_mma,
-                                          .run_with = cuda::run_with_end<run_mma>},
+                                          .run_with = formats::cuda::run_with_end<run_mma>},
                                          {.name = "w4ax_sm90",
                                           .supports = supports_sm90,
                                           .cost_us = cost_sm90_us,
                                           .run = run_sm90,
                                           .describe = describe_sm90,
-                                          .run_with = cuda::run_with_end<run_sm90>}};
+                                          .run_with = formats::cuda::run_with_end<run_sm90>}};
 
 }  // namespace
 }  // namespace w4ax
