@@ -120,16 +120,14 @@ struct Candidate {
 std::vector<Candidate> candidates(const GemmArgs& args, int num_sms) {
   std::vector<Candidate> all{{"chosen", plan_gemm_sm90(args, num_sms)}};
   const bool has_two = args.int4_blocks > 0;
-  for (const auto& [rows, tokens] :
-       {std::pair{128, 16}, {128, 32}, {128, 64}, {128, 128}, {256, 128}}) {
+  for (const int32_t tokens : {16, 32, 64, 128}) {
     if (tokens < std::min(args.tokens, 64) || (tokens > 16 && tokens >= 2 * args.tokens)) continue;
     if (tokens < 128 && args.tokens > 256) continue;
-    if (rows == 256 && has_two) continue;
     const bool two_fit = tokens * (has_two ? 2 : 1) <= 64;
     for (const int ctas : {num_sms, 2 * num_sms}) {
       if (ctas > num_sms && !two_fit) continue;
       for (const bool is_whole : {false, true}) {
-        const Sm90Plan plan = cut_gemm_sm90(args, {rows, tokens, ctas, 0, 0}, is_whole);
+        const Sm90Plan plan = cut_gemm_sm90(args, {128, tokens, ctas, 0, 0}, is_whole);
         if (!is_whole && plan.workspace_bytes == 0) continue;
         if (plan.workspace_bytes > kWorkspaceBytes) continue;
         all.push_back({is_whole ? "whole" : "shared", plan});

@@ -228,17 +228,26 @@ void print_line(const GemmArgs& args, const SplitPlan& plan, int ctas, double us
               plan.num_teams, plan.num_splits, ctas, us, plan.tile_rows, plan.num_sharing);
 }
 
-/// Of gemm_sm90: the cut that it takes itself, and tiles of 256 × 64 whole and shared by clusters.
+/// Of gemm_sm90: the cut that it takes itself, then wide tiles, whole and shared by clusters.
+std::vector<Sm90Plan> tile_plans_of(const GemmArgs& args, int num_sms) {
+  std::vector<Sm90Plan> plans{plan_gemm_sm90(args, num_sms)};
+  if (args.tokens <= 16) return plans;
+  for (const int32_t rows : {128, 256}) {
+    for (int32_t splits = 1; splits <= sm90_most_splits(rows, 64); ++splits) {
+      Sm90Plan plan{rows, 64, num_sms};
+      plan.is_wide = true;
+      plan.num_splits = splits;
+      if (!sm90_wide_suits(args, plan)) continue;
+      plan = cut_gemm_sm90(args, plan, true);
+      if (plan.num_ctas <= 3 * num_sms) plans.push_back(plan);
+    }
+  }
+  return plans;
+}
+
 void check_tiles(const CudaResources& gpu, const Operands& operands, const GemmArgs& args,
                  const std::vector<uint8_t>& want) {
-  std::vector<Sm90Plan> plans{plan_gemm_sm90(args, gpu.num_sms)};
-  for (int32_t splits = 1; args.tokens > 16 && splits <= sm90_most_splits(256, 64); ++splits) {
-    Sm90Plan plan{256, 64, gpu.num_sms};
-    plan.is_wide = true;
-    plan.num_splits = splits;
-    plan = cut_gemm_sm90(args, plan, true);
-    if (sm90_wide_suits(args, plan) && plan.num_ctas <= 3 * gpu.num_sms) plans.push_back(plan);
-  }
+  const std::vector<Sm90Plan> plans = tile_plans_of(args, gpu.num_sms);
   for (size_t i = 0; i < plans.size(); ++i) {
     const Sm90Plan& plan = plans[i];
     const Launch launch = [&](const GemmArgs& a) {
