@@ -86,10 +86,15 @@ struct GemmArgs {
   bool out_is_bf16 = true;
 };
 
+/// CTAs of the wgmma kernel: of 128 rows, two of which fit an SM (up to 64 tokens); of 128 rows,
+/// one an SM, with more registers and longer rings; of 256 rows, one an SM (64 tokens).
+enum class TileShape : int32_t { kHalf, kAlone, kTall };
+
 /// What a product is cut into.
 struct GemmPlan {
   int32_t tile_tokens = 0;
-  int32_t num_splits = 1;  // of K
+  int32_t num_splits = 1;              // of K
+  TileShape shape = TileShape::kHalf;  // wgmma only; 128 tokens are always kAlone
 };
 
 /// mma.sync, any card from sm_80 on. With num_splits > 1 it needs `workspace`.

@@ -195,4 +195,22 @@ inline std::vector<Kernel> kernels_of(const CudaResources& gpu) {
 
 inline const char* kernel_name(Kernel kernel) { return kernel == Kernel::kMma ? "mma" : "wgmma"; }
 
+/// Tiles that a kernel has.
+inline std::vector<GemmPlan> tiles_of(Kernel kernel) {
+  if (kernel == Kernel::kMma) return {{16}, {64}, {128}};
+  std::vector<GemmPlan> tiles;
+  for (const int32_t tokens : {8, 16, 32, 64, 128}) {
+    if (tokens < 128) tiles.push_back({tokens, 1, TileShape::kHalf});
+    tiles.push_back({tokens, 1, TileShape::kAlone});
+    if (tokens == 64) tiles.push_back({tokens, 1, TileShape::kTall});
+  }
+  return tiles;
+}
+
+inline std::string plan_text(const GemmPlan& plan) {
+  constexpr const char* kShapes[] = {"half", "alone", "tall"};
+  return std::to_string(plan.tile_tokens) + " " + kShapes[static_cast<int>(plan.shape)] +
+         " splits=" + std::to_string(plan.num_splits);
+}
+
 }  // namespace comet::formats::w4a16_cuda

@@ -82,11 +82,6 @@ TEST(W4a16Cuda, BlocksAreAsTheHeaderSays) {
   }
 }
 
-std::vector<int32_t> tiles_of(Kernel kernel) {
-  if (kernel == Kernel::kMma) return {16, 64, 128};
-  return {8, 16, 32, 64, 128};
-}
-
 TEST(W4a16Cuda, EveryTileAndSplitOfEveryWeight) {
   const auto gpu = testing::open_gpu();
   if (!gpu) GTEST_SKIP() << "no GPU";
@@ -100,13 +95,12 @@ TEST(W4a16Cuda, EveryTileAndSplitOfEveryWeight) {
     const DeviceWeight weight(host, gpu->stream);
     const HostInput input(21, c.k);
     for (const Kernel kernel : kernels_of(*gpu)) {
-      for (const int32_t tile : tiles_of(kernel)) {
+      for (GemmPlan plan : tiles_of(kernel)) {
         for (const int32_t splits : {1, 2, 4, 8}) {
           ++call_idx;
-          const Call call{
-              kernel, {tile, splits}, call_idx % 2 == 0, call_idx % 3 == 0, call_idx % 4};
-          SCOPED_TRACE(c.text() + (kernel == Kernel::kMma ? " mma" : " wgmma") +
-                       " tile=" + std::to_string(tile) + " splits=" + std::to_string(splits));
+          plan.num_splits = splits;
+          const Call call{kernel, plan, call_idx % 2 == 0, call_idx % 3 == 0, call_idx % 4};
+          SCOPED_TRACE(c.text() + " " + kernel_name(kernel) + " " + plan_text(plan));
           const std::vector<float> out = product(*gpu, weight, input, call);
           expect_product(host, input, out, call, 1, 1);
           if (HasFatalFailure()) return;
@@ -180,22 +174,22 @@ TEST(W4a16Cuda, DependentProductsInAGraph) {
   check_graph(*gpu, 2048, 24, 10);
 }
 
-/// Every kernel with fewest CTAs, for compute-sanitizer: stages are filled again (at most 12 of 128
+/// Every kernel with fewest CTAs, for compute-sanitizer: stages are filled again (at most 20 of 128
 /// channels), clusters add their sums, a graph overlaps its kernels.
 TEST(W4a16Cuda, SmallProductsOfEveryKernel) {
   const auto gpu = testing::open_gpu();
   if (!gpu) GTEST_SKIP() << "no GPU";
-  for (const WeightCase& c : std::vector<WeightCase>{{130, 1792, 128, ScaleType::kBF16, true},
-                                                     {130, 1792, 32, ScaleType::kF16, false}}) {
+  for (const WeightCase& c : std::vector<WeightCase>{{130, 2816, 128, ScaleType::kBF16, true},
+                                                     {130, 2816, 32, ScaleType::kF16, false}}) {
     const HostWeight host(c);
     const DeviceWeight weight(host, gpu->stream);
     const HostInput input(9, c.k);
     for (const Kernel kernel : kernels_of(*gpu)) {
-      for (const int32_t tile : tiles_of(kernel)) {
+      for (GemmPlan plan : tiles_of(kernel)) {
         for (const int32_t splits : {1, 2}) {
-          const Call call{kernel, {tile, splits}, splits == 2, splits == 1, 1};
-          SCOPED_TRACE(c.text() + " " + kernel_name(kernel) + " tile=" + std::to_string(tile) +
-                       " splits=" + std::to_string(splits));
+          plan.num_splits = splits;
+          const Call call{kernel, plan, splits == 2, splits == 1, 1};
+          SCOPED_TRACE(c.text() + " " + kernel_name(kernel) + " " + plan_text(plan));
           expect_product(host, input, product(*gpu, weight, input, call), call, 1, 1);
           if (HasFatalFailure()) return;
         }

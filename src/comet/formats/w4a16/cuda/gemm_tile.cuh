@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "comet/device/cuda/prims/access.cuh"
+#include "comet/device/cuda/prims/convert.cuh"
 #include "comet/formats/w4a16/cuda/gemm.h"
 
 namespace comet::formats::w4a16_cuda {
@@ -45,9 +46,11 @@ struct GroupFactors {
   uint32_t offsets[2];
 };
 
+/// Both conversions and a choice: no branch in the loop that asks.
 __device__ __forceinline__ float scale_of_bits(uint16_t bits, bool is_f16) {
-  return is_f16 ? __half2float(__ushort_as_half(bits))
-                : __uint_as_float(static_cast<uint32_t>(bits) << 16);
+  const float of_f16 = prims::f32_of_f16(bits);
+  const float of_bf16 = prims::f32_of_bf16(bits);
+  return is_f16 ? of_f16 : of_bf16;
 }
 
 /// `block` in shared memory, kGroups groups; row: row group of the unit, 0…127 in the block.
@@ -57,16 +60,21 @@ __device__ __forceinline__ GroupFactors group_factors(const uint8_t* block, cons
   GroupFactors factors;
   const uint8_t* scales = block + kWordBytes;
   const uint8_t* zeros = scales + kBlockRows * kGroups * (kGroups == 1 ? 2 : 4);
+  const int first = group_idx * kBlockRows + row;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const int i = group_idx * kBlockRows + row + 8 * half;
+    const int i = first + 8 * half;
     if constexpr (kGroups == 1) {
       factors.scales[half] =
           scale_of_bits(reinterpret_cast<const uint16_t*>(scales)[i], blocks.is_f16);
     } else {
       factors.scales[half] = reinterpret_cast<const float*>(scales)[i];
     }
-    factors.offsets[half] = zero_offset(blocks.has_zeros ? zeros[i] : uint32_t{kPlainZero});
+    factors.offsets[half] = zero_offset(kPlainZero);
+  }
+  if (blocks.has_zeros) {
+    factors.offsets[0] = zero_offset(zeros[first]);
+    factors.offsets[1] = zero_offset(zeros[first + 8]);
   }
   return factors;
 }

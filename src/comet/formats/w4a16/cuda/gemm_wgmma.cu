@@ -5,6 +5,8 @@
 #include <array>
 
 #include "comet/device/cuda/cuda_check.h"
+#include "comet/formats/w4a16/cuda/gemm_wgmma_consumer.cuh"
+#include "comet/formats/w4a16/cuda/gemm_wgmma_store.cuh"
 
 namespace comet::formats::w4a16_cuda {
 namespace wgmma {
@@ -16,43 +18,39 @@ __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
                const Params p) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) uint8_t raw_shared[];
-  const Shared shared = shared_storage(raw_shared, p);
-  prims::allow_next_kernel();
-  if (threadIdx.x == 0) *shared.work = work_of(p, static_cast<int>(blockIdx.x));
-  if (static_cast<int>(threadIdx.x) < p.num_stages) {
-    prims::mbarrier_init(shared.full + threadIdx.x, 1);
-    prims::mbarrier_init(shared.empty + threadIdx.x, T::kConsumers / 32);
-    prims::mbarrier_init_fence();
-  }
-  __syncthreads();
-
+  prims::allow_next_kernel();  // it waits for this one's end before it reads what this one writes
+  const Shared<T> shared(raw_shared, p);
   if (threadIdx.x >= T::kConsumers) {
+    const Loader<T> loader{p, &w_map, &x_map, shared, work_of(p, static_cast<int>(blockIdx.x))};
+    const bool is_loader = threadIdx.x == T::kConsumers;
+    if (is_loader) {
+      shared.init_barriers(p.num_stages);
+      *shared.work = loader.work;
+      loader.start();
+    }
+    __syncthreads();
     take_registers<T>(false);
-    if (threadIdx.x == T::kConsumers) {
-      Loader<T>{p, &w_map, &x_map, shared, *shared.work}.run();
-    }
+    if (is_loader) loader.run();
     __syncwarp();
-    if (p.num_splits > 1) {
-      prims::cluster_sync();
-      prims::cluster_sync();
-    }
+    sync_sums(p.num_splits);
+    end_reads(p.num_splits);
     return;
   }
-
+  __syncthreads();
   take_registers<T>(true);
-  float totals[T::kTokens / 2];
-  multiply_stages<T>(totals, p, shared, shared.work->k_end - shared.work->k_begin);
+  float totals[T::kRowBlocks][T::kSums];
+  Consumer<T>{p, shared}.run(totals, shared.work->k_end - shared.work->k_begin);
   prims::named_barrier_sync(1, T::kConsumers);  // no one reads stages any more
-  auto* sums = reinterpret_cast<float*>(shared.stages);
-  const int row = static_cast<int>(threadIdx.x) / 32 * 16 + static_cast<int>(threadIdx.x) % 32 / 4;
-  fragment_to_tile<T::kTokens>(sums, T::kRows, totals, row, static_cast<int>(threadIdx.x) % 4);
-  if (p.num_splits > 1) {
-    prims::cluster_sync();
-  } else {
-    prims::named_barrier_sync(1, T::kConsumers);
+  const int thread = static_cast<int>(threadIdx.x);
+  auto* sums = reinterpret_cast<float*>(shared.inputs);
+  float* own = sums + thread / 256 * T::kTileFloats + thread % 256 / 32 * 16 + thread % 32 / 4;
+#pragma unroll
+  for (int b = 0; b < T::kRowBlocks; ++b) {
+    fragment_to_tile<T::kTokens>(own, T::kRows, totals[b], b * kBlockRows, thread % 4);
   }
-  store_share<T>(p, sums, shared.work->tile, shared.work->rank);
-  if (p.num_splits > 1) prims::cluster_sync();  // this CTA's sums are read until here
+  sync_sums(p.num_splits);
+  store_share<T>(p, sums, *shared.work);
+  end_reads(p.num_splits);
 #else
   __trap();
 #endif
@@ -88,10 +86,8 @@ void launch(const GemmArgs& args, const GemmPlan& plan, const CUtensorMap& x_map
   p.num_splits = plan.num_splits;
   p.num_row_tiles = (args.blocks.n + T::kRows - 1) / T::kRows;
   p.num_token_tiles = (args.rows + T::kTokens - 1) / T::kTokens;
-  const int bytes = T::kInputBytes + T::kRowBlocks * args.blocks.block_bytes();
-  p.stage_bytes = (bytes + kTileAlignment - 1) / kTileAlignment * kTileAlignment;
-  p.num_stages =
-      std::min(kMaxStages, (T::kSharedBytes - kTileAlignment - kControlBytes) / p.stage_bytes);
+  p.stage_bytes = T::kRowBlocks * args.blocks.block_bytes();
+  p.num_stages = std::min(kMaxStages, T::kRoom / p.stage_bytes);
   std::array<cudaLaunchAttribute, 2> attributes{};
   cudaLaunchConfig_t config =
       config_of<T>(plan.num_splits, int64_t{p.num_row_tiles} * p.num_token_tiles, attributes);
@@ -99,61 +95,109 @@ void launch(const GemmArgs& args, const GemmPlan& plan, const CUtensorMap& x_map
   COMET_CUDA(cudaLaunchKernelEx(&config, gemm_wgmma<T>, w_map, x_map, p));
 }
 
-/// CTAs that the card holds at once, by number of splits: a cluster needs free SMs of one GPC.
+/// Tiles that the card works on at once, by number of splits: a cluster needs free SMs of one GPC.
+using ResidentTiles = std::array<int, kMaxSplits + 1>;
+
 template <class T>
-std::array<int64_t, kMaxSplits + 1> count_resident() {
-  std::array<int64_t, kMaxSplits + 1> resident{};
+ResidentTiles count_resident(int num_sms) {
+  ResidentTiles resident{};
+  resident[1] = num_sms * T::kCtasPerSm;
   for (int splits = 2; splits <= kMaxSplits; ++splits) {
     std::array<cudaLaunchAttribute, 2> attributes{};
     cudaLaunchConfig_t config = config_of<T>(splits, 64, attributes);
     config.attrs = &attributes[1];
     config.numAttrs = 1;
-    int clusters = 0;
-    COMET_CUDA(cudaOccupancyMaxActiveClusters(&clusters, gemm_wgmma<T>, &config));
-    resident[static_cast<size_t>(splits)] = int64_t{clusters} * splits;
+    COMET_CUDA(cudaOccupancyMaxActiveClusters(&resident[static_cast<size_t>(splits)], gemm_wgmma<T>,
+                                              &config));
   }
   return resident;
 }
 
-/// The split of least cost, counted in thirds of a block of channels on an SM that is busy.
-template <int kTokens>
-GemmPlan plan_tile(const GemmArgs& args, int num_sms) {
-  using T = Traits<kTokens, 1>;
-  constexpr int64_t kStart = 12;  // of each wave of CTAs: launch, first bytes, stores
-  constexpr int64_t kReduce = 6;  // of a cluster
-  constexpr int64_t kBusy = 3;    // a block
-  constexpr int64_t kLonely = 4;  // a block where an SM has one CTA but could have two
-  static const std::array<int64_t, kMaxSplits + 1> kResident = count_resident<T>();
-  const int64_t tiles =
-      int64_t{(args.blocks.n + T::kRows - 1) / T::kRows} * ((args.rows + kTokens - 1) / kTokens);
-  GemmPlan plan{kTokens, 1};
-  int64_t best = 0;
-  for (int splits = 1; splits <= std::min(kMaxSplits, args.blocks.num_k_blocks); ++splits) {
-    const int64_t resident =
-        splits == 1 ? int64_t{num_sms} * T::kCtasPerSm : kResident[static_cast<size_t>(splits)];
+/// Estimates in clocks of an SM (docs/kernels/w4a16_cuda.md): a block of 128 rows of a CTA that is
+/// alone on its SM, and of one beside another; start and end of a tile; a part that is joined.
+struct TileCost {
+  int alone;
+  int beside;
+  int end;
+  int part;
+};
+constexpr double kBlockClocks = 4.25;  // of the card's memory, for a block
+
+template <class T>
+constexpr TileCost cost_of() {
+  if (T::kTokens == 128) return {1100, 1100, 8000, 1000};
+  if (T::kIsTall) return {560, 560, 6000, 600};
+  constexpr bool kTwo = T::kCtasPerSm == 2;
+  if (T::kTokens == 64)
+    return kTwo ? TileCost{620, 1250, 4500, 300} : TileCost{570, 570, 5000, 300};
+  if (T::kTokens == 32) return kTwo ? TileCost{500, 900, 4500, 200} : TileCost{480, 480, 5000, 200};
+  return kTwo ? TileCost{430, 800, 4500, 150} : TileCost{400, 400, 5000, 150};
+}
+
+struct Candidate {
+  GemmPlan plan;
+  double clocks = 0;
+};
+
+/// The split of least estimated time, if that is less than `best`.
+template <class T>
+void consider(const GemmArgs& args, int num_sms, Candidate& best) {
+  static const ResidentTiles kResident = count_resident<T>(num_sms);
+  constexpr TileCost kCost = cost_of<T>();
+  const int k_blocks = args.blocks.num_k_blocks;
+  const int64_t tiles = int64_t{(args.blocks.n + T::kRows - 1) / T::kRows} *
+                        ((args.rows + T::kTokens - 1) / T::kTokens);
+  const double copies = static_cast<double>(tiles * T::kRowBlocks * k_blocks) * kBlockClocks;
+  for (int splits = 1; splits <= std::min(kMaxSplits, k_blocks); ++splits) {
+    const int64_t resident = kResident[static_cast<size_t>(splits)];
     if (resident == 0) continue;
-    const int64_t ctas = tiles * splits;
-    const int64_t waves = (ctas + resident - 1) / resident;
-    const int64_t on_sm = std::max((ctas + num_sms - 1) / num_sms, (waves - 1) * T::kCtasPerSm + 1);
-    const int64_t blocks = (args.blocks.num_k_blocks + splits - 1) / splits;
-    const int64_t cost = on_sm * blocks * (on_sm < T::kCtasPerSm ? kLonely : kBusy) +
-                         waves * (kStart + (splits > 1 ? kReduce : 0));
-    if (splits == 1 || cost < best) {
-      best = cost;
-      plan.num_splits = splits;
+    const int64_t rounds = (tiles + resident - 1) / resident;
+    const int64_t of_last = tiles - (rounds - 1) * resident;
+    const int last = of_last * splits <= num_sms ? kCost.alone : kCost.beside;
+    const auto products = static_cast<double>(int64_t{(k_blocks + splits - 1) / splits} *
+                                              T::kRowBlocks * ((rounds - 1) * kCost.beside + last));
+    const double clocks = std::max(products, copies) + 0.1 * std::min(products, copies) +
+                          static_cast<double>(rounds * kCost.end) +
+                          (splits > 1 ? static_cast<double>(rounds * splits * kCost.part) : 0.0);
+    if (best.clocks == 0 || clocks < best.clocks) {
+      best = {{T::kTokens, splits, T::kShape}, clocks};
     }
   }
-  return plan;
 }
 
 template <int kTokens>
+GemmPlan plan_tile(const GemmArgs& args, int num_sms) {
+  Candidate best;
+  if constexpr (kTokens == 64) consider<Traits<64, 1, TileShape::kTall>>(args, num_sms, best);
+  if constexpr (kTokens < 128) consider<Traits<kTokens, 1, TileShape::kHalf>>(args, num_sms, best);
+  consider<Traits<kTokens, 1, TileShape::kAlone>>(args, num_sms, best);
+  return best.plan;
+}
+
+template <int kTokens, TileShape kShape>
 void launch_groups(const GemmArgs& args, const GemmPlan& plan, const CUtensorMap& x_map,
                    cudaStream_t stream) {
   if (args.blocks.num_groups == 1) {
-    launch<Traits<kTokens, 1>>(args, plan, x_map, stream);
+    launch<Traits<kTokens, 1, kShape>>(args, plan, x_map, stream);
   } else {
-    launch<Traits<kTokens, 4>>(args, plan, x_map, stream);
+    launch<Traits<kTokens, 4, kShape>>(args, plan, x_map, stream);
   }
+}
+
+template <int kTokens>
+void launch_shape(const GemmArgs& args, const GemmPlan& plan, const CUtensorMap& x_map,
+                  cudaStream_t stream) {
+  if constexpr (kTokens == 64) {
+    if (plan.shape == TileShape::kTall) {
+      return launch_groups<64, TileShape::kTall>(args, plan, x_map, stream);
+    }
+  }
+  if constexpr (kTokens < 128) {
+    if (plan.shape == TileShape::kHalf) {
+      return launch_groups<kTokens, TileShape::kHalf>(args, plan, x_map, stream);
+    }
+  }
+  launch_groups<kTokens, TileShape::kAlone>(args, plan, x_map, stream);
 }
 
 }  // namespace
@@ -173,15 +217,15 @@ void launch_gemm_wgmma(const GemmArgs& args, const GemmPlan& plan, const void* x
   const auto& map = *static_cast<const CUtensorMap*>(x_map);
   switch (plan.tile_tokens) {
     case 8:
-      return wgmma::launch_groups<8>(args, plan, map, stream);
+      return wgmma::launch_shape<8>(args, plan, map, stream);
     case 16:
-      return wgmma::launch_groups<16>(args, plan, map, stream);
+      return wgmma::launch_shape<16>(args, plan, map, stream);
     case 32:
-      return wgmma::launch_groups<32>(args, plan, map, stream);
+      return wgmma::launch_shape<32>(args, plan, map, stream);
     case 64:
-      return wgmma::launch_groups<64>(args, plan, map, stream);
+      return wgmma::launch_shape<64>(args, plan, map, stream);
     default:
-      return wgmma::launch_groups<128>(args, plan, map, stream);
+      return wgmma::launch_shape<128>(args, plan, map, stream);
   }
 }
 

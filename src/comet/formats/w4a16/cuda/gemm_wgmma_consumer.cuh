@@ -1,0 +1,266 @@
+// The consumers of gemm_wgmma.cuh: products of a CTA's blocks. Callers: gemm_wgmma.cu.
+//
+// A pair of warpgroups multiplies a block, 64 rows each, or a tall tile's two blocks one after the
+// other; of several pairs each takes every kPairs-th block.
+// A block: nibbles → 8 fragments of exact integers, 8 products in batches into zeroed sums; the
+// fragments of a batch are made while the batch before it is multiplied. Then total += scale · sums
+// (FP32, one fma per group): products of an integer and a BF16 value are exact, so the result is
+// that of FP32 sums.
+#pragma once
+
+#include "comet/device/cuda/prims/wgmma.cuh"
+#include "comet/device/cuda/prims/wgmma_bf16.cuh"
+#include "comet/formats/w4a16/cuda/gemm_wgmma.cuh"
+
+namespace comet::formats::w4a16_cuda::wgmma {
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+
+/// What a lane reads of a block with one group, ahead of its products.
+struct LaneBlock {
+  uint32_t words[8];  // nibbles of fragment 0 … 7
+  GroupFactors factors;
+};
+
+/// Stages of the block that is multiplied.
+struct Stages {
+  StageIndex weights;
+  StageIndex inputs;
+};
+
+template <class T>
+struct Consumer {
+  const Params& p;
+  const Shared<T>& shared;
+  using Sums = float[T::kSums];
+  using Batch = uint32_t[T::kBatch][4];
+
+  /// The pair of this thread, so that the compiler sees that a warp has one.
+  static __device__ __forceinline__ int pair() {
+    if constexpr (T::kPairs == 1) return 0;
+    return __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / 256, 0);
+  }
+  static __device__ __forceinline__ int unit() {  // of 16 rows in the block
+    return static_cast<int>(threadIdx.x) / 32 % 8;
+  }
+  static __device__ __forceinline__ int row() {  // of the block
+    return unit() * 16 + static_cast<int>(threadIdx.x) % 32 / 4;
+  }
+  __device__ __forceinline__ const uint8_t* block_at(int stage, int row_block) const {
+    const uint8_t* first = shared.weights + stage * p.stage_bytes;
+    return row_block == 0 ? first : first + p.args.blocks.block_bytes();
+  }
+  __device__ __forceinline__ void advance(Stages& at) const {
+    at.weights.advance(T::kPairs, p.num_stages);
+    at.inputs.advance(T::kPairs, T::kInputStages);
+  }
+  __device__ __forceinline__ void wait_weights(const Stages& at) const {
+    prims::mbarrier_wait(shared.full_weights + at.weights.stage, at.weights.parity);
+  }
+  __device__ __forceinline__ void wait_inputs(const Stages& at) const {
+    prims::mbarrier_wait(shared.full_inputs + at.inputs.stage, at.inputs.parity);
+  }
+  __device__ __forceinline__ void release(int stage) const {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) prims::mbarrier_arrive(shared.empty + stage);
+  }
+
+  static __device__ __forceinline__ void read_words(uint32_t (&words)[8], const uint8_t* block) {
+    const auto* from = reinterpret_cast<const uint4*>(block) + unit() * 32 + threadIdx.x % 32;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {  // 64 channels of 8 units: 4 KiB
+      const uint4 four = from[half * 256];
+      words[4 * half] = four.x;
+      words[4 * half + 1] = four.y;
+      words[4 * half + 2] = four.z;
+      words[4 * half + 3] = four.w;
+    }
+  }
+
+  __device__ __forceinline__ LaneBlock read(int stage, int row_block) const {
+    const uint8_t* block = block_at(stage, row_block);
+    LaneBlock lane;
+    read_words(lane.words, block);
+    lane.factors = group_factors<T::kGroups>(block, p.args.blocks, 0, row());
+    return lane;
+  }
+
+  static __device__ __forceinline__ void make_batch(Batch& a, const LaneBlock& block, int batch) {
+#pragma unroll
+    for (int j = 0; j < T::kBatch; ++j) {
+      dequantize(a[j], block.words[batch * T::kBatch + j], block.factors.offsets);
+    }
+  }
+
+  /// sums (+)= kCount fragments from `first` on · inputs of the stage.
+  template <int kCount>
+  __device__ __forceinline__ void multiply(Sums& sums, uint32_t (&a)[kCount][4], int input_stage,
+                                           int first, bool is_first) const {
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) prims::wgmma_pin(a[j]);
+    const uint32_t low = prims::wgmma_low_k128(shared.inputs + input_stage * T::kInputBytes);
+    prims::wgmma_fence();
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) {
+      const uint32_t bytes = (first + j) / 4 * T::kBoxBytes + (first + j) % 4 * 32;
+      prims::WgmmaBf16<T::kTokens>::rs(sums, a[j],
+                                       prims::wgmma_descriptor_of_low_k128(low + bytes / 16),
+                                       is_first && j == 0 ? 0 : 1);
+    }
+    prims::wgmma_commit();
+  }
+
+  static __device__ __forceinline__ void promote(Sums& totals, const Sums& sums,
+                                                 const float (&scales)[2]) {
+#pragma unroll
+    for (int i = 0; i < T::kSums; ++i) {
+      totals[i] = __fmaf_rn(scales[i % 4 / 2], sums[i], totals[i]);
+    }
+  }
+
+  // ---- Groups of 128 channels, one set of sums
+
+  __device__ __forceinline__ void one_sum(Sums& totals, int num_items) const {
+    Stages at{{pair(), 0}, {pair(), 0}};
+    Sums sums;
+    Batch a[2];
+    wait_weights(at);
+    LaneBlock block = read(at.weights.stage, 0);
+    make_batch(a[0], block, 0);
+#pragma unroll 1
+    for (int item = 0; item < num_items; ++item) {
+      wait_inputs(at);
+#pragma unroll
+      for (int batch = 0; batch < T::kBatches; ++batch) {
+        if (batch >= 2) prims::wgmma_wait<1>();  // the batch that read these registers is through
+        if (batch >= 1) make_batch(a[batch % 2], block, batch);
+        multiply(sums, a[batch % 2], at.inputs.stage, batch * T::kBatch, batch == 0);
+      }
+      const int stage = at.weights.stage;
+      if (item + 1 < num_items) advance(at);  // else this block again
+      const float scales[2] = {block.factors.scales[0], block.factors.scales[1]};
+      wait_weights(at);
+      block = read(at.weights.stage, 0);
+      prims::wgmma_wait<0>();
+      prims::wgmma_pin(sums);
+      make_batch(a[0], block, 0);
+      release(stage);
+      promote(totals, sums, scales);
+    }
+  }
+
+  // ---- Groups of 128 channels, two sets of sums. Items: blocks, or a tall tile's halves of them.
+
+  /// Two items: the sums of the first are added while the second is multiplied. On entry and on
+  /// return nothing is under way (else ptxas serializes all products), and a[0] are the first
+  /// fragments of `block`. kIsLast: of an odd number of items the last one alone.
+  __device__ __forceinline__ void two_items(Sums (&totals)[T::kRowBlocks], Stages& at,
+                                            LaneBlock& block, Batch (&a)[2], bool has_next) const {
+    Sums first;
+    Sums second;
+    multiply(first, a[0], at.inputs.stage, 0, true);
+    make_batch(a[1], block, 1);
+    multiply(first, a[1], at.inputs.stage, T::kBatch, false);
+    const float first_scales[2] = {block.factors.scales[0], block.factors.scales[1]};
+    const int first_stage = at.weights.stage;
+    if constexpr (!T::kIsTall) {
+      advance(at);
+      wait_weights(at);
+      wait_inputs(at);
+    }
+    block = read(at.weights.stage, T::kIsTall ? 1 : 0);
+    prims::wgmma_wait<1>();  // a[0] have been read
+    make_batch(a[0], block, 0);
+    multiply(second, a[0], at.inputs.stage, 0, true);
+    prims::wgmma_wait<1>();  // the first item is through
+    prims::wgmma_pin(first);
+    make_batch(a[1], block, 1);
+    multiply(second, a[1], at.inputs.stage, T::kBatch, false);
+    if constexpr (!T::kIsTall) release(first_stage);
+    promote(totals[0], first, first_scales);
+    const float second_scales[2] = {block.factors.scales[0], block.factors.scales[1]};
+    const int second_stage = at.weights.stage;
+    if (has_next) advance(at);  // else this block again
+    wait_weights(at);
+    block = read(at.weights.stage, 0);
+    prims::wgmma_wait<0>();
+    prims::wgmma_pin(second);
+    make_batch(a[0], block, 0);
+    release(second_stage);
+    promote(totals[T::kRowBlocks - 1], second, second_scales);
+  }
+
+  __device__ __forceinline__ void two_sums(Sums (&totals)[T::kRowBlocks], int num_items) const {
+    Stages at{{pair(), 0}, {pair(), 0}};
+    Batch a[2];
+    wait_weights(at);
+    LaneBlock block = read(at.weights.stage, 0);
+    make_batch(a[0], block, 0);
+#pragma unroll 1
+    for (int item = 0; item + 1 < num_items; item += 2) {
+      wait_inputs(at);
+      two_items(totals, at, block, a, item + 2 < num_items);
+    }
+    if (num_items % 2 == 0) return;
+    wait_inputs(at);
+    Sums sums;
+    multiply(sums, a[0], at.inputs.stage, 0, true);
+    make_batch(a[1], block, 1);
+    multiply(sums, a[1], at.inputs.stage, T::kBatch, false);
+    prims::wgmma_wait<0>();
+    prims::wgmma_pin(sums);
+    promote(totals[0], sums, block.factors.scales);
+  }
+
+  // ---- Groups of 32 channels: two products each
+
+  __device__ __forceinline__ void short_groups(Sums (&totals)[T::kRowBlocks], int num_items) const {
+    Stages at{{pair(), 0}, {pair(), 0}};
+    for (int item = 0; item < num_items; ++item, advance(at)) {
+      wait_weights(at);
+      wait_inputs(at);
+#pragma unroll
+      for (int row_block = 0; row_block < T::kRowBlocks; ++row_block) {
+        const uint8_t* block = block_at(at.weights.stage, row_block);
+        uint32_t words[8];
+        read_words(words, block);
+#pragma unroll
+        for (int group = 0; group < T::kGroups; ++group) {
+          const GroupFactors factors =
+              group_factors<T::kGroups>(block, p.args.blocks, group, row());
+          Sums sums;
+          uint32_t a[2][4];
+          dequantize(a[0], words[2 * group], factors.offsets);
+          dequantize(a[1], words[2 * group + 1], factors.offsets);
+          multiply(sums, a, at.inputs.stage, 2 * group, true);
+          prims::wgmma_wait<0>();
+          prims::wgmma_pin(sums);
+          promote(totals[row_block], sums, factors.scales);
+        }
+      }
+      release(at.weights.stage);
+    }
+  }
+
+  /// Sums of this pair's blocks.
+  __device__ __forceinline__ void run(Sums (&totals)[T::kRowBlocks], int num_blocks) const {
+#pragma unroll
+    for (int b = 0; b < T::kRowBlocks; ++b) {
+#pragma unroll
+      for (int i = 0; i < T::kSums; ++i) totals[b][i] = 0.0F;
+    }
+    const int num_own = (num_blocks - pair() + T::kPairs - 1) / T::kPairs;
+    if (num_own <= 0) return;
+    if constexpr (T::kGroups > 1) {
+      short_groups(totals, num_own);
+    } else if constexpr (T::kTwoSums) {
+      two_sums(totals, T::kRowBlocks * num_own);
+    } else {
+      one_sum(totals[0], num_own);
+    }
+  }
+};
+
+#endif
+
+}  // namespace comet::formats::w4a16_cuda::wgmma
