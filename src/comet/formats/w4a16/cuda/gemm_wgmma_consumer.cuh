@@ -153,7 +153,7 @@ struct Consumer {
 
   /// Two items: the sums of the first are added while the second is multiplied. On entry and on
   /// return nothing is under way (else ptxas serializes all products), and a[0] are the first
-  /// fragments of `block`. kIsLast: of an odd number of items the last one alone.
+  /// fragments of `block`.
   __device__ __forceinline__ void two_items(Sums (&totals)[T::kRowBlocks], Stages& at,
                                             LaneBlock& block, Batch (&a)[2], bool has_next) const {
     Sums first;
