@@ -8,6 +8,7 @@
 #include "comet/formats/cuda/linear_end.h"
 #include "comet/formats/float_input.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90_choice.h"
+#include "comet/formats/w4ax/cuda/sm80/gemm_sm80.h"
 #include "comet/formats/w4ax/w4ax.h"
 
 namespace comet::formats {
@@ -150,6 +151,31 @@ void run_sm90(Context& ctx, const LinearWeight& weight, const Activation& x, Row
                       ctx.cuda->stream);
 }
 
+/// CTAs of the sm_80 kernel that run at once: sm_86 and sm_89 have shared memory for one an SM.
+int sm80_ctas(int sm, int num_sms) { return sm == 86 || sm == 89 ? num_sms : 2 * num_sms; }
+
+void run_sm80(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out) {
+  const CudaMeta& meta = cuda_meta_of(weight);
+  const cuda::GemmArgs args = gemm_args(weight, meta, x, out);
+  if (x.rows == 0) return;
+  const cuda::Sm80Plan plan =
+      cuda::plan_gemm_sm80(args, sm80_ctas(ctx.cuda->sm, ctx.cuda->num_sms));
+  const ArenaScope scope(ctx.arena);
+  void* workspace = nullptr;
+  if (plan.workspace_bytes > 0) {
+    workspace = ctx.arena.alloc(DType::kU8, {plan.workspace_bytes}).raw();
+  }
+  cuda::gemm_sm80(args, plan, workspace, meta.device_counters.data<int32_t>(), ctx.cuda->stream);
+}
+
+std::string describe_sm80(const LinearWeight& weight, const Caps& caps, int64_t rows) {
+  const cuda::GemmArgs args = shape_args(meta_of(weight), rows);
+  const cuda::Sm80Plan plan = cuda::plan_gemm_sm80(args, sm80_ctas(caps.sm, caps.num_sms));
+  return fmt::format("tiles of 128 x {}, {} CTAs, {}{}", plan.tile_tokens, plan.schedule.num_ctas,
+                     plan.workspace_bytes > 0 ? "tiles shared by cost" : "tiles whole",
+                     caps.sm >= 90 ? "; s4 products are emulated on this card" : "");
+}
+
 std::string describe_sm90(const LinearWeight& weight, const Caps& caps, int64_t rows) {
   const cuda::GemmArgs args = shape_args(meta_of(weight), rows);
   const cuda::Sm90Choice choice = cuda::choose_gemm_sm90(args, caps.num_sms);
@@ -176,10 +202,24 @@ bool supports_sm90(const LinearWeight& weight, const Caps& caps) {
          meta.granularity != Granularity::kGroup && meta.site.scale != ActScale::kS1;
 }
 
+/// INT4 blocks through INT4 products, for the tensor cores of sm_8x; later cards have none for them
+/// and emulate them, right but slow.
+bool supports_sm80(const LinearWeight& weight, const Caps& caps) {
+  const Meta& meta = meta_of(weight);
+  return caps.kind == DeviceKind::kCuda && caps.sm >= 80 &&
+         meta.granularity == Granularity::kChannel && meta.site.scale != ActScale::kS1 &&
+         meta.site.int8_blocks < meta.site.num_blocks();
+}
+
 bool supports_mma(const LinearWeight& /*weight*/, const Caps& caps) { return caps.sm >= 80; }
 
 double cost_mma_us(const LinearWeight& weight, const Caps& /*caps*/) {
   return static_cast<double>(weight.bytes()) / 3e6;
+}
+
+double cost_sm80_us(const LinearWeight& weight, const Caps& caps) {
+  constexpr double kEmulated = 20;  // 48 TOPS of s4 products against 1,273 of s8 ones on an H100
+  return static_cast<double>(weight.bytes()) / 3.5e6 * (caps.sm >= 90 ? kEmulated : 1);
 }
 
 double cost_sm90_us(const LinearWeight& weight, const Caps& /*caps*/) {
@@ -191,6 +231,12 @@ constexpr LinearKernel kCudaKernels[] = {{.name = "w4ax_mma",
                                           .cost_us = cost_mma_us,
                                           .run = run_mma,
                                           .run_with = formats::cuda::run_with_end<run_mma>},
+                                         {.name = "w4ax_sm80",
+                                          .supports = supports_sm80,
+                                          .cost_us = cost_sm80_us,
+                                          .run = run_sm80,
+                                          .describe = describe_sm80,
+                                          .run_with = cuda::run_with_end<run_sm80>},
                                          {.name = "w4ax_sm90",
                                           .supports = supports_sm90,
                                           .cost_us = cost_sm90_us,

@@ -10,13 +10,13 @@ namespace comet::formats::w4ax::cuda {
 /// How a product is cut. CTAs stay until the work is done; the first num_whole tiles go to them one
 /// by one, the blocks of the others in equal shares, whatever the tiles' borders.
 struct Sm90Plan {
-  int32_t tile_rows = 128;   // 128, 256
-  int32_t tile_tokens = 16;  // 16, 32, 64, 128; 128 where rows are 256
+  int32_t tile_rows = 128;   // 128; wide ones also 256
+  int32_t tile_tokens = 16;  // 16, 32, 64, 128; of wide ones gemm_sm90_wide.h tells
   int32_t num_ctas = 1;
   int32_t num_whole = 0;
   int64_t workspace_bytes = 0;
   bool is_wide = false;    // the tiles of gemm_sm90_wide.h, whole
-  int32_t num_splits = 1;  // of them, 128 × 256: CTAs of a cluster that share a tile's blocks
+  int32_t num_splits = 1;  // of them: CTAs of a cluster that share a tile's blocks
 };
 
 /// What fits an SM beside each other: few sums leave room for a CTA of the next launch, or for a

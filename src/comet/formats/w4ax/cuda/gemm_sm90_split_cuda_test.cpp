@@ -261,14 +261,17 @@ void check_tiles(const CudaResources& gpu, const Operands& operands, const GemmA
   }
 }
 
-void check_linear(const CudaResources& gpu, const Operands& operands, GemmArgs args) {
+/// Cuts in clusters of which `num_sharing` tiles share codes; with 1 also those of gemm_sm90.
+void check_linear(const CudaResources& gpu, const Operands& operands, GemmArgs args,
+                  int num_sharing) {
   const DeviceArray<uint16_t> out(static_cast<size_t>(args.tokens) * args.num_tiles * 128);
   args.out = out.get();
   args.out_is_bf16 = true;
   const std::vector<uint8_t> want = wanted(gpu, operands, args);
-  check_tiles(gpu, operands, args, want);
+  if (num_sharing == 1) check_tiles(gpu, operands, args, want);
   if (::testing::Test::HasFatalFailure()) return;
   for (const SplitPlan& plan : plans_of(args)) {
+    if (plan.num_sharing != num_sharing) continue;
     // Many rounds of clusters never pay.
     const int ctas = args.num_tiles * 128 / plan.tile_rows * plan.num_splits;
     if (plan.num_splits > 1 && ctas > 6 * gpu.num_sms) continue;
@@ -285,20 +288,24 @@ void check_linear(const CudaResources& gpu, const Operands& operands, GemmArgs a
 /// CTAs where it has no clusters.
 class W4axSplitPlansCuda : public ::testing::TestWithParam<std::pair<int, int>> {};
 
-TEST_P(W4axSplitPlansCuda, SameBitsWhateverThePlan) {
+void check_all(std::pair<int, int> shape, std::initializer_list<int32_t> all_tokens,
+               int num_sharing) {
   const auto gpu = testing::open_gpu();
   if (!gpu || gpu->sm != 90) GTEST_SKIP() << "no GPU of sm_90";
-  const auto& [n, k] = GetParam();
+  const auto& [n, k] = shape;
   const int64_t bytes = int64_t{n} * k / 2;
   const Operands operands({n / 128, k / 128, 128, std::max<int64_t>(2, kRotatedBytes / bytes)});
-  for (const int32_t tokens : {16, 32, 64}) {
+  for (const int32_t tokens : all_tokens) {
     for (const WeightKind kind : {WeightKind::kProgressive, WeightKind::kChannel}) {
       const int32_t int4_blocks = kind == WeightKind::kProgressive ? 0 : k / 128 - 1;
-      check_linear(*gpu, operands, operands.args_of(kind, tokens, int4_blocks));
-      if (HasFatalFailure()) return;
+      check_linear(*gpu, operands, operands.args_of(kind, tokens, int4_blocks), num_sharing);
+      if (::testing::Test::HasFatalFailure()) return;
     }
   }
 }
+
+TEST_P(W4axSplitPlansCuda, SameBitsWhateverThePlan) { check_all(GetParam(), {16, 32, 64}, 1); }
+TEST_P(W4axSplitPlansCuda, SameBitsOfSharedCodes) { check_all(GetParam(), {32, 64}, 2); }
 
 INSTANTIATE_TEST_SUITE_P(Linears, W4axSplitPlansCuda,
                          ::testing::Values(std::pair{6144, 4096}, std::pair{4096, 4096},
