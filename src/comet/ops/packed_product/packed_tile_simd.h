@@ -14,9 +14,10 @@ namespace {
 constexpr int kPackedRows = simd::kLanes == 16 ? 14 : 6;
 constexpr int64_t kPackedWidth = 2 * simd::kLanes;
 
-/// A row's sums [V · kLanes], with what follows them, to its place.
+/// A row's sums [V · kLanes], with what follows them, to its place. Not inlined: one copy serves
+/// kernels of all numbers of rows.
 template <int V>
-inline void end_packed_row(const PackedTile& tile, const float* sums, float* out) {
+[[gnu::noinline]] void end_packed_row(const PackedTile& tile, const float* sums, float* out) {
   for (int v = 0; v < V; ++v) {
     const int64_t begin = v * simd::kLanes;
     const int64_t rest = tile.num_columns - begin;
@@ -41,8 +42,11 @@ inline void end_packed_row(const PackedTile& tile, const float* sums, float* out
 template <int R, int V>
 void multiply_packed_rows(const PackedTile& tile) {
   using simd::kLanes;
+  // Unrolled early, so that no sum has a place in memory: the compiler would write them there.
   simd::F32 acc[R][V];
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
     for (int v = 0; v < V; ++v) acc[r][v] = simd::splat(0.0F);
   }
   const float* a = tile.a;
@@ -52,18 +56,22 @@ void multiply_packed_rows(const PackedTile& tile) {
 #pragma GCC unroll 2
     for (int64_t i = 0; i < num; ++i) {
       simd::F32 weights[V];
+#pragma GCC unroll 2
       for (int v = 0; v < V; ++v) weights[v] = simd::load(b + v * kLanes);
+#pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         const simd::F32 factor = simd::splat(a[r * kPackedStride + i]);
+#pragma GCC unroll 2
         for (int v = 0; v < V; ++v) acc[r][v] = simd::fma(factor, weights[v], acc[r][v]);
       }
       b += V * kLanes;
     }
     a += kPackedRows * kPackedStride;
   }
-  // Through memory: a loop that indexes registers would keep them there all along.
   alignas(64) float sums[R][V * kLanes];
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
     for (int v = 0; v < V; ++v) simd::store(sums[r] + v * kLanes, acc[r][v]);
   }
   for (int64_t r = 0; r < R; ++r) end_packed_row<V>(tile, sums[r], tile.out + r * tile.out_stride);

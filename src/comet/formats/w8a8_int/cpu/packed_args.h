@@ -15,15 +15,15 @@ constexpr int64_t kCodesStride = kCodesDepth + 64;
 
 /// Rows of codes times one panel of weights.
 struct CodesTile {
-  const uint8_t* a = nullptr;      // the group's first chunk, codes ^ CodesIsa::flip
-  const int8_t* b = nullptr;       // [k / 4][width][4], width of the set or half of it
-  int64_t num_quads = 0;           // k / 4, rounded up
-  int64_t num_rows = 0;            // 1 … CodesIsa::rows
-  int64_t num_columns = 0;         // 1 … CodesIsa::width; up to half of it: a half panel
-  const int32_t* start = nullptr;  // what sums begin with: minus Σ flip · w, of a whole panel
-  const float* scale = nullptr;    // [num_columns] of weights
-  const float* x_scale = nullptr;  // [num_rows]
-  const float* bias = nullptr;     // [num_columns]; null: none
+  const uint8_t* a = nullptr;       // the group's first chunk, codes ^ CodesIsa::flip
+  const int8_t* b = nullptr;        // [k / 4][width][4], width of the set or half of it
+  int64_t num_quads = 0;            // k / 4, rounded up
+  int64_t num_rows = 0;             // 1 … CodesIsa::rows
+  int64_t num_columns = 0;          // 1 … CodesIsa::width; up to half of it: a half panel
+  const int32_t* offset = nullptr;  // is added to sums: minus Σ flip · w, of a whole panel
+  const float* scale = nullptr;     // [num_columns] of weights
+  const float* x_scale = nullptr;   // [num_rows]
+  const float* bias = nullptr;      // [num_columns]; null: none
   PackedEnd end = PackedEnd::kPlain;
   float* out = nullptr;
   int64_t out_stride = 0;

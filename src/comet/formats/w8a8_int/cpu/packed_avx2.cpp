@@ -16,8 +16,13 @@ struct Avx2 {
   static constexpr int kRows = 4;  // 4 × 2 sums, 2 × 2 weights, codes and what becomes of them
   static constexpr uint8_t kFlip = 0;
 
-  static Reg load_sums(const int32_t* p) {
-    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  static Reg zero() { return _mm256_setzero_si256(); }
+  static Reg total(const int32_t* sums, const int32_t* more) {
+    return _mm256_add_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(sums)),
+                            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(more)));
+  }
+  static void store_sums(int32_t* p, Reg sums) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), sums);
   }
   static Weights load_weights(const int8_t* p) {
     const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));

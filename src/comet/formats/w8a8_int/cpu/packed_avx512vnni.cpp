@@ -5,15 +5,19 @@
 namespace comet::formats::w8a8_int::cpu {
 namespace {
 
-/// Codes of x plus 128 are the unsigned operand of vpdpbusd; sums begin with −128 · Σ w. They wrap
-/// modulo 2³² on the way, the result is exact.
+/// Codes of x plus 128 are the unsigned operand of vpdpbusd; −128 · Σ w is added to a sum. Sums
+/// wrap modulo 2³² on the way, the result is exact.
 struct Avx512Vnni {
   using Reg = __m512i;
   using Weights = __m512i;
   static constexpr int kRows = 14;  // 14 × 2 sums, 2 weights and the codes in 32 registers
   static constexpr uint8_t kFlip = 128;
 
-  static Reg load_sums(const int32_t* p) { return _mm512_loadu_si512(p); }
+  static Reg zero() { return _mm512_setzero_si512(); }
+  static Reg total(const int32_t* sums, const int32_t* more) {
+    return _mm512_add_epi32(_mm512_loadu_si512(sums), _mm512_loadu_si512(more));
+  }
+  static void store_sums(int32_t* p, Reg sums) { _mm512_storeu_si512(p, sums); }
   static Weights load_weights(const int8_t* p) { return _mm512_loadu_si512(p); }
   static Reg splat_codes(const uint8_t* p) {
     int32_t quad;

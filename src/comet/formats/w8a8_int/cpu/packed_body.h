@@ -3,8 +3,8 @@
 // by side; R × 2 sums stay in registers over all of k. Sums are exact int32 in any order, and what
 // follows them are the FP32 operations of docs/formats.md §1 in their order.
 //
-// V is the instruction set: Reg, kRows, kFlip, load_sums, load_weights (what multiply wants of a
-// vector of weights), splat_codes, mul_add, to_floats.
+// V is the instruction set: Reg, kRows, kFlip, zero, store_sums, total, load_weights (what
+// mul_add wants of a vector of weights), splat_codes, mul_add, to_floats.
 #pragma once
 
 #include <stdint.h>
@@ -21,9 +21,10 @@ namespace {
 constexpr int kVectors = 2;  // of a panel
 constexpr int64_t kPanelWidth = kVectors * simd::kLanes;
 
-/// A row's sums [width], as floats, with what follows them, to its place.
-template <int W>
-inline void end_codes_row(const CodesTile& tile, int64_t row, const float* sums) {
+/// A row's sums [width], with what follows them, to its place. Not inlined: one copy
+/// serves kernels of all numbers of rows.
+template <class V, int W>
+[[gnu::noinline]] void end_codes_row(const CodesTile& tile, int64_t row, const int32_t* sums) {
   float* out = tile.out + row * tile.out_stride;
   const simd::F32 x_scale = simd::splat(tile.x_scale[row]);
   for (int w = 0; w < W; ++w) {
@@ -35,7 +36,9 @@ inline void end_codes_row(const CodesTile& tile, int64_t row, const float* sums)
     const auto load = [&](const float* p) {
       return whole ? simd::load(p) : simd::load_partial(p, num);
     };
-    simd::F32 y = simd::mul(load(tile.scale + begin), simd::mul(x_scale, simd::load(sums + begin)));
+    simd::F32 y =
+        simd::mul(load(tile.scale + begin),
+                  simd::mul(x_scale, V::to_floats(V::total(sums + begin, tile.offset + begin))));
     if (tile.bias != nullptr) y = simd::add(y, load(tile.bias + begin));
     if (tile.end == PackedEnd::kGelu) y = gelu_of(y);
     if (tile.end == PackedEnd::kAdd) y = simd::add(load(out + begin), y);
@@ -50,33 +53,44 @@ inline void end_codes_row(const CodesTile& tile, int64_t row, const float* sums)
 template <class V, int R, int W>
 void multiply_codes_rows(const CodesTile& tile) {
   constexpr int64_t kVectorBytes = 4 * simd::kLanes;
+  // Unrolled early, so that no sum has a place in memory: the compiler would write them there.
   typename V::Reg acc[R][W];
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
-    for (int w = 0; w < W; ++w) acc[r][w] = V::load_sums(tile.start + w * simd::kLanes);
+#pragma GCC unroll 2
+    for (int w = 0; w < W; ++w) acc[r][w] = V::zero();
   }
   const uint8_t* a = tile.a;
   const int8_t* b = tile.b;
+  // k is positive, and the loop says so: else the compiler shares what rows begin with behind a
+  // loop that was not entered, and keeps every sum twice for that.
   constexpr int64_t kQuads = kCodesDepth / 4;
   for (int64_t begin = 0; begin < tile.num_quads; begin += kQuads) {
     const int64_t num = tile.num_quads - begin < kQuads ? tile.num_quads - begin : kQuads;
 #pragma GCC unroll 2
     for (int64_t i = 0; i < num; ++i) {
       typename V::Weights weights[W];
+#pragma GCC unroll 2
       for (int w = 0; w < W; ++w) weights[w] = V::load_weights(b + w * kVectorBytes);
+#pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         const typename V::Reg x = V::splat_codes(a + r * kCodesStride + 4 * i);
+#pragma GCC unroll 2
         for (int w = 0; w < W; ++w) acc[r][w] = V::mul_add(acc[r][w], weights[w], x);
       }
       b += W * kVectorBytes;
     }
     a += V::kRows * kCodesStride;
   }
-  // Through memory: a loop that indexes registers would keep them there all along.
-  alignas(64) float sums[R][kPanelWidth];
+  // Integers as they are: made floats here, they would be in the loop already, which keeps every
+  // sum twice for that.
+  alignas(64) int32_t sums[R][kPanelWidth];
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
-    for (int w = 0; w < W; ++w) simd::store(sums[r] + w * simd::kLanes, V::to_floats(acc[r][w]));
+#pragma GCC unroll 2
+    for (int w = 0; w < W; ++w) V::store_sums(sums[r] + w * simd::kLanes, acc[r][w]);
   }
-  for (int64_t r = 0; r < R; ++r) end_codes_row<W>(tile, r, sums[r]);
+  for (int64_t r = 0; r < R; ++r) end_codes_row<V, W>(tile, r, sums[r]);
 }
 
 /// multiply_codes_rows of tile.num_rows ≤ R rows.

@@ -17,8 +17,8 @@ using cpu::CodesTile;
 using cpu::kCodesDepth;
 using cpu::kCodesStride;
 
-/// Panels of codes I8, what sums begin with I32 [whole panels], the bias F32 [n].
-enum PackedSlot { kPanels, kStarts, kPackedBias };
+/// Panels of codes I8, what is added to sums I32 [whole panels], the bias F32 [n].
+enum PackedSlot { kPanels, kOffsets, kPackedBias };
 
 // As in ops/packed_product.
 constexpr int64_t kMaxGroups = 8;
@@ -87,7 +87,7 @@ void multiply_piece(const CodesIsa& isa, const LinearWeight& weight, const Piece
   for (int64_t panel = panels.first; panel < panels.second; ++panel) {
     const int64_t column = panel * isa.width;
     tile.b = weight.tensors[kPanels].data<int8_t>() + column * k_padded;
-    tile.start = weight.tensors[kStarts].data<int32_t>() + column;
+    tile.offset = weight.tensors[kOffsets].data<int32_t>() + column;
     tile.scale = w8a8::scales_of(weight) + column;
     tile.num_columns = std::min(isa.width, n - column);
     if (weight.spec.has_bias) tile.bias = weight.tensors[kPackedBias].data<float>() + column;
@@ -229,9 +229,9 @@ void pack(const CodesIsa& isa, LinearWeight& weight) {
   const int64_t n_whole = ceil_div(n, isa.width) * isa.width;
   const int64_t n_padded = n_whole - isa.width + last_width(isa, n);
   const Tensor panels = allocate_tensor(host_allocator(), DType::kI8, {n_padded * k_padded});
-  const Tensor starts = allocate_tensor(host_allocator(), DType::kI32, {n_whole});
+  const Tensor offsets = allocate_tensor(host_allocator(), DType::kI32, {n_whole});
   std::fill_n(panels.data<int8_t>(), panels.num_elements(), int8_t{0});
-  std::fill_n(starts.data<int32_t>(), n_whole, 0);
+  std::fill_n(offsets.data<int32_t>(), n_whole, 0);
   for (int64_t row = 0; row < n; ++row) {
     const int8_t* codes = weight.tensors[0].data<int8_t>() + row * k;
     const int64_t column = row / isa.width * isa.width;
@@ -243,9 +243,9 @@ void pack(const CodesIsa& isa, LinearWeight& weight) {
       sum += codes[i];
     }
     // |Σ w| · 128 < 2³¹ up to kMaxChannels.
-    starts.data<int32_t>()[row] = static_cast<int32_t>(-sum * isa.flip);
+    offsets.data<int32_t>()[row] = static_cast<int32_t>(-sum * isa.flip);
   }
-  std::vector<Tensor> packed{panels, starts};
+  std::vector<Tensor> packed{panels, offsets};
   if (weight.spec.has_bias) {
     const Tensor bias = allocate_tensor(host_allocator(), DType::kF32, {n});
     for (int64_t i = 0; i < n; ++i) {
