@@ -71,10 +71,11 @@ void print_time(const std::string& name, const GemmArgs& args, double us, int el
 
 std::vector<Sm90Plan> plans_of(const GemmArgs& args) {
   std::vector<Sm90Plan> plans;
-  for (const int tokens : {16, 32, 64, 128}) {
+  for (const int tokens : {16, 32, 64, 128, 256}) {
     if (tokens < args.rows && tokens < 64) continue;
     if (tokens >= 2 * args.rows && tokens > 16) continue;
-    for (const int splits : {1, 2, 4}) {
+    if (tokens == 256 && args.is_e4m3) continue;
+    for (const int splits : {1, 2, 3, 4}) {
       if (args.rows <= 1024 || splits == 1) plans.push_back({tokens, splits});
     }
   }

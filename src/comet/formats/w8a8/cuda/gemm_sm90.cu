@@ -1,4 +1,6 @@
 // Instances of gemm_sm90.cuh, the choice among them, and their launch.
+#include <algorithm>
+
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/formats/w8a8/cuda/gemm_sm90.cuh"
 
@@ -49,14 +51,63 @@ bool launch_type(const GemmArgs& args, const Sm90Plan& plan, const void* w_map, 
     case 128:
       launch<Sm90Traits<kE4M3, 128>>(args, plan, w_map, x_map, stream);
       return true;
+    case 256:
+      if constexpr (!kE4M3) launch<Sm90Traits<false, 256>>(args, plan, w_map, x_map, stream);
+      return !kE4M3;
     default:
       return false;
   }
 }
 
+/// A tile of s8 for more than 64 tokens: clocks of an SM for a step of a CTA that is alone there,
+/// and of one beside another; for start and end of a tile; for joining a split's sums. Clusters of
+/// 1 … 4 CTAs that 132 SMs hold. Fitted to one H200, 256 tokens estimated (docs/kernels).
+struct WideTile {
+  int32_t tokens;
+  int32_t alone;
+  int32_t beside;
+  int32_t end;
+  int32_t join;
+  int32_t clusters[kMaxPlannedSplits];
+};
+constexpr int kMeasuredSms = 132;
+constexpr WideTile kWideTiles[] = {{64, 620, 1100, 3500, 3000, {264, 132, 79, 62}},
+                                   {128, 1050, 1950, 4000, 5000, {264, 132, 79, 62}},
+                                   {256, 1150, 1150, 8000, 5000, {132, 66, 39, 30}}};
+
+int64_t clocks_of(const GemmArgs& args, const WideTile& tile, int splits, int num_sms) {
+  const int64_t tiles =
+      int64_t{sm90_channel_tiles(args.n)} * ((args.rows + tile.tokens - 1) / tile.tokens);
+  const int64_t fit =
+      std::max<int64_t>(1, int64_t{tile.clusters[splits - 1]} * num_sms / kMeasuredSms);
+  const int64_t rounds = (tiles + fit - 1) / fit;
+  const int64_t of_last = tiles - (rounds - 1) * fit;
+  const int64_t steps = ((args.k + 127) / 128 + splits - 1) / splits;
+  const int64_t last = of_last * splits <= num_sms ? tile.alone : tile.beside;
+  return steps * ((rounds - 1) * tile.beside + last) +
+         rounds * (tile.end + (splits > 1 ? tile.join : 0));
+}
+
+Sm90Plan plan_wide(const GemmArgs& args, int num_sms) {
+  Sm90Plan best;
+  int64_t best_clocks = 0;
+  for (const WideTile& tile : kWideTiles) {
+    for (int splits = 1; splits <= kMaxPlannedSplits; ++splits) {
+      if (splits > 1 && (args.k + 127) / 128 < splits * kMinStepsPerSplit) continue;
+      const int64_t clocks = clocks_of(args, tile, splits, num_sms);
+      if (best_clocks == 0 || clocks < best_clocks) {
+        best = {tile.tokens, splits};
+        best_clocks = clocks;
+      }
+    }
+  }
+  return best;
+}
+
 }  // namespace
 
 Sm90Plan plan_gemm_sm90(const GemmArgs& args, int num_sms) {
+  if (args.rows > 64 && !args.is_e4m3) return plan_wide(args, num_sms);
   const auto num_tiles = [&](int tokens) {
     return sm90_channel_tiles(args.n) * ((args.rows + tokens - 1) / tokens);
   };

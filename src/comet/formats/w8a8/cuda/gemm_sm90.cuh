@@ -2,13 +2,14 @@
 // Callers: gemm_sm90.cu, which instantiates it. sm_90a; elsewhere the kernel does nothing.
 //
 // Operands are swapped: weights [n, k] are wgmma's A (64 rows a warpgroup), tokens [rows, k] its B
-// (N = 16 … 128), so that few tokens waste nothing. Both come by tensor copies with 128-byte
+// (N = 16 … 256), so that few tokens waste nothing. Both come by tensor copies with 128-byte
 // swizzle, 128 bytes of k a stage.
 // Grid: x = tiles of 128 channels × kTokens tokens, by groups of 8 channel tiles that walk over all
 // tokens (a wave's operands stay in L2); z = splits of k, the CTAs of one cluster.
 // Roles: warps 0-7 are two consumer warpgroups (64 channels each), one lane of warp 8 the producer.
 // End of a tile: sums go to shared memory (over the stages) as [token][channel], the CTAs of a
-// cluster add each other's in order of their rank, and rows are stored 4 channels at a time.
+// cluster add each other's in order of their rank, and rows are stored 4 channels at a time, with
+// scales that came to shared memory under the products.
 // Launched so that it may start before the kernel ahead of it ends (programmatic serialization):
 // weights are loaded at once, what that kernel makes after wait_for_previous_kernel().
 // Numerics: s8 exact in int32; E4M3 sums of 128 k on the tensor cores (about 14 bits), those in
@@ -44,14 +45,16 @@ struct Sm90Traits {
   static constexpr int kWeightBytes = kChannels * kDepth;
   static constexpr int kTokenBytes = kTokens * kDepth;
   static constexpr int kStageBytes = kWeightBytes + kTokenBytes;
-  // E4M3 with 128 tokens holds 2 · 64 sums: one CTA an SM, which then takes all shared memory.
+  // E4M3 with 128 tokens holds 2 · 64 sums, s8 with 256 holds 128: one CTA an SM, which then takes
+  // all shared memory.
   static constexpr int kCtasPerSm = kTokens * (kE4M3 ? 2 : 1) > 128 ? 1 : 2;
   static constexpr int kBarrierBytes = 256;
-  static constexpr int kSharedLimit = 227 * 1024 / kCtasPerSm - 1024 - kBarrierBytes;
+  static constexpr int kScaleBytes = (2 * kChannels + kTokens) * 4;  // behind the barriers
+  static constexpr int kSharedLimit = 227 * 1024 / kCtasPerSm - 1024 - kBarrierBytes - kScaleBytes;
   static constexpr int kMaxStages = 6;
   static constexpr int kStages =
       kSharedLimit / kStageBytes < kMaxStages ? kSharedLimit / kStageBytes : kMaxStages;
-  static constexpr int kSharedBytes = kStages * kStageBytes + kBarrierBytes;
+  static constexpr int kSharedBytes = kStages * kStageBytes + kBarrierBytes + kScaleBytes;
   static constexpr int kSums = kTokens / 2;             // per thread
   static constexpr int kPartialStride = kChannels + 4;  // 4 words on: no bank met twice
   using Sum = std::conditional_t<kE4M3, float, int32_t>;
@@ -60,6 +63,7 @@ struct Sm90Traits {
   static_assert(kTokens * kPartialStride * 4 <= kStages * kStageBytes);
   static_assert(2 * kStages * 8 <= kBarrierBytes);
   static_assert(Product::kNumAccumulators == kSums);
+  static_assert(kTokens <= kConsumers && kChannels <= kConsumers);
 };
 
 /// Where a CTA works.
@@ -80,6 +84,12 @@ struct Sm90Pipeline {
       : stages(shared),
         full(reinterpret_cast<uint64_t*>(shared + Traits::kStages * Traits::kStageBytes)),
         empty(full + Traits::kStages) {}
+  __device__ float* channel_scales() const {
+    return reinterpret_cast<float*>(stages + Traits::kStages * Traits::kStageBytes +
+                                    Traits::kBarrierBytes);
+  }
+  __device__ float* biases() const { return channel_scales() + Traits::kChannels; }
+  __device__ float* token_scales() const { return biases() + Traits::kChannels; }
   __device__ uint8_t* weights(int stage) const { return stages + stage * Traits::kStageBytes; }
   __device__ uint8_t* tokens(int stage) const { return weights(stage) + Traits::kWeightBytes; }
 };
@@ -138,13 +148,21 @@ __device__ __forceinline__ void sm90_load_tokens(const Sm90Place& place,
 /// One thread fills the stages. Weights do not depend on the kernel before, which makes the tokens'
 /// codes: as many of them as there are stages are on their way before it has ended.
 template <typename Traits>
-__device__ __forceinline__ void sm90_produce(const GemmArgs& args, const Sm90Place& place,
-                                             const Sm90Pipeline<Traits>& pipeline,
-                                             const CUtensorMap* w_map, const CUtensorMap* x_map) {
+__device__ __forceinline__ void sm90_start_weights(const GemmArgs& args, const Sm90Place& place,
+                                                   const Sm90Pipeline<Traits>& pipeline,
+                                                   const CUtensorMap* w_map) {
   const int num_early = min(Traits::kStages, place.num_steps);
   for (int step = 0; step < num_early; ++step) {
     sm90_load_weights<Traits>(args, place, pipeline, step, w_map);
   }
+}
+
+template <typename Traits>
+__device__ __forceinline__ void sm90_produce(const GemmArgs& args, const Sm90Place& place,
+                                             const Sm90Pipeline<Traits>& pipeline,
+                                             const CUtensorMap* w_map, const CUtensorMap* x_map) {
+  const int num_early = min(Traits::kStages, place.num_steps);
+  prims::tensor_map_prefetch(x_map);
   prims::wait_for_previous_kernel();
   for (int step = 0; step < num_early; ++step) {
     sm90_load_tokens<Traits>(place, pipeline, step, x_map);
@@ -152,6 +170,26 @@ __device__ __forceinline__ void sm90_produce(const GemmArgs& args, const Sm90Pla
   for (int step = num_early; step < place.num_steps; ++step) {
     sm90_load_weights<Traits>(args, place, pipeline, step, w_map);
     sm90_load_tokens<Traits>(place, pipeline, step, x_map);
+  }
+}
+
+/// What the end of the tile asks for goes to shared memory before the products: consumers, a
+/// channel and a token each. The kernel ahead has ended when this returns.
+template <typename Traits>
+__device__ __forceinline__ void sm90_fetch_scales(const GemmArgs& args, const Sm90Place& place,
+                                                  const Sm90Pipeline<Traits>& pipeline) {
+  const int thread = static_cast<int>(threadIdx.x);
+  const int channel = place.channel + thread;
+  if (thread < Traits::kChannels) {
+    const bool is_channel = channel < args.n;
+    pipeline.channel_scales()[thread] = is_channel ? args.w_scale[channel] : 0.0F;
+    pipeline.biases()[thread] = is_channel && args.bias != nullptr ? args.bias[channel] : 0.0F;
+  }
+  prims::wait_for_previous_kernel();
+  if (thread < Traits::kTokens) {
+    const int token = place.token + thread;
+    pipeline.token_scales()[thread] =
+        token < args.rows ? __ldcg(args.x_scale + int64_t{token} * args.x_scale_stride) : 0.0F;
   }
 }
 
@@ -242,31 +280,30 @@ __device__ __forceinline__ void sm90_collect(const typename Traits::Sum* partial
 struct Sm90Channels {
   int first = 0;
   int num_left = 0;  // channels from `first` to n: four or more, fewer, none
-  float scale[4] = {};
-  float bias[4] = {};
+  float4 scale;
+  float4 bias;
 };
 
-__device__ __forceinline__ Sm90Channels sm90_channels(const GemmArgs& args, int first) {
+template <typename Traits>
+__device__ __forceinline__ Sm90Channels sm90_channels(const GemmArgs& args, const Sm90Place& place,
+                                                      const Sm90Pipeline<Traits>& pipeline,
+                                                      int lane) {
   Sm90Channels channels;
-  channels.first = first;
-  channels.num_left = args.n - first;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    if (i >= channels.num_left) continue;
-    channels.scale[i] = args.w_scale[first + i];
-    if (args.bias != nullptr) channels.bias[i] = args.bias[first + i];
-  }
+  channels.first = place.channel + lane * 4;
+  channels.num_left = args.n - channels.first;
+  channels.scale = reinterpret_cast<const float4*>(pipeline.channel_scales())[lane];
+  channels.bias = reinterpret_cast<const float4*>(pipeline.biases())[lane];
   return channels;
 }
 
 __device__ __forceinline__ void sm90_store_quad(const GemmArgs& args, const Sm90Channels& channels,
                                                 int token, float x_scale, const float (&sums)[4]) {
   const int64_t element = token * args.out_stride + channels.first;
-  float y[4];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    y[i] = scaled(sums[i], x_scale, channels.scale[i], channels.bias[i], args.bias != nullptr);
-  }
+  const bool has_bias = args.bias != nullptr;
+  const float y[4] = {scaled(sums[0], x_scale, channels.scale.x, channels.bias.x, has_bias),
+                      scaled(sums[1], x_scale, channels.scale.y, channels.bias.y, has_bias),
+                      scaled(sums[2], x_scale, channels.scale.z, channels.bias.z, has_bias),
+                      scaled(sums[3], x_scale, channels.scale.w, channels.bias.w, has_bias)};
   const bool is_aligned =
       args.out_stride % 4 == 0 && reinterpret_cast<uintptr_t>(args.out) % 16 == 0;
   // Not clamped to 0…4 and compared with 4: ptxas 13.0 takes that comparison from the wrong one of
@@ -282,9 +319,12 @@ __device__ __forceinline__ void sm90_store_quad(const GemmArgs& args, const Sm90
 }
 
 /// Stores this CTA's share of the tile: a warp has a token's channels, the tokens are dealt over
-/// the cluster's warps. Several tokens at once, because each load takes long.
+/// the cluster's warps. Several tokens at once, because reads of other CTAs take long. What a
+/// thread has read it also stores, so that its reads are over before it arrives at the last barrier
+/// of the cluster.
 template <typename Traits>
 __device__ __forceinline__ void sm90_store(const GemmArgs& args, const Sm90Place& place,
+                                           const Sm90Pipeline<Traits>& pipeline,
                                            const typename Traits::Sum* partial) {
   constexpr bool kIsFull = Traits::kE4M3 && Traits::kTokens == 64;  // 4 would spill
   constexpr int kBatch = Traits::kTokens == 16 || Traits::kTokens == 128 ? 2 : kIsFull ? 3 : 4;
@@ -292,32 +332,36 @@ __device__ __forceinline__ void sm90_store(const GemmArgs& args, const Sm90Place
   const int num_splits = static_cast<int>(gridDim.z);
   const int stride = Traits::kConsumerWarps * num_splits;
   const int num_tokens = min(Traits::kTokens, args.rows - place.token);
-  const Sm90Channels channels = sm90_channels(args, place.channel + lane * 4);
+  const Sm90Channels channels = sm90_channels<Traits>(args, place, pipeline, lane);
+  if (channels.num_left <= 0) return;
   int first =
       static_cast<int>(blockIdx.z) * Traits::kConsumerWarps + static_cast<int>(threadIdx.x) / 32;
   for (; first < num_tokens; first += kBatch * stride) {
-    float x_scale[kBatch];
     typename Traits::Sum total[kBatch][4] = {};
-#pragma unroll
-    for (int j = 0; j < kBatch; ++j) {
-      const int token = place.token + min(first + j * stride, num_tokens - 1);
-      x_scale[j] = args.x_scale[int64_t{token} * args.x_scale_stride];
-    }
     for (int rank = 0; rank < num_splits; ++rank) {
 #pragma unroll
       for (int j = 0; j < kBatch; ++j) {
-        const int token = min(first + j * stride, num_tokens - 1);
+        const int token = first + j * stride;
+        if (token >= num_tokens) continue;
         sm90_collect<Traits>(partial + token * Traits::kPartialStride + lane * 4, rank, total[j]);
       }
     }
 #pragma unroll
     for (int j = 0; j < kBatch; ++j) {
+      const int token = first + j * stride;
+      if (token >= num_tokens) continue;
       const float sums[4] = {static_cast<float>(total[j][0]), static_cast<float>(total[j][1]),
                              static_cast<float>(total[j][2]), static_cast<float>(total[j][3])};
-      if (first + j * stride >= num_tokens) continue;
-      sm90_store_quad(args, channels, place.token + first + j * stride, x_scale[j], sums);
+      sm90_store_quad(args, channels, place.token + token, pipeline.token_scales()[token], sums);
     }
   }
+}
+
+/// All threads of all CTAs of a cluster; behind it their sums are there.
+__device__ __forceinline__ void sm90_sync_sums() {
+  prims::cluster_fence_shared();
+  prims::cluster_arrive_relaxed();
+  prims::cluster_wait();
 }
 
 template <typename Traits>
@@ -330,16 +374,18 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kCtasPerSm)
   const Sm90Pipeline<Traits> pipeline(shared);
   const Sm90Place place = sm90_place<Traits>(args);
   const bool is_consumer = threadIdx.x < Traits::kConsumers;
-  if (threadIdx.x == 0) {
+  if (threadIdx.x == Traits::kConsumers) {
     for (int stage = 0; stage < Traits::kStages; ++stage) {
       prims::mbarrier_init(&pipeline.full[stage], 1);
       prims::mbarrier_init(&pipeline.empty[stage], Traits::kConsumerWarps);
     }
     prims::mbarrier_init_fence();
+    sm90_start_weights<Traits>(args, place, pipeline, &w_map);
   }
   __syncthreads();
   auto* partial = reinterpret_cast<typename Traits::Sum*>(shared);
   if (is_consumer) {
+    sm90_fetch_scales<Traits>(args, place, pipeline);
     typename Traits::Sum sums[Traits::kSums] = {};
     sm90_consume<Traits>(place, pipeline, sums);
     prims::named_barrier_sync(1, Traits::kConsumers);
@@ -348,10 +394,13 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kCtasPerSm)
   } else if (threadIdx.x == Traits::kConsumers) {
     sm90_produce<Traits>(args, place, pipeline, &w_map, &x_map);
   }
-  if (gridDim.z > 1) prims::cluster_sync();
-  prims::wait_for_previous_kernel();  // its scales may be read, what it read may be written
-  if (is_consumer) sm90_store<Traits>(args, place, partial);
-  if (gridDim.z > 1) prims::cluster_sync();  // others may still read this CTA's sums
+  __syncwarp();
+  if (gridDim.z > 1) sm90_sync_sums();
+  if (is_consumer) sm90_store<Traits>(args, place, pipeline, partial);
+  if (gridDim.z > 1) {  // others may still read this CTA's sums
+    prims::cluster_arrive_relaxed();
+    prims::cluster_wait();
+  }
 #endif
 }
 

@@ -8,7 +8,7 @@ namespace comet::formats::w8a8 {
 
 /// CTAs compute tiles of 128 channels × tile_tokens tokens.
 struct Sm90Plan {
-  int32_t tile_tokens = 16;  // 16, 32, 64, 128
+  int32_t tile_tokens = 16;  // 16, 32, 64, 128; 256 with s8
   int32_t num_splits = 1;    // of k: the CTAs of a cluster, 1 to 8
 };
 
