@@ -6,6 +6,7 @@ namespace comet::cli {
 void add_vision_classify(CLI::App& vision, const Globals& globals, Action& action);
 void add_vision_validate(CLI::App& vision, const Globals& globals, Action& action);
 void add_vision_train(CLI::App& vision, const Globals& globals, Action& action);
+void add_vision_quantize(CLI::App& vision, const Globals& globals, Action& action);
 
 void add_vision(CLI::App& app, const Globals& globals, Action& action) {
   CLI::App& vision = *app.add_subcommand("vision", "Image classifiers");
@@ -14,6 +15,7 @@ void add_vision(CLI::App& app, const Globals& globals, Action& action) {
   add_vision_classify(vision, globals, action);
   add_vision_validate(vision, globals, action);
   add_vision_train(vision, globals, action);
+  add_vision_quantize(vision, globals, action);
 }
 
 }  // namespace comet::cli

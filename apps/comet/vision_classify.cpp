@@ -42,7 +42,7 @@ Status run_classify(const Globals& globals, const Options& options) {
   io::ImageFolder images;
   for (const std::string& path : paths.value()) images.samples.push_back({path, 0});
   SkippedFiles skipped;
-  train::ImageLoader loader(images, evaluation_settings(ctx, opened, options.vision),
+  train::ImageLoader loader(images, evaluation_settings(ctx, opened.preprocessing, options.vision),
                             skipped.callback());
   loader.start(0, 0);
   Json results = Json::array();

@@ -34,20 +34,27 @@ void add_vision_flags(CLI::App& command, VisionFlags& flags) {
       ->check(CLI::Range(0, 1024));
 }
 
-Result<VisionFolder> open_vision_folder(Context& ctx, const VisionFlags& flags) {
-  const auto checkpoint = io::Checkpoint::open(flags.model);
-  if (!checkpoint) return checkpoint.error();
-  const io::Checkpoint& opened = checkpoint.value();
-  if (const Status fits = models::check_vision_checkpoint(opened); !fits) return fits.error();
-  auto preprocessing = io::parse_preprocessing(opened.config(), opened.config_path());
+Result<io::Preprocessing> preprocessing_of(const io::Checkpoint& checkpoint,
+                                           const VisionFlags& flags) {
+  auto preprocessing = io::parse_preprocessing(checkpoint.config(), checkpoint.config_path());
   if (!preprocessing) return preprocessing.error();
   if (flags.image_size > 0) preprocessing->image_size = flags.image_size;
   if (flags.crop_pct > 0) preprocessing->crop_pct = flags.crop_pct;
   if (preprocessing->image_size < models::kMinImageSize) {
     return make_error(ErrorCode::kUnsupported,
                       "{}: pretrained_cfg.input_size is {} pixels; the classifier needs {} or more",
-                      opened.config_path(), preprocessing->image_size, models::kMinImageSize);
+                      checkpoint.config_path(), preprocessing->image_size, models::kMinImageSize);
   }
+  return preprocessing;
+}
+
+Result<VisionFolder> open_vision_folder(Context& ctx, const VisionFlags& flags) {
+  const auto checkpoint = io::Checkpoint::open(flags.model);
+  if (!checkpoint) return checkpoint.error();
+  const io::Checkpoint& opened = checkpoint.value();
+  if (const Status fits = models::check_vision_checkpoint(opened); !fits) return fits.error();
+  const auto preprocessing = preprocessing_of(opened, flags);
+  if (!preprocessing) return preprocessing.error();
   auto model = models::load_vision_model(ctx, opened);
   if (!model) return model.error();
   auto labels =
@@ -56,24 +63,23 @@ Result<VisionFolder> open_vision_folder(Context& ctx, const VisionFlags& flags) 
   return VisionFolder{*std::move(model), *preprocessing, *std::move(labels)};
 }
 
-train::LoaderSettings evaluation_settings(const Context& ctx, const VisionFolder& folder,
+train::LoaderSettings evaluation_settings(const Context& ctx,
+                                          const io::Preprocessing& preprocessing,
                                           const VisionFlags& flags) {
   train::LoaderSettings settings;
   settings.batch_size = flags.batch;
-  settings.preprocessing = folder.preprocessing;
+  settings.preprocessing = preprocessing;
   const int num_cores = default_num_threads();
   const int num_workers = ctx.cuda != nullptr ? num_cores : (num_cores + 3) / 4;
   settings.num_threads = flags.num_workers > 0 ? flags.num_workers : num_workers;
   return settings;
 }
 
-std::vector<std::vector<float>> class_probabilities(Context& ctx, const VisionFolder& folder,
-                                                    const train::ImageBatch& batch) {
+Tensor normalized_images(Context& ctx, const train::ImageBatch& batch,
+                         const io::Normalization& normalization) {
   const int64_t size = batch.image_size;
-  const Tensor images = allocate_tensor(host_allocator(), DType::kF32,
-                                        {batch.num_images(), size, size, io::kImageColours});
-  const ArenaScope scope(ctx.arena);
-  const io::Normalization& normalization = folder.preprocessing.normalization;
+  Tensor images = allocate_tensor(host_allocator(), DType::kF32,
+                                  {batch.num_images(), size, size, io::kImageColours});
   const int64_t image_values = size * size * io::kImageColours;
   ctx.pool.parallel_for(batch.num_images(), [&](int64_t i, int) {
     const auto offset = static_cast<size_t>(i * image_values);
@@ -81,6 +87,13 @@ std::vector<std::vector<float>> class_probabilities(Context& ctx, const VisionFo
     io::normalize(std::span(batch.pixels).subspan(offset, count), normalization,
                   std::span(images.data<float>() + offset, count));
   });
+  return images;
+}
+
+std::vector<std::vector<float>> class_probabilities(Context& ctx, const VisionFolder& folder,
+                                                    const train::ImageBatch& batch) {
+  const Tensor images = normalized_images(ctx, batch, folder.preprocessing.normalization);
+  const ArenaScope scope(ctx.arena);
   const Tensor logits = copy_to_host(ctx, folder.model->forward(ctx, copy_to_device(ctx, images)));
   std::vector<std::vector<float>> all;
   for (int64_t i = 0; i < batch.num_images(); ++i) {

@@ -30,12 +30,19 @@ struct VisionFlags {
 
 void add_vision_flags(CLI::App& command, VisionFlags& flags);
 
+/// What the classifier sees: as its config.json says, changed by the flags.
+Result<io::Preprocessing> preprocessing_of(const io::Checkpoint& checkpoint,
+                                           const VisionFlags& flags);
 /// A checkpoint of another architecture is told apart by its tensors.
 Result<VisionFolder> open_vision_folder(Context& ctx, const VisionFlags& flags);
 
 /// How images reach the classifier.
-train::LoaderSettings evaluation_settings(const Context& ctx, const VisionFolder& folder,
+train::LoaderSettings evaluation_settings(const Context& ctx,
+                                          const io::Preprocessing& preprocessing,
                                           const VisionFlags& flags);
+/// [images, size, size, 3] FP32 on the host.
+Tensor normalized_images(Context& ctx, const train::ImageBatch& batch,
+                         const io::Normalization& normalization);
 
 /// Class probabilities of a batch, [images, classes], on the host.
 std::vector<std::vector<float>> class_probabilities(Context& ctx, const VisionFolder& folder,

@@ -117,7 +117,7 @@ Status run_validate(const Globals& globals, const Options& options) {
   double classifier_s = 0;
   const Stopwatch whole;
   {
-    train::ImageLoader loader(*data, evaluation_settings(ctx, opened, options.vision),
+    train::ImageLoader loader(*data, evaluation_settings(ctx, opened.preprocessing, options.vision),
                               skipped.callback());
     loader.start(0, 0);
     Progress progress("validate", loader.num_images(), "images", globals.quiet);
