@@ -55,10 +55,11 @@ struct MixerCase {
 };
 
 /// Stages of T (with half the images' sides where that changes nothing), of atto, odd ones, two of
-/// many tiles.
-const std::array<MixerCase, 16> kMixerCases{{{{2, 56, 56, 96}, 12, 11},
-                                             {{256, 5, 5, 96}, 12, 11},
-                                             {{130, 8, 6, 40}, 10, 9},
+/// more tiles than CTAs, one too wide for whole rows in shared memory.
+const std::array<MixerCase, 17> kMixerCases{{{{2, 56, 56, 96}, 12, 11},
+                                             {{410, 5, 5, 96}, 12, 11},
+                                             {{140, 8, 6, 40}, 10, 9},
+                                             {{1, 9, 130, 96}, 12, 11},
                                              {{3, 28, 28, 192}, 24, 11},
                                              {{2, 14, 14, 384}, 48, 11},
                                              {{5, 7, 7, 768}, 96, 11},

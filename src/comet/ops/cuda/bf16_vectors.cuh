@@ -60,11 +60,12 @@ __device__ __forceinline__ void add_channels(uint16_t* p, const float (&v)[kVec]
   store_channels(p, sum);
 }
 
-/// FP32 weights of the same channels; element by element, as they need no alignment.
+/// FP32 weights of the same channels; element by element, as they need no alignment, and not as
+/// read-only data, as the kernel before may have written them (overlapped_launch.cuh).
 template <int kVec>
 __device__ __forceinline__ void load_weights(float (&v)[kVec], const float* p) {
 #pragma unroll
-  for (int i = 0; i < kVec; ++i) v[i] = __ldg(p + i);
+  for (int i = 0; i < kVec; ++i) v[i] = p[i];
 }
 
 template <int kVec>

@@ -1,14 +1,13 @@
 // Sums of partials [num_rows, n] over the rows, added to up to six targets that share a row.
 // Grid: a CTA takes 32 columns; 32 groups of 32 threads take every 32nd row, then their sums are
 // added in order: the same bits whatever the card.
-#include <cuda_runtime_api.h>
-
 #include <algorithm>
 #include <iterator>
 
 #include "comet/base/check.h"
-#include "comet/device/cuda/cuda_check.h"
+#include "comet/device/cuda/prims/control.cuh"
 #include "comet/ops/cuda/image_launches.h"
+#include "comet/ops/cuda/overlapped_launch.cuh"
 
 namespace comet::ops_cuda {
 namespace {
@@ -26,6 +25,8 @@ __global__ void __launch_bounds__(kColumns* kGroups)
   const int lane = static_cast<int>(threadIdx.x) % kColumns;
   const int group = static_cast<int>(threadIdx.x) / kColumns;
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kColumns + lane;
+  prims::wait_for_previous_kernel();
+  prims::allow_next_kernel();
   float sum = 0.0F;
   if (column < n) {
 #pragma unroll 8
@@ -55,8 +56,8 @@ void launch_sum_partials(std::initializer_list<SumTarget> targets, const float* 
   for (const SumTarget& target : targets) n += target.n;
   if (n == 0) return;
   const auto num_ctas = static_cast<unsigned>((n + kColumns - 1) / kColumns);
-  sum_partials_kernel<<<num_ctas, kColumns * kGroups, 0, stream>>>(all, partials, num_rows, n);
-  COMET_CUDA(cudaGetLastError());
+  launch_overlapped({dim3(num_ctas), kColumns * kGroups, 0, stream}, sum_partials_kernel, all,
+                    partials, num_rows, n);
 }
 
 }  // namespace comet::ops_cuda

@@ -30,14 +30,14 @@ constexpr int kTileElements = 56 * 12;
 
 /// args.sizes is not empty, branch > 0 and even. Chunks are the smaller the fewer tiles there are.
 inline Cut cut_of(const MixerArgs& args, std::initializer_list<const void*> pointers) {
-  constexpr int kNumWanted = 3 * 132;
+  constexpr int kNumWanted = 2 * 125;  // nearly two on an SM, which run at once
   const auto pieces = [](int n, int size) { return (n + size - 1) / size; };
   const int num_kept = args.sizes.channels - 3 * args.branch;
   Cut cut;
   cut.kept_piece = piece_of({args.sizes.channels, num_kept}, pointers);
   cut.piece = piece_of({args.sizes.channels, num_kept, args.branch}, pointers);
   cut.bands_per_image = pieces(args.sizes.height, kOutputs);
-  for (const int most : {24, 16, 8}) {
+  for (const int most : {48, 24, 16, 8}) {
     const int share = pieces(args.branch, pieces(args.branch, most));
     cut.chunk_channels = pieces(share, std::max(cut.piece, 2)) * std::max(cut.piece, 2);
     cut.num_chunks = pieces(args.branch, cut.chunk_channels);
@@ -54,9 +54,19 @@ inline Cut cut_of(const MixerArgs& args, std::initializer_list<const void*> poin
 /// mixer.cu: out += the transposed mixer of x. The caller has seen that tiles take it.
 void launch_transposed(const MixerArgs& args, CUstream_st* stream);
 
-/// mixer_rows.cu: a launch of many tiles whose rows of whole pixels fit into shared memory.
-/// is_transposed: out += the transposed mixer of x. False: nothing is launched, others must.
-bool launch_rows(const MixerArgs& args, bool is_transposed, CUstream_st* stream);
+/// mixer_rows.cu: a launch of many tiles whose rows of whole pixels fit into shared memory. False:
+/// nothing is launched, others must.
+bool launch_rows(const MixerArgs& args, CUstream_st* stream);
+
+/// mixer_rows_backward.cu: all gradients at once, where the branches' rows fit into shared memory.
+/// The same of false.
+bool launch_rows_backward(const MixerBackwardArgs& args, CUstream_st* stream);
+
+/// mixer_backward.cu: the sums of all taps and biases of the branches; adds num_rows rows of them
+/// in args.workspace, of kMaxPartials at most, to the gradients.
+int64_t sums_of(const MixerArgs& forward);
+void add_partials(const MixerBackwardArgs& args, int64_t num_rows, CUstream_st* stream);
+constexpr int kMaxPartials = 396;  // three CTAs on each of 132 SMs
 
 /// any_mixer.cu: any band, channels and alignment, slowly.
 void launch_any_forward(const MixerArgs& args, CUstream_st* stream);

@@ -1,7 +1,8 @@
 // The channels that a mixer keeps, copied (or added, for gradients) past shared memory: several
-// loads of a thread on their way at once. Callers: mixer.cu, mixer_backward.cu.
+// loads of a thread on their way at once. Callers: mixer.cu, mixer_rows_backward.cu.
 #pragma once
 
+#include "comet/device/cuda/prims/control.cuh"
 #include "comet/ops/inception_mixer/cuda/tile.cuh"
 
 namespace comet::ops_cuda::mixer {
@@ -55,13 +56,13 @@ __device__ __forceinline__ void copy_pieces(uint16_t* out, const uint16_t* x,
   const int end = num_pixels * (static_cast<int>(blockIdx.y) + 1) / cut.num_chunks;
   const int num_threads = min(pieces, kMixerThreads);
   const int num_lanes = kMixerThreads / num_threads;
-  const int lane = static_cast<int>(threadIdx.x) / num_threads;
+  const int thread = static_cast<int>(prims::thread_idx_anew());
+  const int lane = thread / num_threads;
   if (lane >= num_lanes) return;
   const int64_t corner =
       place.image_at +
       (static_cast<int64_t>(place.first_row) * sizes.width + place.first_column) * sizes.channels;
-  for (int piece = static_cast<int>(threadIdx.x) - lane * num_threads; piece < pieces;
-       piece += num_threads) {
+  for (int piece = thread - lane * num_threads; piece < pieces; piece += num_threads) {
     const uint16_t* from = x + corner + piece * kPiece;
     uint16_t* to = out + corner + piece * kPiece;
     for (int first = begin + lane; first < end; first += kBatch * num_lanes) {
@@ -103,7 +104,7 @@ template <bool kAdd>
 __device__ __forceinline__ void copy_kept(uint16_t* out, const uint16_t* x, const ImageSizes& sizes,
                                           const Cut& cut, const Place& place, int num_kept) {
   if (cut.kept_piece == 8) {
-    copy_pieces<8, kAdd ? 3 : 5, kAdd>(out, x, sizes, cut, place, num_kept);
+    copy_pieces<8, kAdd ? 3 : 7, kAdd>(out, x, sizes, cut, place, num_kept);
   } else if (cut.kept_piece == 4) {
     copy_pieces<4, kAdd ? 5 : 7, kAdd>(out, x, sizes, cut, place, num_kept);
   } else {

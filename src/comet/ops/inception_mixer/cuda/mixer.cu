@@ -1,16 +1,16 @@
 // out = inception_mixer(x) on BF16 NHWC images, FP32 sums (bias first, taps in order).
 // x, out [images, height, width, channels]; weights FP32 [taps, branch].
 // Grid: x → tiles of 7 rows × up to 56 columns of an image; y → chunks of the branches' channels.
-// 288 threads, three warps a branch (tile.cuh); all begin the copies to shared memory, then copy
-// the kept channels while those are on their way. Three CTAs on an SM. kFlip: out += the transposed
-// mixer of x, for gradients.
+// 288 threads, three warps a branch (tile.cuh); all begin the copies to shared memory. Half of the
+// CTAs copy the kept channels while those are on their way, half behind their outputs, so that the
+// CTAs of an SM do not wait or compute at the same time. Two CTAs on an SM. kFlip: out += the
+// transposed mixer of x, for gradients.
 // Shared memory: inputs of the three branches with their halos: 46 KB for all stages of
 // InceptionNeXt-T.
 // Floor: 2 · bytes of x at copy rate: stage 1 of InceptionNeXt-T at 128 images 154 MB, 36 µs at 4.3
 // TB/s; 10.3 FMA for every one of 3/8 of the outputs, 5 µs at 30 TFMA/s.
-#include <cuda_runtime_api.h>
-
-#include "comet/device/cuda/cuda_check.h"
+#include "comet/device/cuda/prims/control.cuh"
+#include "comet/ops/cuda/overlapped_launch.cuh"
 #include "comet/ops/inception_mixer/cuda/cut.h"
 #include "comet/ops/inception_mixer/cuda/kept.cuh"
 #include "comet/ops/inception_mixer/cuda/taps.cuh"
@@ -66,31 +66,13 @@ __device__ __forceinline__ void make_outputs(const Taps<kBand>& taps, const Imag
   }
 }
 
+/// The same of a thread's branch; out: as above.
 template <int kBand, bool kFlip>
-__global__ void __launch_bounds__(kMixerThreads, kFlip ? 2 : 3)
-    mixer_kernel(MixerArgs args, Cut cut) {
+__device__ __forceinline__ void make_branch_outputs(const Taps<kBand>& taps,
+                                                    const ImageSizes& sizes, const Cut& cut,
+                                                    const Place& place, const Role& role,
+                                                    uint16_t* out) {
   extern __shared__ __align__(16) uint16_t mixer_regions[];
-  const ImageSizes& sizes = args.sizes;
-  const Place place = place_of(sizes, cut, static_cast<int>(blockIdx.x));
-  const Chunk chunk = chunk_of(cut, args.branch);
-  const int num_kept = sizes.channels - 3 * args.branch;
-  const auto* x = static_cast<const uint16_t*>(args.x);
-  for_piece(cut.piece, [&](auto piece) {
-    stage_branches<piece.value>(mixer_regions, x + place.image_at + num_kept + chunk.first, sizes,
-                                cut, place, chunk.count, args.branch,
-                                [](Branch b) { return halo_of<kBand>(b); });
-  });
-  prims::cp_async_commit();
-  copy_kept<kFlip>(static_cast<uint16_t*>(args.out), x, sizes, cut, place, num_kept);
-  const Role role = role_of_thread(chunk);
-  const int in_branch = chunk.first + role.within;
-  const Taps<kBand> taps = load_taps<kBand, kFlip>(
-      weights_of(args, role.branch), role.branch == kSquare ? 9 : kBand, args.branch, in_branch);
-  prims::cp_async_wait<0>();
-  __syncthreads();
-  if (!role.is_active) return;
-  auto* out = static_cast<uint16_t*>(args.out) + place.image_at + num_kept +
-              static_cast<int>(role.branch) * args.branch + in_branch;
   const Way way = way_of<kBand>(cut, role.branch);
   const uint16_t* region = mixer_regions + way.region + role.within;
   const int row_step = sizes.width * sizes.channels;
@@ -109,16 +91,53 @@ __global__ void __launch_bounds__(kMixerThreads, kFlip ? 2 : 3)
 }
 
 template <int kBand, bool kFlip>
+__global__ void __launch_bounds__(kMixerThreads, 2) mixer_kernel(MixerArgs args, Cut cut) {
+  extern __shared__ __align__(16) uint16_t mixer_regions[];
+  const ImageSizes& sizes = args.sizes;
+  const Place place = place_of(sizes, cut, static_cast<int>(blockIdx.x));
+  const Chunk chunk = chunk_of(cut, args.branch);
+  const int num_kept = sizes.channels - 3 * args.branch;
+  const auto* x = static_cast<const uint16_t*>(args.x);
+  const bool keeps_first =
+      kFlip || 2 * (blockIdx.y * gridDim.x + blockIdx.x) < gridDim.x * gridDim.y;
+  const auto keep = [&] {  // made anew: nothing of it holds registers in between
+    const auto tile = static_cast<int>(prims::value_anew(blockIdx.x));
+    copy_kept<kFlip>(static_cast<uint16_t*>(args.out), x, sizes, cut, place_of(sizes, cut, tile),
+                     num_kept);
+  };
+  prims::wait_for_previous_kernel();
+  prims::allow_next_kernel();
+  for_piece(cut.piece, [&](auto piece) {
+    stage_branches<piece.value>(mixer_regions, x + place.image_at + num_kept + chunk.first, sizes,
+                                cut, place, chunk.count, args.branch,
+                                [](Branch b) { return halo_of<kBand>(b); });
+  });
+  prims::cp_async_commit();
+  if (keeps_first) keep();
+  const Role role = role_of_thread(chunk, threadIdx.x);
+  const int in_branch = chunk.first + role.within;
+  const Taps<kBand> taps = load_taps<kBand, kFlip>(
+      weights_of(args, role.branch), role.branch == kSquare ? 9 : kBand, args.branch, in_branch);
+  prims::cp_async_wait<0>();
+  __syncthreads();
+  if (role.is_active) {
+    auto* out = static_cast<uint16_t*>(args.out) + place.image_at + num_kept +
+                static_cast<int>(role.branch) * args.branch + in_branch;
+    make_branch_outputs<kBand, kFlip>(taps, sizes, cut, place, role, out);
+  }
+  if (!kFlip && !keeps_first) keep();
+}
+
+template <int kBand, bool kFlip>
 void launch(const MixerArgs& args, CUstream_st* stream) {
-  if (launch_rows(args, kFlip, stream)) return;
+  if (!kFlip && launch_rows(args, stream)) return;
   const Cut cut = cut_of(args, {args.x, args.out});
   const int shared_bytes = all_elements<kBand>(cut) * static_cast<int>(sizeof(uint16_t));
   COMET_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(mixer_kernel<kBand, kFlip>),
                                   cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
   const dim3 grid(static_cast<unsigned>(cut.num_tiles), static_cast<unsigned>(cut.num_chunks));
-  mixer_kernel<kBand, kFlip>
-      <<<grid, kMixerThreads, static_cast<size_t>(shared_bytes), stream>>>(args, cut);
-  COMET_CUDA(cudaGetLastError());
+  launch_overlapped({grid, kMixerThreads, shared_bytes, stream}, mixer_kernel<kBand, kFlip>, args,
+                    cut);
 }
 
 }  // namespace

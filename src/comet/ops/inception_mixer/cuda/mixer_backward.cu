@@ -16,22 +16,12 @@
 
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/ops/inception_mixer/cuda/cut.h"
+#include "comet/ops/inception_mixer/cuda/dw_sums.cuh"
 #include "comet/ops/inception_mixer/cuda/tile.cuh"
 
 namespace comet::ops_cuda {
 namespace mixer {
 namespace {
-
-constexpr int kSquareSums = 10;  // 9 taps and the bias
-constexpr int kMaxCtas = 396;    // three on each of 132 SMs
-
-/// The sums of one thread: taps of its branch's walk, which sees the kernel turned round (tap t of
-/// the walk is tap num − 1 − t of the kernel), and the bias.
-template <int kBand>
-struct Sums {
-  float taps[kBand][2];
-  float bias[2];
-};
 
 /// A tile as a thread sees it.
 struct View {
@@ -86,40 +76,6 @@ __device__ __forceinline__ void walk_tile(Sums<kBand>& sums, const View& view, c
   }
 }
 
-/// Adds the sums of the threads that share channels, in the order of their slots. `shared` holds
-/// (kBand + 1) · 2 floats a thread.
-template <int kBand>
-__device__ __forceinline__ void write_partials(const Sums<kBand>& sums, const Role& role,
-                                               int num_pairs, int branch, int in_branch,
-                                               float* shared, float* partials) {
-  __syncthreads();
-  float* mine = shared + threadIdx.x;
-#pragma unroll
-  for (int t = 0; t <= kBand; ++t) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      mine[(t * 2 + i) * kMixerThreads] =
-          t < kBand ? sums.taps[t < kBand ? t : 0][i] : sums.bias[i];
-    }
-  }
-  __syncthreads();
-  if (!role.is_active) return;
-  const int num_taps = role.branch == kSquare ? 9 : kBand;
-  const int first_sum =
-      role.branch == kSquare ? 0 : kSquareSums + (static_cast<int>(role.branch) - 1) * (kBand + 1);
-  for (int e = role.slot; e <= num_taps; e += role.num_slots) {  // the kernel's taps, then the bias
-    const int t = e == num_taps ? kBand : num_taps - 1 - e;
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const float* from = shared + (t * 2 + i) * kMixerThreads +
-                          static_cast<int>(role.branch) * kBranchThreads + role.within / 2;
-      float sum = 0.0F;
-      for (int slot = 0; slot < role.num_slots; ++slot) sum += from[slot * num_pairs];
-      partials[(first_sum + e) * branch + in_branch + i] = sum;
-    }
-  }
-}
-
 /// Begins to copy the tile's pixels of the three branches, [rows][columns][3 · chunk]: neighbours
 /// in memory where a chunk is a branch, so that a pixel's slices share sectors.
 template <int kPiece>
@@ -156,7 +112,7 @@ __global__ void __launch_bounds__(kMixerThreads, 3)
   const auto* x = static_cast<const uint16_t*>(args.forward.x);
   const auto* dy = static_cast<const uint16_t*>(args.dy);
   const Chunk chunk = chunk_of(cut, branch);
-  const Role role = role_of_thread(chunk);
+  const Role role = role_of_thread(chunk, threadIdx.x);
   const int num_kept = sizes.channels - 3 * branch;
   const int in_branch = chunk.first + role.within;
   View view;
@@ -190,23 +146,6 @@ __global__ void __launch_bounds__(kMixerThreads, 3)
                         args.workspace + blockIdx.x * num_sums * branch);
 }
 
-int64_t sums_of(const MixerArgs& forward) {
-  return (kSquareSums + 2 * (int64_t{forward.band} + 1)) * forward.branch;
-}
-
-/// Adds the partials of num_ctas CTAs to the gradients, which lie apart.
-void add_partials(const MixerBackwardArgs& args, int64_t num_ctas, CUstream_st* stream) {
-  const int64_t branch = args.forward.branch;
-  const int64_t band = args.forward.band;
-  launch_sum_partials({{args.square.weight, 9 * branch},
-                       {args.square.bias, branch},
-                       {args.band_w.weight, band * branch},
-                       {args.band_w.bias, branch},
-                       {args.band_h.weight, band * branch},
-                       {args.band_h.bias, branch}},
-                      args.workspace, num_ctas, stream);
-}
-
 template <int kBand>
 void launch_dw(const MixerBackwardArgs& args, CUstream_st* stream) {
   const Cut cut = cut_of(args.forward, {args.forward.x, args.dy});
@@ -216,7 +155,7 @@ void launch_dw(const MixerBackwardArgs& args, CUstream_st* stream) {
   const int shared_bytes = std::max(tile_bytes, sums_bytes);
   COMET_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(mixer_dw_kernel<kBand>),
                                   cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
-  const int num_ctas = std::min(cut.num_tiles, std::max(1, kMaxCtas / cut.num_chunks));
+  const int num_ctas = std::min(cut.num_tiles, std::max(1, kMaxPartials / cut.num_chunks));
   const dim3 grid(static_cast<unsigned>(num_ctas), static_cast<unsigned>(cut.num_chunks));
   mixer_dw_kernel<kBand>
       <<<grid, kMixerThreads, static_cast<size_t>(shared_bytes), stream>>>(args, cut);
@@ -225,10 +164,27 @@ void launch_dw(const MixerBackwardArgs& args, CUstream_st* stream) {
 }
 
 }  // namespace
+
+int64_t sums_of(const MixerArgs& forward) {
+  return (kSquareSums + 2 * (int64_t{forward.band} + 1)) * forward.branch;
+}
+
+void add_partials(const MixerBackwardArgs& args, int64_t num_rows, CUstream_st* stream) {
+  const int64_t branch = args.forward.branch;
+  const int64_t band = args.forward.band;
+  launch_sum_partials({{args.square.weight, 9 * branch},
+                       {args.square.bias, branch},
+                       {args.band_w.weight, band * branch},
+                       {args.band_w.bias, branch},
+                       {args.band_h.weight, band * branch},
+                       {args.band_h.bias, branch}},
+                      args.workspace, num_rows, stream);
+}
+
 }  // namespace mixer
 
 size_t mixer_backward_workspace(const MixerArgs& forward) {
-  return static_cast<size_t>(mixer::sums_of(forward) * mixer::kMaxCtas);
+  return static_cast<size_t>(mixer::sums_of(forward) * mixer::kMaxPartials);
 }
 
 void launch_inception_mixer_backward(const MixerBackwardArgs& args, CUstream_st* stream) {
@@ -238,6 +194,7 @@ void launch_inception_mixer_backward(const MixerBackwardArgs& args, CUstream_st*
                                                  {args.forward.x, args.dy, args.dx}) > 1;
   const bool is_band = args.forward.band == 11 || args.forward.band == 9;
   if (!has_pairs || !is_band) return mixer::launch_any_backward(args, stream);
+  if (mixer::launch_rows_backward(args, stream)) return;
   MixerArgs transposed = args.forward;
   transposed.out = args.dx;
   transposed.x = args.dy;

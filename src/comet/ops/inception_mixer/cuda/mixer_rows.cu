@@ -1,150 +1,226 @@
-// The mixer for launches of many tiles: a CTA takes 7 whole rows of an image, all channels, which
-// lie in memory as one block: it comes by 16-byte copies, the branches change it in shared memory,
-// and it goes as 16-byte stores, so that no sector is read or written in parts (slices of 12 of 96
-// channels touch two sectors for 24 bytes). kFlip: out += the transposed mixer of x, for gradients.
-// Grid: x → bands of 7 rows. 288 threads, three warps a branch (tile.cuh). Two CTAs on an SM.
-// Shared memory: the block [7][width][channels], changed in place | rows above and below it,
+// The mixer for launches of many tiles (sm_90): a CTA takes bands of 7 whole rows of an image, all
+// channels, which lie in memory as one block: a bulk copy brings it, the branches change it in
+// shared memory, a bulk copy stores it, so that no sector is read or written in parts and the kept
+// channels cost no instruction. Two blocks take turns: one is changed while the copies of the other
+// are on their way.
+// Grid: one CTA on an SM; a CTA takes bands blockIdx.x, + gridDim.x, …. 576 threads compute, six
+// warps a branch (tile.cuh); the first lane of one more warp issues the bulk copies.
+// Shared memory: two blocks [7][width][channels] | two times the rows above and below a block,
 // [2 of the square, band − 1 of k×1][width][branch] | outputs of the square and of 1×k, whose
-// inputs others still read. 110 KB for all stages of InceptionNeXt-T.
+// inputs others still read | a barrier a block. 202 KB for all stages of InceptionNeXt-T.
 // Floor: as mixer.cu's.
-#include <cuda_runtime_api.h>
-
 #include <algorithm>
 
-#include "comet/device/cuda/cuda_check.h"
+#include "comet/device/cuda/prims/bulk_copy.cuh"
+#include "comet/device/cuda/prims/control.cuh"
+#include "comet/device/cuda/prims/mbarrier.cuh"
+#include "comet/ops/cuda/overlapped_launch.cuh"
 #include "comet/ops/inception_mixer/cuda/cut.h"
-#include "comet/ops/inception_mixer/cuda/kept.cuh"
 #include "comet/ops/inception_mixer/cuda/rows.cuh"
 #include "comet/ops/inception_mixer/cuda/taps.cuh"
 
 namespace comet::ops_cuda::mixer {
 namespace {
 
-constexpr int kMinTiles = 256;         // fewer do not fill the card with two CTAs on an SM
-constexpr int kMaxBytes = 112 * 1024;  // of shared memory, two CTAs on an SM
+constexpr int kMinTiles = 256;  // fewer than two bands on an SM: nothing takes turns
+constexpr int kRowsBranchThreads = 192;
+constexpr int kRowsThreads = 3 * kRowsBranchThreads;
+constexpr int kAllThreads = kRowsThreads + 32;
 
-/// out = the first `num` elements of the block; kAdd: the kept channels are added to what is there,
-/// the branches' have been.
-template <bool kAdd>
-__device__ __forceinline__ void store_block(uint16_t* out, const uint16_t* block, int num,
-                                            const Divisor& by_channels, int num_kept) {
-  constexpr int kBatch = 4;
-  constexpr int kStep = kMixerThreads * 8;
-  for (int first = static_cast<int>(threadIdx.x) * 8; first < num; first += kBatch * kStep) {
-    Bits<8> old[kBatch];
-    int num_added[kBatch] = {};
-    if constexpr (kAdd) {
+struct RowsCut {
+  int32_t bands_per_image = 0;
+  int32_t num_tiles = 0;
+  int32_t piece = 0;           // channels that a copy of a halo takes: 2, 4 or 8
+  int32_t segments = 0;        // walkers of 1×k in a row
+  int32_t block_elements = 0;  // where the parts of shared memory lie, in elements
+  int32_t halo_elements = 0;
+  int32_t square_at = 0;  // outputs [7][width][branch]
+  int32_t band_w_at = 0;  // outputs [7][7 · segments][branch]
+  int32_t barriers_at = 0;
+  Divisor by_width;
+};
+
+/// The thread that issues bulk copies: bands come in order, block by block.
+struct Copier {
+  uint16_t* out = nullptr;
+  const uint16_t* x = nullptr;
+  uint16_t* blocks = nullptr;
+  uint64_t* full = nullptr;  // a barrier a block
+  int block_elements = 0;
+  int row_elements = 0;
+
+  [[nodiscard]] __device__ __forceinline__ int64_t at(const Band& band) const {
+    return band.image_at + static_cast<int64_t>(band.first_row) * row_elements;
+  }
+  [[nodiscard]] __device__ __forceinline__ uint32_t bytes(const Band& band) const {
+    return static_cast<uint32_t>(band.rows * row_elements) * sizeof(uint16_t);
+  }
+  __device__ __forceinline__ void load(const Band& band, int block) const {
+    prims::mbarrier_arrive_expect_tx(full + block, bytes(band));
+    prims::bulk_load(blocks + block * block_elements, x + at(band), bytes(band), full + block);
+  }
+  __device__ __forceinline__ void store(const Band& band, int block) const {
+    prims::bulk_store(out + at(band), blocks + block * block_elements, bytes(band));
+    prims::bulk_commit();
+    prims::bulk_wait_read<0>();
+  }
+};
+
+/// All outputs of a thread. products(walker, use); put(walker, r, bits of two channels).
+template <int kBand, typename Products, typename Put>
+__device__ __forceinline__ void make_outputs(const Taps<kBand>& taps, const Role& role, int num,
+                                             const Products& products, const Put& put) {
+#pragma unroll 1
+  for (int walker = role.slot; walker < num; walker += role.num_slots) {
+    float sums[kOutputs][2];
 #pragma unroll
-      for (int i = 0; i < kBatch; ++i) {
-        const int at = first + i * kStep;
-        num_added[i] = num_kept - (at - quotient(at, by_channels) * by_channels.divisor);
-        if (at < num && num_added[i] > 0) old[i] = load_bits<8>(out + at);
-      }
+    for (int r = 0; r < kOutputs; ++r) {
+      sums[r][0] = taps.bias[0];
+      sums[r][1] = taps.bias[1];
     }
+    products(walker,
+             [&](int r, int tap, const float(&v)[2]) { fma_channels(sums[r], taps.w[tap], v); });
 #pragma unroll
-    for (int i = 0; i < kBatch; ++i) {
-      const int at = first + i * kStep;
-      if (at >= num) continue;
-      Bits<8> bits = load_bits<8>(block + at);
-      if constexpr (kAdd) {
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          if (2 * j < num_added[i]) bits.v[j] = add_pair(bits.v[j], old[i].v[j]);
-        }
-      }
-      store_bits<8>(out + at, bits);
-    }
+    for (int r = 0; r < kOutputs; ++r) put(walker, r, prims::bf16x2_of(sums[r][0], sums[r][1]));
   }
 }
 
-template <int kBand, bool kFlip>
-__global__ void __launch_bounds__(kMixerThreads, 2) rows_kernel(MixerArgs args, RowsCut cut) {
-  extern __shared__ __align__(16) uint16_t mixer_block[];
-  const ImageSizes& sizes = args.sizes;
-  const int branch = args.branch;
-  const int image = static_cast<int>(blockIdx.x) / cut.bands_per_image;
-  const int first_row = (static_cast<int>(blockIdx.x) - image * cut.bands_per_image) * kOutputs;
-  const int rows = min(kOutputs, sizes.height - first_row);
-  const int row_elements = sizes.width * sizes.channels;
-  const int num_kept = sizes.channels - 3 * branch;
-  const int64_t image_at = static_cast<int64_t>(image) * sizes.height * row_elements;
-  const int64_t block_at = image_at + first_row * row_elements;
-  const auto* x = static_cast<const uint16_t*>(args.x);
-  const int num = rows * row_elements;
-#pragma unroll 4
-  for (int i = static_cast<int>(threadIdx.x) * 8; i < kOutputs * row_elements;
-       i += kMixerThreads * 8) {
-    prims::cp_async_16_or_zero(mixer_block + i, x + block_at + (i < num ? i : 0), i < num);
-  }
-  for_piece(cut.piece, [&](auto piece) {
-    stage_halos<kBand, piece.value>(mixer_block + cut.halo_at, x + image_at + num_kept, sizes, cut,
-                                    first_row, branch);
-  });
-  prims::cp_async_commit();
-  const Role role = role_of_thread({0, branch});
-  const Taps<kBand> taps = load_taps<kBand, kFlip>(
-      weights_of(args, role.branch), role.branch == kSquare ? 9 : kBand, branch, role.within);
-  prims::cp_async_wait<0>();
-  __syncthreads();
-  const int own = num_kept + static_cast<int>(role.branch) * branch + role.within;
-  uint16_t* block = mixer_block + own;
-  const int halo_at = cut.halo_at + (role.branch == kBandH ? 2 * sizes.width * branch : 0);
-  const Ground ground{block, mixer_block + halo_at + role.within, sizes.width, sizes.channels,
-                      branch};
+__device__ __forceinline__ uint32_t* word(uint16_t* p) { return reinterpret_cast<uint32_t*>(p); }
+
+/// The threads that compute: the one that copies may still wait for its copies.
+__device__ __forceinline__ void sync_computing() { prims::named_barrier_sync(1, kRowsThreads); }
+
+/// Changes a block in place; all threads that compute. block: the thread's first channel; held: the
+/// same of the outputs of its branch, which go into the block when nobody reads it any more.
+template <int kBand>
+__device__ __forceinline__ void change_block(const Taps<kBand>& taps, const Role& role,
+                                             const Ground& ground, uint16_t* block, uint16_t* held,
+                                             int rows, int segments) {
+  const int row_elements = ground.width * ground.channels;
   const bool is_band_w = role.branch == kBandW;
-  const int num_walkers = is_band_w ? rows * cut.segments : sizes.width;
-  uint16_t* held = mixer_block + (is_band_w ? cut.band_w_at : cut.square_at) + role.within;
-  auto* out = static_cast<uint16_t*>(args.out) + block_at;
-  const int step = is_band_w ? sizes.channels : row_elements;
-  const auto word = [](auto* p) { return reinterpret_cast<uint32_t*>(p); };
+  const int num_walkers = is_band_w ? rows * segments : ground.width;
   const auto walk = [&](int walker) {
-    return walk_of(cut, role.branch, walker, rows, sizes.width);
-  };
-  const auto at_of = [&](const Walk& w) {
-    return (w.row * sizes.width + w.column) * sizes.channels;
-  };
-  const auto old = [&](int walker, int r) -> uint32_t {
-    const Walk w = walk(walker);
-    return r < w.num_outputs ? *word(out + own + at_of(w) + r * step) : 0;
+    return walk_of_rows(role.branch, walker, segments, rows, ground.width);
   };
   const auto hold = [&](int walker, int r, uint32_t bits) {
-    *word(held + (r * num_walkers + walker) * branch) = bits;
+    *word(held + (r * num_walkers + walker) * ground.branch) = bits;
   };
   if (role.is_active && role.branch == kSquare) {
-    make_outputs<kBand, kFlip>(
+    make_outputs<kBand>(
         taps, role, num_walkers,
-        [&](int walker, const auto& use) { walk_square(ground, walker, use); }, old, hold);
+        [&](int walker, const auto& use) { walk_square(ground, walker, use); }, hold);
   } else if (role.is_active && is_band_w) {
-    make_outputs<kBand, kFlip>(
+    make_outputs<kBand>(
         taps, role, num_walkers,
         [&](int walker, const auto& use) {
           const Walk w = walk(walker);
           walk_line<kBand, true>(ground, w.row, w.column, use);
         },
-        old, hold);
+        hold);
   } else if (role.is_active) {  // nobody else reads a walker's column of k×1
-    make_outputs<kBand, kFlip>(
+    make_outputs<kBand>(
         taps, role, num_walkers,
-        [&](int walker, const auto& use) { walk_line<kBand, false>(ground, 0, walker, use); }, old,
+        [&](int walker, const auto& use) { walk_line<kBand, false>(ground, 0, walker, use); },
         [&](int walker, int r, uint32_t bits) {
-          *word(block + r * step + walker * sizes.channels) = bits;
+          *word(block + r * row_elements + walker * ground.channels) = bits;
         });
   }
-  __syncthreads();
-  if (role.is_active && role.branch != kBandH) {
+  sync_computing();
+  if (!role.is_active || role.branch == kBandH) return;
+  const int step = is_band_w ? ground.channels : row_elements;
 #pragma unroll 1
-    for (int walker = role.slot; walker < num_walkers; walker += role.num_slots) {
-      const Walk w = walk(walker);
-      uint16_t* to = block + at_of(w);
+  for (int walker = role.slot; walker < num_walkers; walker += role.num_slots) {
+    const Walk w = walk(walker);
+    uint16_t* to = block + (w.row * ground.width + w.column) * ground.channels;
 #pragma unroll
-      for (int r = 0; r < kOutputs; ++r) {
-        const uint32_t bits = *word(held + (r * num_walkers + walker) * branch);
-        if (r < w.num_outputs) *word(to + r * step) = bits;
-      }
+    for (int r = 0; r < kOutputs; ++r) {
+      const uint32_t bits = *word(held + (r * num_walkers + walker) * ground.branch);
+      if (r < w.num_outputs) *word(to + r * step) = bits;
     }
   }
+}
+
+/// Zeros behind the last row of an image, which walks read. All threads that compute.
+__device__ __forceinline__ void clear_rows(uint16_t* block, int first, int end) {
+  for (int i = first + static_cast<int>(threadIdx.x) * 8; i < end; i += kRowsThreads * 8) {
+    *reinterpret_cast<uint4*>(block + i) = make_uint4(0, 0, 0, 0);
+  }
+  sync_computing();
+}
+
+template <int kBand>
+__global__ void __launch_bounds__(kAllThreads, 1) rows_kernel(MixerArgs args, RowsCut cut) {
+  extern __shared__ __align__(128) uint16_t mixer_blocks[];
+  const ImageSizes& sizes = args.sizes;
+  const int branch = args.branch;
+  const int num_kept = sizes.channels - 3 * branch;
+  const auto* x = static_cast<const uint16_t*>(args.x);
+  auto* full = reinterpret_cast<uint64_t*>(mixer_blocks + cut.barriers_at);
+  const Copier copier{static_cast<uint16_t*>(args.out), x, mixer_blocks, full, cut.block_elements,
+                      sizes.width * sizes.channels};
+  const int stride = static_cast<int>(gridDim.x);
+  const auto band_at = [&](int tile) { return band_of(sizes, cut.bands_per_image, tile); };
+  const bool is_copier = threadIdx.x == kRowsThreads;
+  uint16_t* halos = mixer_blocks + 2 * cut.block_elements;
+  const auto stage = [&](int tile, int block) {
+    if (tile >= cut.num_tiles) return;
+    const Band band = band_at(tile);
+    for_piece(cut.piece, [&](auto piece) {
+      stage_halos<kBand, piece.value, kRowsThreads>(halos + block * cut.halo_elements,
+                                                    x + band.image_at + num_kept, sizes,
+                                                    cut.by_width, band.first_row, branch, branch);
+    });
+    prims::cp_async_commit();
+  };
+  int tile = static_cast<int>(blockIdx.x);
+  if (is_copier) {
+    prims::mbarrier_init(full, 1);
+    prims::mbarrier_init(full + 1, 1);
+    prims::mbarrier_init_fence();
+  }
+  prims::wait_for_previous_kernel();
+  prims::allow_next_kernel();
+  if (is_copier) {
+    for (int i = 0; i < 2 && tile + i * stride < cut.num_tiles; ++i) {
+      copier.load(band_at(tile + i * stride), i);
+    }
+  }
+  stage(tile, 0);
+  const Role role = role_of_thread<kRowsBranchThreads>({0, branch}, threadIdx.x);
+  Taps<kBand> taps = {};
+  if (role.is_active) {
+    taps = load_taps<kBand, false>(weights_of(args, role.branch),
+                                   role.branch == kSquare ? 9 : kBand, branch, role.within);
+  }
+  prims::cp_async_wait<0>();
   __syncthreads();
-  store_block<kFlip>(out, mixer_block, num, cut.by_channels, num_kept);
+  const int own = num_kept + static_cast<int>(role.branch) * branch + role.within;
+  const int own_halo = role.within + (role.branch == kBandH ? 2 * sizes.width * branch : 0);
+  uint16_t* held =
+      mixer_blocks + (role.branch == kBandW ? cut.band_w_at : cut.square_at) + role.within;
+#pragma unroll 1
+  for (int turn = 0; tile < cut.num_tiles; ++turn, tile += stride) {
+    const int block_idx = turn & 1;
+    stage(tile + stride, block_idx ^ 1);
+    const Band band = band_at(tile);
+    if (threadIdx.x < kRowsThreads) {
+      uint16_t* block = mixer_blocks + block_idx * cut.block_elements;
+      prims::mbarrier_wait(full + block_idx, static_cast<uint32_t>(turn >> 1) & 1U);
+      if (band.rows < kOutputs) {
+        clear_rows(block, band.rows * sizes.width * sizes.channels, cut.block_elements);
+      }
+      const Ground ground{block + own, halos + block_idx * cut.halo_elements + own_halo,
+                          sizes.width, sizes.channels, branch};
+      change_block<kBand>(taps, role, ground, block + own, held, band.rows, cut.segments);
+      prims::fence_proxy_async();
+      prims::cp_async_wait<0>();  // what the next walks read around their block
+    }
+    __syncthreads();
+    if (is_copier) {
+      copier.store(band, block_idx);
+      if (tile + 2 * stride < cut.num_tiles) copier.load(band_at(tile + 2 * stride), block_idx);
+    }
+  }
 }
 
 RowsCut rows_cut_of(const MixerArgs& args) {
@@ -156,46 +232,43 @@ RowsCut rows_cut_of(const MixerArgs& args) {
   cut.num_tiles = sizes.num_images * cut.bands_per_image;
   cut.piece = piece_of({sizes.channels, num_kept, args.branch}, {args.x, args.out});
   cut.segments = (sizes.width + kOutputs - 1) / kOutputs;
-  cut.halo_at = kOutputs * sizes.width * sizes.channels;
-  cut.square_at = cut.halo_at + whole((args.band + 1) * sizes.width * args.branch);
+  cut.block_elements = kOutputs * sizes.width * sizes.channels;
+  cut.halo_elements = whole((args.band + 1) * sizes.width * args.branch);
+  cut.square_at = 2 * (cut.block_elements + cut.halo_elements);
   cut.band_w_at = cut.square_at + whole(kOutputs * sizes.width * args.branch);
-  cut.by_channels = {sizes.channels, 1.0F / static_cast<float>(sizes.channels)};
+  cut.barriers_at = cut.band_w_at + whole(kOutputs * kOutputs * cut.segments * args.branch);
   cut.by_width = {sizes.width, 1.0F / static_cast<float>(sizes.width)};
   return cut;
 }
 
-template <int kBand, bool kFlip>
+template <int kBand>
 void launch_band(const MixerArgs& args, const RowsCut& cut, int shared_bytes, CUstream_st* stream) {
-  const auto kernel = rows_kernel<kBand, kFlip>;
+  const auto kernel = rows_kernel<kBand>;
   COMET_CUDA(
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
-  kernel<<<static_cast<unsigned>(cut.num_tiles), kMixerThreads, static_cast<size_t>(shared_bytes),
-           stream>>>(args, cut);
-  COMET_CUDA(cudaGetLastError());
+  const int num_sms = device_attribute(cudaDevAttrMultiProcessorCount);
+  const auto num_ctas = static_cast<unsigned>(std::min(cut.num_tiles, num_sms));
+  launch_overlapped({dim3(num_ctas), kAllThreads, shared_bytes, stream}, kernel, args, cut);
 }
 
 }  // namespace
 
-bool launch_rows(const MixerArgs& args, bool is_transposed, CUstream_st* stream) {
+bool launch_rows(const MixerArgs& args, CUstream_st* stream) {
   const ImageSizes& sizes = args.sizes;
-  constexpr int kMaxBranch = 2 * kBranchThreads;
+  constexpr int kMaxBranch = 2 * kRowsBranchThreads;
+  constexpr int kMaxBlockBytes = 96 * 1024;
   if (piece_of({sizes.channels}, {args.x, args.out}) < 8 || args.branch > kMaxBranch) return false;
-  if (int64_t{kOutputs} * sizes.width * sizes.channels * 2 > kMaxBytes) return false;
+  if (int64_t{kOutputs} * sizes.width * sizes.channels * 2 > kMaxBlockBytes) return false;
+  if (device_attribute(cudaDevAttrComputeCapabilityMajor) < 9) return false;
   const RowsCut cut = rows_cut_of(args);
   if (cut.num_tiles < kMinTiles) return false;
-  int device = 0;
-  int most_bytes = 0;
-  COMET_CUDA(cudaGetDevice(&device));
-  COMET_CUDA(cudaDeviceGetAttribute(&most_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-  const int elements = cut.band_w_at + kOutputs * kOutputs * cut.segments * args.branch;
-  const int shared_bytes = elements * static_cast<int>(sizeof(uint16_t));
-  if (shared_bytes > std::min(kMaxBytes, most_bytes)) return false;
+  const int shared_bytes =
+      cut.barriers_at * static_cast<int>(sizeof(uint16_t)) + 2 * static_cast<int>(sizeof(uint64_t));
+  if (shared_bytes > device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)) return false;
   if (args.band == 11) {
-    is_transposed ? launch_band<11, true>(args, cut, shared_bytes, stream)
-                  : launch_band<11, false>(args, cut, shared_bytes, stream);
+    launch_band<11>(args, cut, shared_bytes, stream);
   } else {
-    is_transposed ? launch_band<9, true>(args, cut, shared_bytes, stream)
-                  : launch_band<9, false>(args, cut, shared_bytes, stream);
+    launch_band<9>(args, cut, shared_bytes, stream);
   }
   return true;
 }

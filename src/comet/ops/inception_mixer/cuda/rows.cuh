@@ -1,40 +1,47 @@
-// Walks over a block of 7 whole rows of pixels in shared memory and the rows around it, which the
-// branches read. Outside of the image's columns there is nothing in shared memory: the walks know.
-// Caller: mixer_rows.cu.
+// Walks over a band of 7 whole rows of pixels in shared memory and the rows around it, which the
+// branches read. Outside of the image's columns there is nothing in shared memory: the walks know;
+// rows outside of the image are zeros. Callers: mixer_rows.cu, mixer_rows_backward.cu.
 #pragma once
 
+#include "comet/device/cuda/prims/control.cuh"
 #include "comet/ops/inception_mixer/cuda/taps.cuh"
 #include "comet/ops/inception_mixer/cuda/tile.cuh"
 
 namespace comet::ops_cuda::mixer {
 
-struct RowsCut {
-  int32_t bands_per_image = 0;
-  int32_t num_tiles = 0;
-  int32_t piece = 0;      // channels that a copy of a halo takes: 2, 4 or 8
-  int32_t segments = 0;   // walkers of 1×k in a row
-  int32_t halo_at = 0;    // elements of shared memory
-  int32_t square_at = 0;  // outputs [7][width][branch]
-  int32_t band_w_at = 0;  // outputs [7][7 · segments][branch]
-  Divisor by_width;
-  Divisor by_channels;
+/// One band of 7 rows of an image.
+struct Band {
+  int64_t image_at = 0;  // element of the image's first pixel
+  int first_row = 0;
+  int rows = 0;  // in the image
 };
 
-/// Begins to copy the rows around the block that the square (one above, one below) and k×1 read. x:
-/// the image's first pixel, the square's first channel.
-template <int kBand, int kPiece>
+__device__ __forceinline__ Band band_of(const ImageSizes& sizes, int bands_per_image, int tile) {
+  const int image = tile / bands_per_image;
+  Band band;
+  band.image_at = static_cast<int64_t>(image) * sizes.height * sizes.width * sizes.channels;
+  band.first_row = (tile - image * bands_per_image) * kOutputs;
+  band.rows = min(kOutputs, sizes.height - band.first_row);
+  return band;
+}
+
+/// Begins to copy the rows around the band that the square (one above, one below) and k×1 read:
+/// [2, band − 1][width][num_channels]. x: the image's first pixel, the first of the square's
+/// channels that are wanted.
+template <int kBand, int kPiece, int kNumThreads>
 __device__ __forceinline__ void stage_halos(uint16_t* halos, const uint16_t* x,
-                                            const ImageSizes& sizes, const RowsCut& cut,
-                                            int first_row, int branch) {
+                                            const ImageSizes& sizes, const Divisor& by_width,
+                                            int first_row, int branch, int num_channels) {
   constexpr int kHalf = kBand / 2;
-  const int pieces = branch / kPiece;
-  const int num_lanes = kMixerThreads / pieces;
-  const int lane = static_cast<int>(threadIdx.x) / pieces;
-  const int within = (static_cast<int>(threadIdx.x) - lane * pieces) * kPiece;
+  const int pieces = num_channels / kPiece;
+  const int num_lanes = kNumThreads / pieces;
+  const int thread = static_cast<int>(prims::thread_idx_anew());
+  const int lane = thread / pieces;
+  const int within = (thread - lane * pieces) * kPiece;
   if (lane >= num_lanes) return;
 #pragma unroll 2
   for (int i = lane; i < (kBand + 1) * sizes.width; i += num_lanes) {
-    const int halo = quotient(i, cut.by_width);
+    const int halo = quotient(i, by_width);
     const int in_band = halo - 2;
     const int square_row = halo == 0 ? -1 : kOutputs;
     const int band_row = in_band < kHalf ? in_band - kHalf : in_band - kHalf + kOutputs;
@@ -42,7 +49,7 @@ __device__ __forceinline__ void stage_halos(uint16_t* halos, const uint16_t* x,
     const bool exists = static_cast<unsigned>(row) < static_cast<unsigned>(sizes.height);
     const int pixel = row * sizes.width + i - halo * sizes.width;
     const int at = pixel * sizes.channels + (halo < 2 ? 0 : 2 * branch) + within;
-    copy_piece<kPiece>(halos + i * branch + within, x + (exists ? at : 0), exists);
+    copy_piece<kPiece>(halos + i * num_channels + within, x + (exists ? at : 0), exists);
   }
 }
 
@@ -51,8 +58,8 @@ struct Ground {
   const uint16_t* block = nullptr;
   const uint16_t* halo = nullptr;  // of its branch
   int width = 0;
-  int channels = 0;
-  int branch = 0;
+  int channels = 0;  // of a pixel of the block
+  int branch = 0;    // of a pixel of the rows around it
 
   [[nodiscard]] __device__ __forceinline__ const uint16_t* at(int row, int column) const {
     return block + (row * width + column) * channels;
@@ -109,43 +116,12 @@ __device__ __forceinline__ void walk_line(const Ground& ground, int row, int col
   }
 }
 
-/// All outputs of a thread. products(walker, use); old(walker, r): bits of two channels that are
-/// added (kAdd), on their way while it walks; put(walker, r, bits).
-template <int kBand, bool kAdd, typename Products, typename Old, typename Put>
-__device__ __forceinline__ void make_outputs(const Taps<kBand>& taps, const Role& role, int num,
-                                             const Products& products, const Old& old,
-                                             const Put& put) {
-#pragma unroll 1
-  for (int walker = role.slot; walker < num; walker += role.num_slots) {
-    uint32_t more[kOutputs];
-    float sums[kOutputs][2];
-#pragma unroll
-    for (int r = 0; r < kOutputs; ++r) {
-      if (kAdd) more[r] = old(walker, r);
-      sums[r][0] = taps.bias[0];
-      sums[r][1] = taps.bias[1];
-    }
-    products(walker,
-             [&](int r, int tap, const float(&v)[2]) { fma_channels(sums[r], taps.w[tap], v); });
-#pragma unroll
-    for (int r = 0; r < kOutputs; ++r) {
-      if (kAdd) {
-        float low, high;
-        widen(low, high, more[r]);
-        sums[r][0] += low;
-        sums[r][1] += high;
-      }
-      put(walker, r, prims::bf16x2_of(sums[r][0], sums[r][1]));
-    }
-  }
-}
-
 /// A walker's first output and how many of them exist.
-__device__ __forceinline__ Walk walk_of(const RowsCut& cut, Branch branch, int walker, int rows,
-                                        int width) {
+__device__ __forceinline__ Walk walk_of_rows(Branch branch, int walker, int segments, int rows,
+                                             int width) {
   if (branch != kBandW) return {0, walker, rows};
-  const int row = walker / cut.segments;
-  const int column = (walker - row * cut.segments) * kOutputs;
+  const int row = walker / segments;
+  const int column = (walker - row * segments) * kOutputs;
   return {row, column, min(kOutputs, width - column)};
 }
 

@@ -103,6 +103,17 @@ __device__ __forceinline__ void copy_piece(uint16_t* shared, const uint16_t* glo
 }
 
 template <int kPiece>
+__device__ __forceinline__ void copy_existing(uint16_t* shared, const uint16_t* global) {
+  if constexpr (kPiece == 8) {
+    prims::cp_async_16(shared, global);
+  } else if constexpr (kPiece == 4) {
+    prims::cp_async_8(shared, global);
+  } else {
+    prims::cp_async_4(shared, global);
+  }
+}
+
+template <int kPiece>
 struct Piece {
   static constexpr int value = kPiece;
 };
@@ -172,15 +183,17 @@ struct Role {
   bool is_active = false;
 };
 
-__device__ __forceinline__ Role role_of_thread(const Chunk& chunk) {
+/// Threads behind those of the three branches are not active.
+template <int kThreadsOfBranch = kBranchThreads>
+__device__ __forceinline__ Role role_of_thread(const Chunk& chunk, uint32_t thread) {
   Role role;
-  role.branch = static_cast<Branch>(threadIdx.x / kBranchThreads);
-  const int rank = static_cast<int>(threadIdx.x) % kBranchThreads;
+  role.branch = static_cast<Branch>(thread / kThreadsOfBranch);
+  const int rank = static_cast<int>(thread % kThreadsOfBranch);
   const int pairs = chunk.count / 2;
-  role.num_slots = kBranchThreads / pairs;
+  role.num_slots = kThreadsOfBranch / pairs;
   role.slot = rank / pairs;
   role.within = (rank - role.slot * pairs) * 2;
-  role.is_active = role.slot < role.num_slots;
+  role.is_active = role.slot < role.num_slots && role.branch <= kBandH;
   return role;
 }
 
