@@ -151,15 +151,17 @@ void run_sm90(Context& ctx, const LinearWeight& weight, const Activation& x, Row
                       ctx.cuda->stream);
 }
 
-/// CTAs of the sm_80 kernel that run at once: sm_86 and sm_89 have shared memory for one an SM.
-int sm80_ctas(int sm, int num_sms) { return sm == 86 || sm == 89 ? num_sms : 2 * num_sms; }
+/// As many CTAs as run at once: sm_86 and sm_89 have shared memory for one an SM.
+cuda::Sm80Plan plan_sm80(const cuda::GemmArgs& args, int sm, int num_sms) {
+  const int num_ctas = sm == 86 || sm == 89 ? num_sms : 2 * num_sms;
+  return cuda::plan_gemm_sm80(args, cuda::sm80_step_costs(args), num_ctas);
+}
 
 void run_sm80(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out) {
   const CudaMeta& meta = cuda_meta_of(weight);
   const cuda::GemmArgs args = gemm_args(weight, meta, x, out);
   if (x.rows == 0) return;
-  const cuda::Sm80Plan plan =
-      cuda::plan_gemm_sm80(args, sm80_ctas(ctx.cuda->sm, ctx.cuda->num_sms));
+  const cuda::Sm80Plan plan = plan_sm80(args, ctx.cuda->sm, ctx.cuda->num_sms);
   const ArenaScope scope(ctx.arena);
   void* workspace = nullptr;
   if (plan.workspace_bytes > 0) {
@@ -170,7 +172,7 @@ void run_sm80(Context& ctx, const LinearWeight& weight, const Activation& x, Row
 
 std::string describe_sm80(const LinearWeight& weight, const Caps& caps, int64_t rows) {
   const cuda::GemmArgs args = shape_args(meta_of(weight), rows);
-  const cuda::Sm80Plan plan = cuda::plan_gemm_sm80(args, sm80_ctas(caps.sm, caps.num_sms));
+  const cuda::Sm80Plan plan = plan_sm80(args, caps.sm, caps.num_sms);
   return fmt::format("tiles of 128 x {}, {} CTAs, {}{}", plan.tile_tokens, plan.schedule.num_ctas,
                      plan.workspace_bytes > 0 ? "tiles shared by cost" : "tiles whole",
                      caps.sm >= 90 ? "; s4 products are emulated on this card" : "");

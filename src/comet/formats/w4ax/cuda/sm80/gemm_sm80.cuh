@@ -39,6 +39,7 @@ struct Sm80Traits {
   static constexpr int kColumns = kWarpTokens / 8;     // mma tiles of 8 tokens, of a warp
   static constexpr int kSums = kUnits * kColumns * 4;  // of a thread and segment
   static constexpr int kMinCtas = 2;
+  static constexpr int kBytesShift = 4;  // load_bytes gives 16·q
 
   static constexpr int kCodesAt = kTileBytes;
   static constexpr int kStageBytes = kCodesAt + kTokens * kBlockChannels;
@@ -265,9 +266,9 @@ __device__ __forceinline__ bool join_parts(const GemmArgs& args, const TileSched
 template <class T>
 __device__ __forceinline__ float value_of(const GemmArgs& args, const float2& scales, int32_t int4,
                                           int32_t int8) {
-  const float i8 = __int2float_rn(int8 >> 4);  // of 16·q
+  const float i8 = __int2float_rn(int8 >> T::kBytesShift);
   if (args.int4_blocks == 0) return __fmul_rn(scales.y, i8);
-  const float i4 = __int2float_rn(T::kHasInt4Mma ? int4 : int4 >> 4);
+  const float i4 = __int2float_rn(T::kHasInt4Mma ? int4 : int4 >> T::kBytesShift);
   const float low = __fmul_rn(scales.x, i4);
   return args.int4_blocks == args.blocks ? low : __fmaf_rn(scales.y, i8, low);
 }

@@ -18,13 +18,15 @@ struct Sm80Plan {
 /// Codes of INT4 blocks lie in −8 … 7, one in a byte.
 bool gemm_sm80_suits(const GemmArgs& args);
 
+/// Tokens of a CTA.
+int32_t sm80_tile_tokens(const GemmArgs& args);
 /// Tiles and steps of the product with CTAs of so many tokens.
 TileGrid sm80_grid(const GemmArgs& args, int tile_tokens);
 /// What steps cost on a card whose s4 products take half the time of s8.
 StepCosts sm80_step_costs(const GemmArgs& args);
 
 /// `num_ctas`: those that run at once, 2 an SM (1 on sm_86 and sm_89). Decided from shapes alone.
-Sm80Plan plan_gemm_sm80(const GemmArgs& args, int num_ctas);
+Sm80Plan plan_gemm_sm80(const GemmArgs& args, const StepCosts& costs, int num_ctas);
 /// The plan that obeys this schedule of sm80_grid(args, tile_tokens).
 Sm80Plan plan_gemm_sm80_with(const GemmArgs& args, int tile_tokens, const TileSchedule& schedule);
 

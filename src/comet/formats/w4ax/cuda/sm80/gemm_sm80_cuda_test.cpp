@@ -155,7 +155,7 @@ void expect_mma_bits(const CudaResources& gpu, const Case& c) {
     Product product(c, is_bf16);
     const std::vector<uint8_t> want = product.by_mma(gpu);
     for (const int ctas : {1, 7, 2 * gpu.num_sms}) {
-      const Sm80Plan plan = plan_gemm_sm80(product.args, ctas);
+      const Sm80Plan plan = plan_gemm_sm80(product.args, sm80_step_costs(product.args), ctas);
       ASSERT_TRUE(product.by_sm80(gpu, plan) == want) << label(c) << " by " << ctas << " CTAs";
       ASSERT_TRUE(product.counters_are_zero()) << label(c);
     }
@@ -181,7 +181,8 @@ TEST(W4axSm80Cuda, HasTheBitsOfTheDefinition) {
   if (!gpu) GTEST_SKIP() << "no GPU";
   for (const Case& c : std::vector<Case>{{2, 9, 3, 3, 5}, {2, 128, 6, 4, 20}, {1, 77, 4, 0, 3}}) {
     Product product(c);
-    const std::vector<uint8_t> got = product.by_sm80(*gpu, plan_gemm_sm80(product.args, 3));
+    const std::vector<uint8_t> got =
+        product.by_sm80(*gpu, plan_gemm_sm80(product.args, StepCosts{}, 3));
     for (int32_t token = 0; token <= c.tokens; ++token) {
       for (int32_t row = 0; row < c.n() + 3; ++row) {
         float y = 0;
@@ -205,7 +206,7 @@ TEST(W4axSm80Cuda, SameBitsUnderRandomSchedules) {
   for (const Case& c : std::vector<Case>{{3, 40, 11, 8, 70}, {2, 128, 33, 16, 12}}) {
     Product product(c);
     const std::vector<uint8_t> want = product.by_mma(*gpu);
-    const int tile_tokens = c.tokens <= 16 ? 16 : 64;
+    const int tile_tokens = sm80_tile_tokens(product.args);
     const TileGrid grid = sm80_grid(product.args, tile_tokens);
     const int32_t steps = grid.num_tiles * grid.blocks;
     for (int round = 0; round < 40; ++round) {

@@ -20,6 +20,8 @@ bool gemm_sm80_suits(const GemmArgs& args) {
   return args.kind == WeightKind::kChannel && !args.block_scales;
 }
 
+int32_t sm80_tile_tokens(const GemmArgs& args) { return args.tokens <= 16 ? 16 : 64; }
+
 TileGrid sm80_grid(const GemmArgs& args, int tile_tokens) {
   const int32_t token_tiles = (args.tokens + tile_tokens - 1) / tile_tokens;
   return {args.num_tiles * token_tiles, args.blocks, args.int4_blocks};
@@ -30,11 +32,10 @@ StepCosts sm80_step_costs(const GemmArgs& args) {
   return {1, 2};
 }
 
-Sm80Plan plan_gemm_sm80(const GemmArgs& args, int num_ctas) {
-  const int32_t tile_tokens = args.tokens <= 16 ? 16 : 64;
+Sm80Plan plan_gemm_sm80(const GemmArgs& args, const StepCosts& costs, int num_ctas) {
+  const int32_t tile_tokens = sm80_tile_tokens(args);
   if (args.tokens == 0 || args.num_tiles == 0) return {tile_tokens, 0, {}};
   const TileGrid grid = sm80_grid(args, tile_tokens);
-  const StepCosts costs = sm80_step_costs(args);
   const TileSchedule whole = deal_tiles(grid, num_ctas);
   const TileSchedule shared = share_tiles(grid, costs, num_ctas);
   const bool shares =
