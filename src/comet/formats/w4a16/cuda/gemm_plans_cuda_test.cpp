@@ -107,10 +107,11 @@ void time_plans(const CudaResources& gpu, const WeightCase& c, int32_t rows) {
   const GemmArgs args = buffers.args(c, rows);
   const GemmPlan chosen = plan_gemm_wgmma(args, gpu.num_sms);
   const int32_t tokens = rows <= 16 ? 16 : rows <= 32 ? 32 : rows <= 64 ? 64 : 128;
+  const int32_t max_splits = rows <= 64 ? kMaxSplits : 3;
   std::vector<float> want;
   for (GemmPlan plan : tiles_of(Kernel::kWgmma)) {
     if (plan.tile_tokens != tokens) continue;
-    for (plan.num_splits = 1; plan.num_splits <= kMaxSplits; ++plan.num_splits) {
+    for (plan.num_splits = 1; plan.num_splits <= max_splits; ++plan.num_splits) {
       SCOPED_TRACE(plan_text(plan));
       COMET_CUDA(cudaMemset(buffers.out.get(), 0xFF, buffers.out.bytes()));
       const double us = time_us(buffers, args, plan, gpu.stream);
