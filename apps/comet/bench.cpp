@@ -1,11 +1,12 @@
-// comet bench gemm|ops|attention|throughput|vision|serve: speed beside the machine's roofs, and of
-// a running server.
+// comet bench gemm|ablation|ops|attention|throughput|vision|serve: speed beside the machine's
+// roofs, and of a running server.
 #include "apps/comet/command.h"
 
 namespace comet::cli {
 
 void add_bench_throughput(CLI::App& bench, const Globals& globals, Action& action);
 void add_bench_gemm(CLI::App& bench, const Globals& globals, Action& action);
+void add_bench_ablation(CLI::App& bench, const Globals& globals, Action& action);
 void add_bench_ops(CLI::App& bench, const Globals& globals, Action& action);
 void add_bench_attention(CLI::App& bench, const Globals& globals, Action& action);
 void add_bench_serve(CLI::App& bench, const Globals& globals, Action& action);
@@ -17,6 +18,7 @@ void add_bench(CLI::App& app, const Globals& globals, Action& action) {
   bench.fallthrough();
   add_bench_throughput(bench, globals, action);
   add_bench_gemm(bench, globals, action);
+  add_bench_ablation(bench, globals, action);
   add_bench_ops(bench, globals, action);
   add_bench_attention(bench, globals, action);
   add_bench_serve(bench, globals, action);
