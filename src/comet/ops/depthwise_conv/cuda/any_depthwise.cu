@@ -10,10 +10,6 @@
 namespace comet::ops_cuda::depthwise {
 namespace {
 
-__device__ __forceinline__ bool is_within(int i, int limit) {
-  return static_cast<unsigned>(i) < static_cast<unsigned>(limit);
-}
-
 /// One output a thread, any size of kernel and number of channels.
 template <bool kFlip>
 __global__ void __launch_bounds__(kThreads) any_depthwise_kernel(DepthwiseArgs args) {

@@ -8,10 +8,6 @@
 
 namespace comet::ops_cuda::depthwise {
 
-inline bool is_empty(const ImageSizes& sizes) {
-  return sizes.num_images == 0 || sizes.height == 0 || sizes.width == 0 || sizes.channels == 0;
-}
-
 /// Whether the tiles' kernels take the operator: 3×3 and 7×7 on 16-byte pieces.
 inline bool is_tiled(const DepthwiseArgs& args, const void* other) {
   const auto at = reinterpret_cast<uintptr_t>(args.x) | reinterpret_cast<uintptr_t>(other);

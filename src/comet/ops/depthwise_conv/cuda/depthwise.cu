@@ -103,7 +103,7 @@ void launch_transposed(const DepthwiseArgs& args, CUstream_st* stream) {
 }  // namespace depthwise
 
 void launch_depthwise_conv(const DepthwiseArgs& args, CUstream_st* stream) {
-  if (depthwise::is_empty(args.sizes)) return;
+  if (is_empty(args.sizes)) return;
   depthwise::launch_conv<false>(args, stream);
 }
 

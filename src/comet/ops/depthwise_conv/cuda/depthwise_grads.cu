@@ -115,7 +115,7 @@ size_t depthwise_backward_workspace(const DepthwiseArgs& forward) {
 }
 
 void launch_depthwise_conv_backward(const DepthwiseBackwardArgs& args, CUstream_st* stream) {
-  if (depthwise::is_empty(args.forward.sizes)) return;
+  if (is_empty(args.forward.sizes)) return;
   DepthwiseArgs transposed = args.forward;
   transposed.out = args.dx;
   transposed.x = args.dy;

@@ -8,44 +8,20 @@
 #include "comet/device/cuda/prims/cp_async.cuh"
 #include "comet/ops/cuda/bf16_vectors.cuh"
 #include "comet/ops/cuda/divisor.cuh"
-#include "comet/ops/cuda/image_launches.h"
+#include "comet/ops/cuda/image_tiles.cuh"
 
 namespace comet::ops_cuda::depthwise {
 
-constexpr int kRows = 7;
+constexpr int kRows = kTileRows;
 constexpr int kColumns = 4;
 constexpr int kTileThreads = 256;  // with two CTAs on an SM 128 registers each
 
 /// How a launch is cut: blockIdx.x takes tiles, blockIdx.y kChunk channels.
-struct Cut {
-  int32_t bands_per_image = 0;
-  int32_t tiles_per_band = 0;
-  int32_t num_tiles = 0;
-  int32_t tile_columns = 0;  // a multiple of kColumns, at most kColumns · kTileThreads / kChunk
-  Divisor by_halo_columns;   // tile_columns + 2 · halo
-  Divisor by_columns;        // tile_columns
+/// tile_columns is a multiple of kColumns, at most kColumns · kTileThreads / kChunk.
+struct Cut : TileCut {
+  Divisor by_halo_columns;  // tile_columns + 2 · halo
+  Divisor by_columns;       // tile_columns
 };
-
-/// One tile of one image.
-struct Place {
-  int64_t image_at = 0;  // element of the image's first pixel
-  int first_row = 0;
-  int first_column = 0;
-  int rows = 0;  // in the image
-  int columns = 0;
-};
-
-__device__ __forceinline__ Place place_of(const ImageSizes& sizes, const Cut& cut, int tile) {
-  const int band = tile / cut.tiles_per_band;
-  const int image = band / cut.bands_per_image;
-  Place place;
-  place.image_at = static_cast<int64_t>(image) * sizes.height * sizes.width * sizes.channels;
-  place.first_row = (band - image * cut.bands_per_image) * kRows;
-  place.first_column = (tile - band * cut.tiles_per_band) * cut.tile_columns;
-  place.rows = min(kRows, sizes.height - place.first_row);
-  place.columns = min(cut.tile_columns, sizes.width - place.first_column);
-  return place;
-}
 
 /// Begins to copy the tile and `halo` pixels around it, [rows][columns][kChunk].
 template <int kChunk>
@@ -62,9 +38,8 @@ __device__ __forceinline__ void stage(uint16_t* tile, const void* x, const Image
     const int row_in = quotient(i, by_columns);
     const int row = place.first_row - halo + row_in;
     const int column = place.first_column - halo + i - row_in * by_columns.divisor;
-    const bool exists = has_channels &&
-                        static_cast<unsigned>(row) < static_cast<unsigned>(sizes.height) &&
-                        static_cast<unsigned>(column) < static_cast<unsigned>(sizes.width);
+    const bool exists =
+        has_channels && is_within(row, sizes.height) && is_within(column, sizes.width);
     const int at = exists ? (row * sizes.width + column) * sizes.channels : 0;
     prims::cp_async_16_or_zero(tile + i * kChunk + within, exists ? from + at : x, exists);
   }

@@ -46,8 +46,7 @@ __global__ void __launch_bounds__(kThreads) any_mixer_kernel(MixerArgs args) {
     for (int tap = 0; tap < taps; ++tap) {
       const int shift_y = tap / kernel.width - kernel.height / 2;
       const int shift_x = tap % kernel.width - kernel.width / 2;
-      if (row + shift_y < 0 || row + shift_y >= sizes.height || column + shift_x < 0 ||
-          column + shift_x >= sizes.width) {
+      if (!is_within(row + shift_y, sizes.height) || !is_within(column + shift_x, sizes.width)) {
         continue;
       }
       const int64_t at = pixel + static_cast<int64_t>(shift_y) * sizes.width + shift_x;
@@ -93,7 +92,7 @@ __global__ void __launch_bounds__(kThreads) any_grad_kernel(AnyGradArgs args) {
     const auto in_image = static_cast<int>(i % (static_cast<int64_t>(sizes.height) * sizes.width));
     const int row = in_image / sizes.width + shift_y;
     const int column = in_image % sizes.width + shift_x;
-    if (row < 0 || row >= sizes.height || column < 0 || column >= sizes.width) continue;
+    if (!is_within(row, sizes.height) || !is_within(column, sizes.width)) continue;
     const int64_t at = i + static_cast<int64_t>(shift_y) * sizes.width + shift_x;
     sum = fmaf(grad, prims::f32_of_bf16(x[at * sizes.channels]), sum);
   }

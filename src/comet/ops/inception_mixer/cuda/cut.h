@@ -8,10 +8,6 @@
 
 namespace comet::ops_cuda::mixer {
 
-inline bool is_empty(const ImageSizes& sizes) {
-  return sizes.num_images == 0 || sizes.height == 0 || sizes.width == 0 || sizes.channels == 0;
-}
-
 /// The widest of 8, 4, 2 (1: none) channels that divides all of `multiples` and whose vectors are
 /// aligned at all of `pointers`.
 inline int piece_of(std::initializer_list<int> multiples,

@@ -150,7 +150,7 @@ void launch_transposed(const MixerArgs& args, CUstream_st* stream) {
 }  // namespace mixer
 
 void launch_inception_mixer(const MixerArgs& args, CUstream_st* stream) {
-  if (mixer::is_empty(args.sizes)) return;
+  if (is_empty(args.sizes)) return;
   const bool has_pairs = args.branch > 0 && mixer::piece_of({args.sizes.channels, args.branch},
                                                             {args.x, args.out}) > 1;
   if (has_pairs && args.band == 11) return mixer::launch<11, false>(args, stream);

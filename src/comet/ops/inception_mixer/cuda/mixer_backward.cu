@@ -188,7 +188,7 @@ size_t mixer_backward_workspace(const MixerArgs& forward) {
 }
 
 void launch_inception_mixer_backward(const MixerBackwardArgs& args, CUstream_st* stream) {
-  if (mixer::is_empty(args.forward.sizes)) return;
+  if (is_empty(args.forward.sizes)) return;
   const bool has_pairs =
       args.forward.branch > 0 && mixer::piece_of({args.forward.sizes.channels, args.forward.branch},
                                                  {args.forward.x, args.dy, args.dx}) > 1;

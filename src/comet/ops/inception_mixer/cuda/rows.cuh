@@ -46,7 +46,7 @@ __device__ __forceinline__ void stage_halos(uint16_t* halos, const uint16_t* x,
     const int square_row = halo == 0 ? -1 : kOutputs;
     const int band_row = in_band < kHalf ? in_band - kHalf : in_band - kHalf + kOutputs;
     const int row = first_row + (halo < 2 ? square_row : band_row);
-    const bool exists = static_cast<unsigned>(row) < static_cast<unsigned>(sizes.height);
+    const bool exists = is_within(row, sizes.height);
     const int pixel = row * sizes.width + i - halo * sizes.width;
     const int at = pixel * sizes.channels + (halo < 2 ? 0 : 2 * branch) + within;
     copy_piece<kPiece>(halos + i * num_channels + within, x + (exists ? at : 0), exists);
@@ -80,7 +80,7 @@ __device__ __forceinline__ void walk_square(const Ground& ground, int column, co
     for (int t = 0; t < 3; ++t) {
       float v[2];
       const int from = column + t - 1;
-      load_channels_if(v, p + (t - 1) * step, from >= 0 && from < ground.width);
+      load_channels_if(v, p + (t - 1) * step, is_within(from, ground.width));
 #pragma unroll
       for (int r = 0; r < kOutputs; ++r) {
         if (i - r >= 0 && i - r < 3) use(r, 3 * (i - r) + t, v);
@@ -99,7 +99,7 @@ __device__ __forceinline__ void walk_line(const Ground& ground, int row, int col
     float v[2];
     if constexpr (kAlong) {  // a load each, then zeros: a load that may not be is a branch
       const int from = column + i - kHalf;
-      const bool exists = static_cast<unsigned>(from) < static_cast<unsigned>(ground.width);
+      const bool exists = is_within(from, ground.width);
       const auto* p = ground.at(row, exists ? from : column);
       const uint32_t bits = *reinterpret_cast<const uint32_t*>(p);
       widen(v[0], v[1], exists ? bits : 0);

@@ -9,11 +9,11 @@
 #include "comet/device/cuda/prims/cp_async.cuh"
 #include "comet/ops/cuda/bf16_vectors.cuh"
 #include "comet/ops/cuda/divisor.cuh"
-#include "comet/ops/cuda/image_launches.h"
+#include "comet/ops/cuda/image_tiles.cuh"
 
 namespace comet::ops_cuda::mixer {
 
-constexpr int kOutputs = 7;
+constexpr int kOutputs = kTileRows;
 constexpr int kBranchThreads = 96;  // 16 × 6, 8 × 12 and 12 × 8 walkers × pairs of channels
 constexpr int kMixerThreads = 3 * kBranchThreads;
 
@@ -21,11 +21,8 @@ enum Branch { kSquare, kBandW, kBandH };
 
 /// How a launch is cut: blockIdx.x takes tiles, blockIdx.y a chunk of every branch's channels (and
 /// its share of the pixels of the channels that are kept).
-struct Cut {
-  int32_t bands_per_image = 0;
-  int32_t tiles_per_band = 0;
-  int32_t num_tiles = 0;
-  int32_t tile_columns = 0;    // a multiple of kOutputs
+/// tile_columns is a multiple of kOutputs.
+struct Cut : TileCut {
   int32_t chunk_channels = 0;  // even
   int32_t num_chunks = 0;
   int32_t piece = 0;       // channels that a copy to shared memory takes: 2, 4 or 8
@@ -57,27 +54,6 @@ __host__ __device__ constexpr int all_elements(const Cut& cut) {
   return region_elements(cut.tile_columns, cut.chunk_channels, halo_of<kBand>(kSquare)) +
          region_elements(cut.tile_columns, cut.chunk_channels, halo_of<kBand>(kBandW)) +
          region_elements(cut.tile_columns, cut.chunk_channels, halo_of<kBand>(kBandH));
-}
-
-/// One tile of one image.
-struct Place {
-  int64_t image_at = 0;  // element of the image's first pixel
-  int first_row = 0;
-  int first_column = 0;
-  int rows = 0;  // in the image
-  int columns = 0;
-};
-
-__device__ __forceinline__ Place place_of(const ImageSizes& sizes, const Cut& cut, int tile) {
-  const int band = tile / cut.tiles_per_band;
-  const int image = band / cut.bands_per_image;
-  Place place;
-  place.image_at = static_cast<int64_t>(image) * sizes.height * sizes.width * sizes.channels;
-  place.first_row = (band - image * cut.bands_per_image) * kOutputs;
-  place.first_column = (tile - band * cut.tiles_per_band) * cut.tile_columns;
-  place.rows = min(kOutputs, sizes.height - place.first_row);
-  place.columns = min(cut.tile_columns, sizes.width - place.first_column);
-  return place;
 }
 
 /// This CTA's channels of a branch.
@@ -151,8 +127,7 @@ __device__ __forceinline__ void stage_region(uint16_t* region, const uint16_t* x
     const int row_in = quotient(i, by);
     const int row = first_row + row_in;
     const int column = first_column + i - row_in * columns;
-    const bool exists = static_cast<unsigned>(row) < static_cast<unsigned>(sizes.height) &&
-                        static_cast<unsigned>(column) < static_cast<unsigned>(sizes.width);
+    const bool exists = is_within(row, sizes.height) && is_within(column, sizes.width);
     const int at = exists ? (row * sizes.width + column) * sizes.channels + within : 0;
     copy_piece<kPiece>(region + i * cut.chunk_channels + within, x + at, exists);
   }
