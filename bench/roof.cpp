@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "comet/base/clock.h"
+#include "comet/ops/packed_product/packed_product.h"
 
 namespace comet::bench {
 namespace {
@@ -63,6 +64,26 @@ double measure_copy_gb_per_s(Context& ctx) {
     if (pass > 0) best_s = std::min(best_s, clock.seconds());
   }
   return static_cast<double>(2 * share * num_threads) / best_s / 1e9;
+}
+
+double measure_fma_gmac_per_s(Context& ctx) {
+  constexpr int64_t kRounds = 100000;  // about 0.2 ms: short enough to fit between interruptions
+  constexpr double kSeconds = 0.5;
+  const PackedIsa& isa = packed_isa(ctx.caps.cpu_isa);
+  std::atomic<int64_t> num_done{0};
+  std::atomic<float> sink{0};
+  double best = 0;
+  for (const Stopwatch all; all.seconds() < kSeconds;) {
+    num_done = 0;
+    const Stopwatch clock;
+    ctx.pool.parallel_for(ctx.pool.num_threads(), [&](int64_t, int) {
+      float sum = 0;
+      num_done += isa.spin(kRounds, sum);
+      sink = sum;
+    });
+    best = std::max(best, static_cast<double>(num_done) / clock.seconds() / 1e9);
+  }
+  return best;
 }
 
 }  // namespace comet::bench

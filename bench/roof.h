@@ -10,5 +10,8 @@ namespace comet::bench {
 double measure_read_gb_per_s(Context& ctx);
 /// The same for copying: bytes read plus bytes written a second.
 double measure_copy_gb_per_s(Context& ctx);
+/// Best rate of FP32 multiply-accumulates, in 10⁹ a second, of all threads of ctx.pool together,
+/// from registers to registers.
+double measure_fma_gmac_per_s(Context& ctx);
 
 }  // namespace comet::bench

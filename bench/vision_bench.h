@@ -12,13 +12,23 @@
 
 namespace comet::bench {
 
-/// A model of this architecture whose weights are drawn, not read.
+/// What random weights are drawn for.
+struct DrawnVision {
+  std::string architecture;
+  int64_t num_classes = 1000;
+  std::string format = "dense";  // of the products: or "w8a8-int", "w8a8-fp8"
+};
+
+/// A model whose weights are drawn, not read.
 Result<std::unique_ptr<models::VisionModel>> random_vision_model(Context& ctx,
-                                                                 const std::string& architecture,
-                                                                 int64_t num_classes);
+                                                                 const DrawnVision& drawn);
+
+/// Multiply-accumulates of products and mixers for one image of size × size.
+double forward_macs(const models::VisionConfig& config, int64_t size);
 
 struct ForwardTiming {
-  double us = 0;  // of one batch
+  double us = 0;       // of one batch
+  double best_us = 0;  // on the CPU: of the quickest
   GpuState state;
 };
 

@@ -14,11 +14,6 @@ constexpr int64_t kTaskBytes = int64_t{1} << 20;
 /// With fewer rows a thread reads weights for too little work: threads share out columns instead.
 constexpr int64_t kRowsPerThread = 64;
 
-const PackedIsa& packed_isa(CpuIsa isa) {
-  if (isa == CpuIsa::kPortable) return kPackedPortable;
-  return isa == CpuIsa::kAvx2 ? kPackedAvx2 : kPackedAvx512;
-}
-
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// Floats of a group whose rows have k values.
@@ -135,6 +130,11 @@ void multiply_by_rows(Context& ctx, View<float, 2> out, View<const float, 2> x,
 }
 
 }  // namespace
+
+const PackedIsa& packed_isa(CpuIsa isa) {
+  if (isa == CpuIsa::kPortable) return kPackedPortable;
+  return isa == CpuIsa::kAvx2 ? kPackedAvx2 : kPackedAvx512;
+}
 
 int64_t packed_weight_size(const Caps& caps, int64_t n, int64_t k) {
   const PackedIsa& isa = packed_isa(caps.cpu_isa);

@@ -8,6 +8,9 @@
 
 namespace comet {
 
+/// What an instruction set does; sets without tiles of their own use the next lower one's.
+const PackedIsa& packed_isa(CpuIsa isa);
+
 /// A weight [n, k] as panels of columns, [k][width] each, behind one another; the last is half as
 /// wide where that is enough. The width is that of ctx.caps.cpu_isa.
 struct PackedWeights {

@@ -35,6 +35,10 @@ struct PackedIsa {
   int64_t rows;   // of a group
   int64_t width;  // columns of a panel: two vectors
   void (*multiply)(const PackedTile& tile);
+  /// `num_rounds` rounds of products and sums in registers, more than `multiply` can do in the
+  /// time: the roof of benchmarks. Adds what the compiler must believe is wanted to `sink`; returns
+  /// the multiply-accumulates.
+  int64_t (*spin)(int64_t num_rounds, float& sink);
 };
 
 extern const PackedIsa kPackedPortable;

@@ -2,6 +2,6 @@
 
 namespace comet {
 
-const PackedIsa kPackedAvx512{kPackedRows, kPackedWidth, multiply_packed};
+const PackedIsa kPackedAvx512{kPackedRows, kPackedWidth, multiply_packed, spin_packed};
 
 }  // namespace comet

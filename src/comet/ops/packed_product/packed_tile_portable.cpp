@@ -2,6 +2,6 @@
 
 namespace comet {
 
-const PackedIsa kPackedPortable{kPackedRows, kPackedWidth, multiply_packed};
+const PackedIsa kPackedPortable{kPackedRows, kPackedWidth, multiply_packed, spin_packed};
 
 }  // namespace comet

@@ -97,5 +97,22 @@ inline void multiply_packed(const PackedTile& tile) {
   }
 }
 
+inline int64_t spin_packed(int64_t num_rounds, float& sink) {
+  constexpr int kSums = 12;  // 2 a cycle, 4 to 5 cycles until a sum is there
+  simd::F32 acc[kSums];
+#pragma GCC unroll 16
+  for (int i = 0; i < kSums; ++i) acc[i] = simd::splat(static_cast<float>(i));
+  const simd::F32 factor = simd::splat(0.5F);
+  const simd::F32 term = simd::splat(1.0F);
+  for (int64_t round = 0; round < num_rounds; ++round) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kSums; ++i) acc[i] = simd::fma(acc[i], factor, term);
+  }
+#pragma GCC unroll 16
+  for (int i = 1; i < kSums; ++i) acc[0] = simd::add(acc[0], acc[i]);
+  sink += simd::reduce_add(acc[0]);
+  return num_rounds * kSums * simd::kLanes;
+}
+
 }  // namespace
 }  // namespace comet
