@@ -6,6 +6,7 @@
 
 #include "apps/comet/command.h"
 #include "comet/base/log.h"
+#include "comet/device/memory_error.h"
 
 namespace {
 
@@ -70,9 +71,14 @@ int main(int argc, char** argv) {
   try {
     return run(argc, argv);
   } catch (const std::bad_alloc&) {
-    fmt::print(
-        stderr,
-        "comet: error: out of memory; use a smaller model, --max-model-len or --kv-memory\n");
+    fmt::print(stderr,
+               "comet: error: out of memory; use a smaller model, batch, --max-model-len or "
+               "--kv-memory\n");
+  } catch (const comet::OutOfDeviceMemory& e) {
+    fmt::print(stderr,
+               "comet: error: out of GPU memory: {} bytes asked for, {} free; use a smaller model, "
+               "batch or --kv-memory, or end what else uses the GPU\n",
+               e.asked_bytes, e.free_bytes);
   } catch (const std::exception& e) {
     fmt::print(stderr, "comet: internal error: {}\n", e.what());
   }

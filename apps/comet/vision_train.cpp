@@ -7,6 +7,8 @@
 #include "apps/comet/vision_model_folder.h"
 #include "comet/base/log.h"
 #include "comet/base/progress.h"
+#include "comet/device/memory_error.h"
+#include "comet/train/loop/pass_memory.h"
 
 namespace comet::cli {
 
@@ -229,6 +231,16 @@ Status begin(const Options& options, const Session& session, train::Trainer& tra
   return {};
 }
 
+/// A GPU whose memory is out: what would fit is told.
+Status run_within_memory(Context& ctx, const train::Recipe& recipe, models::TrainableVision& model,
+                         train::Trainer& trainer) {
+  try {
+    return trainer.run();
+  } catch (const OutOfDeviceMemory&) {
+    return train::batch_error(ctx, recipe, model);
+  }
+}
+
 Status run_train(const Globals& globals, Options options) {
   Interrupt interrupt;
   if (!options.resume.empty()) options.out = options.resume;
@@ -284,7 +296,7 @@ Status run_train(const Globals& globals, Options options) {
   progress.emplace("train", trainer.num_steps() - num_done, "steps", globals.quiet);
   interrupt.begin_steps("writing a checkpoint; once more ends at once");
   const Stopwatch watch;
-  const Status ran = trainer.run();
+  const Status ran = run_within_memory(ctx, recipe, model, trainer);
   progress.reset();
   if (!ran) return ran;
   if (!log->status()) return log->status();

@@ -8,6 +8,7 @@
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/device/device.h"
 #include "comet/device/host_memory.h"
+#include "comet/device/memory_error.h"
 
 namespace comet {
 namespace {
@@ -15,15 +16,23 @@ namespace {
 constexpr double kMiB = 1 << 20;
 constexpr size_t kLeastBytes = 256;  // an empty tensor has an address too
 
+class CudaOutOfMemory final : public CudaError, public OutOfDeviceMemory {
+ public:
+  CudaOutOfMemory(cudaError_t error, const std::string& what, const OutOfDeviceMemory& memory)
+      : CudaError(error, what), OutOfDeviceMemory(memory) {}
+};
+
 /// Clears the error that a failed call leaves behind when the process can go on.
 [[noreturn]] void throw_out_of_memory(cudaError_t error, size_t bytes) {
   cudaGetLastError();
   const GpuMemory memory = gpu_memory();
-  throw CudaError(error, fmt::format("GPU memory: {:.1f} MiB asked for, {:.1f} of {:.1f} MiB free; "
-                                     "take a smaller model, batch or --kv-memory",
-                                     static_cast<double>(bytes) / kMiB,
-                                     static_cast<double>(memory.free_bytes) / kMiB,
-                                     static_cast<double>(memory.total_bytes) / kMiB));
+  throw CudaOutOfMemory(
+      error,
+      fmt::format("GPU memory: {:.1f} MiB asked for, {:.1f} of {:.1f} MiB free; take a smaller "
+                  "model, batch or --kv-memory",
+                  static_cast<double>(bytes) / kMiB, static_cast<double>(memory.free_bytes) / kMiB,
+                  static_cast<double>(memory.total_bytes) / kMiB),
+      {static_cast<int64_t>(bytes), static_cast<int64_t>(memory.free_bytes)});
 }
 
 class GpuAllocator final : public Allocator {
