@@ -36,4 +36,18 @@ struct EvenTasks {
   [[nodiscard]] int64_t longest() const { return (count + num_tasks - 1) / num_tasks; }
 };
 
+/// What a kernel fetches while it multiplies one of `num_groups` groups by a panel: that group's
+/// part of the panel that comes next, so that all have fetched it when its turn comes.
+struct PanelAhead {
+  const void* first = nullptr;
+  int64_t step_bytes = 0;
+
+  /// `row_bytes` of a panel for every step of a kernel, of which a panel has num_steps.
+  PanelAhead(const void* panel, int64_t row_bytes, int64_t num_steps, int64_t group,
+             int64_t num_groups)
+      : step_bytes((row_bytes + num_groups - 1) / num_groups) {
+    first = static_cast<const char*>(panel) + group * num_steps * step_bytes;
+  }
+};
+
 }  // namespace comet

@@ -66,9 +66,14 @@ void multiply_run(const PackedIsa& isa, const GroupRun& run, const PackedWeights
     tile.b = weights.panels + column * weights.k;
     tile.num_columns = std::min(isa.width, weights.n - column);
     if (weights.bias != nullptr) tile.bias = weights.bias + column;
+    const float* next = panel + 1 < panels.second ? tile.b + isa.width * weights.k : tile.b;
     for (int64_t group = run.begin; group < run.end; ++group) {
       tile.a = run.groups + (group - run.begin) * from_size;
       tile.num_rows = run.cut.rows(group);
+      const PanelAhead ahead(next, isa.width * int64_t{sizeof(float)}, weights.k, group - run.begin,
+                             run.end - run.begin);
+      tile.ahead = ahead.first;
+      tile.ahead_step = ahead.step_bytes;
       if (out.groups != nullptr) {
         tile.out = out.groups + (group - run.begin) * to_size +
                    column / kPackedDepth * isa.rows * kPackedStride + column % kPackedDepth;

@@ -29,6 +29,10 @@ struct PackedTile {
   PackedEnd end = PackedEnd::kPlain;
   float* out = nullptr;
   int64_t out_stride = 0;
+  // Fetched into L2 on the way, `ahead_step` bytes with every value of k: a part of what comes
+  // next.
+  const void* ahead = nullptr;
+  int64_t ahead_step = 0;
 };
 
 struct PackedIsa {

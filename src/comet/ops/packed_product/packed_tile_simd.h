@@ -14,29 +14,50 @@ namespace {
 constexpr int kPackedRows = simd::kLanes == 16 ? 14 : 6;
 constexpr int64_t kPackedWidth = 2 * simd::kLanes;
 
-/// A row's sums [V · kLanes], with what follows them, to its place. Not inlined: one copy serves
-/// kernels of all numbers of rows.
-template <int V>
-[[gnu::noinline]] void end_packed_row(const PackedTile& tile, const float* sums, float* out) {
+/// Sums of a row's columns with what follows them; `old` is where they go.
+template <PackedEnd End>
+inline simd::F32 ended(simd::F32 sum, simd::F32 bias, simd::F32 old) {
+  sum = simd::add(sum, bias);
+  if constexpr (End == PackedEnd::kGelu) return gelu_of(sum);
+  if constexpr (End == PackedEnd::kAdd) return simd::add(old, sum);
+  return sum;
+}
+
+/// sums [num_rows][V · kLanes], with what follows them, to their places. Not inlined: one copy
+/// serves kernels of all numbers of rows.
+template <int V, PackedEnd End>
+[[gnu::noinline]] void end_packed_rows(const PackedTile& tile, const float* sums) {
+  using simd::kLanes;
+  const int64_t last = tile.num_columns - (V - 1) * kLanes;  // columns of the last vector
+  simd::F32 bias[V];
   for (int v = 0; v < V; ++v) {
-    const int64_t begin = v * simd::kLanes;
-    const int64_t rest = tile.num_columns - begin;
-    if (rest <= 0) return;
-    const int64_t num = rest < simd::kLanes ? rest : simd::kLanes;
-    const bool whole = num == simd::kLanes;
-    const auto load = [&](const float* p) {
-      return whole ? simd::load(p) : simd::load_partial(p, num);
-    };
-    simd::F32 sum = simd::load(sums + begin);
-    if (tile.bias != nullptr) sum = simd::add(sum, load(tile.bias + begin));
-    if (tile.end == PackedEnd::kGelu) sum = gelu_of(sum);
-    if (tile.end == PackedEnd::kAdd) sum = simd::add(load(out + begin), sum);
-    if (whole) {
-      simd::store(out + begin, sum);
-    } else {
-      simd::store_partial(out + begin, sum, num);
-    }
+    const int64_t num = v < V - 1 ? kLanes : last;
+    bias[v] =
+        tile.bias == nullptr ? simd::splat(0.0F) : simd::load_partial(tile.bias + v * kLanes, num);
   }
+  float* out = tile.out;
+  for (int64_t row = 0; row < tile.num_rows; ++row) {
+    for (int v = 0; v < V; ++v) {
+      const simd::F32 sum = simd::load(sums + v * kLanes);
+      float* to = out + v * kLanes;
+      if (v < V - 1 || last == kLanes) {
+        const simd::F32 old = End == PackedEnd::kAdd ? simd::load(to) : sum;
+        simd::store(to, ended<End>(sum, bias[v], old));
+      } else {
+        const simd::F32 old = End == PackedEnd::kAdd ? simd::load_partial(to, last) : sum;
+        simd::store_partial(to, ended<End>(sum, bias[v], old), last);
+      }
+    }
+    sums += V * kLanes;
+    out += tile.out_stride;
+  }
+}
+
+template <int V>
+inline void end_packed(const PackedTile& tile, const float* sums) {
+  if (tile.end == PackedEnd::kGelu) return end_packed_rows<V, PackedEnd::kGelu>(tile, sums);
+  if (tile.end == PackedEnd::kAdd) return end_packed_rows<V, PackedEnd::kAdd>(tile, sums);
+  end_packed_rows<V, PackedEnd::kPlain>(tile, sums);
 }
 
 template <int R, int V>
@@ -51,11 +72,14 @@ void multiply_packed_rows(const PackedTile& tile) {
   }
   const float* a = tile.a;
   const float* b = tile.b;
+  const char* ahead = static_cast<const char*>(tile.ahead);
   for (int64_t begin = 0; begin < tile.k; begin += kPackedDepth) {
     const int64_t num = tile.k - begin < kPackedDepth ? tile.k - begin : kPackedDepth;
 #pragma GCC unroll 2
     for (int64_t i = 0; i < num; ++i) {
       simd::F32 weights[V];
+      __builtin_prefetch(ahead, 0, 2);
+      ahead += tile.ahead_step;
 #pragma GCC unroll 2
       for (int v = 0; v < V; ++v) weights[v] = simd::load(b + v * kLanes);
 #pragma GCC unroll 16
@@ -74,7 +98,7 @@ void multiply_packed_rows(const PackedTile& tile) {
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v) simd::store(sums[r] + v * kLanes, acc[r][v]);
   }
-  for (int64_t r = 0; r < R; ++r) end_packed_row<V>(tile, sums[r], tile.out + r * tile.out_stride);
+  end_packed<V>(tile, sums[0]);
 }
 
 /// multiply_packed_rows of tile.num_rows ≤ R rows.

@@ -27,6 +27,9 @@ struct CodesTile {
   PackedEnd end = PackedEnd::kPlain;
   float* out = nullptr;
   int64_t out_stride = 0;
+  // Fetched into L2 on the way, `ahead_step` bytes with every quad: a part of what comes next.
+  const void* ahead = nullptr;
+  int64_t ahead_step = 0;
 };
 
 struct CodesIsa {
@@ -34,8 +37,8 @@ struct CodesIsa {
   int64_t width;  // columns of a panel: two vectors of int32
   uint8_t flip;   // 128 where codes are made unsigned
   void (*multiply)(const CodesTile& tile);
-  /// x [k] → codes at `row` of a group of `rows`; returns the scale. `scratch` holds k bytes.
-  float (*quantize)(const float* x, int64_t k, int8_t* scratch, uint8_t* row);
+  /// x [k] → codes at `row` of a group of `rows`; returns the scale.
+  float (*quantize)(const float* x, int64_t k, uint8_t* row);
   /// The same of codes that are there already.
   void (*place)(const int8_t* codes, int64_t k, uint8_t* row);
 };

@@ -38,6 +38,9 @@ struct Avx2 {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
   static simd::F32 to_floats(Reg sums) { return {_mm256_cvtepi32_ps(sums)}; }
+  static void store_codes(uint8_t* p, simd::F32 x) {
+    simd::store_s8(reinterpret_cast<int8_t*>(p), simd::round_even(x));
+  }
 };
 
 }  // namespace

@@ -26,6 +26,10 @@ struct Avx512Vnni {
   }
   static Reg mul_add(Reg sum, Weights w, Reg x) { return _mm512_dpbusd_epi32(sum, x, w); }
   static simd::F32 to_floats(Reg sums) { return {_mm512_cvtepi32_ps(sums)}; }
+  static void store_codes(uint8_t* p, simd::F32 x) {
+    const __m128i codes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x.v));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_xor_si128(codes, _mm_set1_epi8(-128)));
+  }
 };
 
 }  // namespace

@@ -4,7 +4,8 @@
 // follows them are the FP32 operations of docs/formats.md §1 in their order.
 //
 // V is the instruction set: Reg, kRows, kFlip, zero, store_sums, total, load_weights (what
-// mul_add wants of a vector of weights), splat_codes, mul_add, to_floats.
+// mul_add wants of a vector of weights), splat_codes, mul_add, to_floats, store_codes (rounded to
+// nearest even, ^ kFlip).
 #pragma once
 
 #include <stdint.h>
@@ -21,33 +22,59 @@ namespace {
 constexpr int kVectors = 2;  // of a panel
 constexpr int64_t kPanelWidth = kVectors * simd::kLanes;
 
-/// A row's sums [width], with what follows them, to its place. Not inlined: one copy
-/// serves kernels of all numbers of rows.
-template <class V, int W>
-[[gnu::noinline]] void end_codes_row(const CodesTile& tile, int64_t row, const int32_t* sums) {
-  float* out = tile.out + row * tile.out_stride;
-  const simd::F32 x_scale = simd::splat(tile.x_scale[row]);
+/// What is the same in all rows of W vectors of columns.
+template <int W>
+struct ColumnEnds {
+  simd::F32 scale[W];
+  simd::F32 bias[W];
+};
+
+/// s_w · (s_x · sum), then what follows it; `old` is where it goes.
+template <PackedEnd End>
+inline simd::F32 ended(simd::F32 y, simd::F32 old) {
+  if constexpr (End == PackedEnd::kGelu) return gelu_of(y);
+  if constexpr (End == PackedEnd::kAdd) return simd::add(old, y);
+  return y;
+}
+
+/// sums [num_rows][width], with what follows them, to their places. Not inlined: one copy serves
+/// kernels of all numbers of rows.
+template <class V, int W, PackedEnd End>
+[[gnu::noinline]] void end_codes_rows(const CodesTile& tile, const int32_t* sums) {
+  using simd::kLanes;
+  const int64_t last = tile.num_columns - (W - 1) * kLanes;  // columns of the last vector
+  ColumnEnds<W> ends;
   for (int w = 0; w < W; ++w) {
-    const int64_t begin = w * simd::kLanes;
-    const int64_t rest = tile.num_columns - begin;
-    if (rest <= 0) return;
-    const int64_t num = rest < simd::kLanes ? rest : simd::kLanes;
-    const bool whole = num == simd::kLanes;
-    const auto load = [&](const float* p) {
-      return whole ? simd::load(p) : simd::load_partial(p, num);
-    };
-    simd::F32 y =
-        simd::mul(load(tile.scale + begin),
-                  simd::mul(x_scale, V::to_floats(V::total(sums + begin, tile.offset + begin))));
-    if (tile.bias != nullptr) y = simd::add(y, load(tile.bias + begin));
-    if (tile.end == PackedEnd::kGelu) y = gelu_of(y);
-    if (tile.end == PackedEnd::kAdd) y = simd::add(load(out + begin), y);
-    if (whole) {
-      simd::store(out + begin, y);
-    } else {
-      simd::store_partial(out + begin, y, num);
-    }
+    const int64_t num = w < W - 1 ? kLanes : last;
+    ends.scale[w] = simd::load_partial(tile.scale + w * kLanes, num);
+    ends.bias[w] =
+        tile.bias == nullptr ? simd::splat(0.0F) : simd::load_partial(tile.bias + w * kLanes, num);
   }
+  float* out = tile.out;
+  for (int64_t row = 0; row < tile.num_rows; ++row) {
+    const simd::F32 x_scale = simd::splat(tile.x_scale[row]);
+    for (int w = 0; w < W; ++w) {
+      const simd::F32 total = V::to_floats(V::total(sums + w * kLanes, tile.offset + w * kLanes));
+      simd::F32 y = simd::mul(ends.scale[w], simd::mul(x_scale, total));
+      if (tile.bias != nullptr) y = simd::add(y, ends.bias[w]);
+      float* to = out + w * kLanes;
+      if (w < W - 1 || last == kLanes) {
+        simd::store(to, ended<End>(y, End == PackedEnd::kAdd ? simd::load(to) : y));
+      } else {
+        const simd::F32 old = End == PackedEnd::kAdd ? simd::load_partial(to, last) : y;
+        simd::store_partial(to, ended<End>(y, old), last);
+      }
+    }
+    sums += kPanelWidth;
+    out += tile.out_stride;
+  }
+}
+
+template <class V, int W>
+inline void end_codes(const CodesTile& tile, const int32_t* sums) {
+  if (tile.end == PackedEnd::kGelu) return end_codes_rows<V, W, PackedEnd::kGelu>(tile, sums);
+  if (tile.end == PackedEnd::kAdd) return end_codes_rows<V, W, PackedEnd::kAdd>(tile, sums);
+  end_codes_rows<V, W, PackedEnd::kPlain>(tile, sums);
 }
 
 template <class V, int R, int W>
@@ -62,6 +89,7 @@ void multiply_codes_rows(const CodesTile& tile) {
   }
   const uint8_t* a = tile.a;
   const int8_t* b = tile.b;
+  const char* ahead = static_cast<const char*>(tile.ahead);
   // k is positive, and the loop says so: else the compiler shares what rows begin with behind a
   // loop that was not entered, and keeps every sum twice for that.
   constexpr int64_t kQuads = kCodesDepth / 4;
@@ -70,6 +98,8 @@ void multiply_codes_rows(const CodesTile& tile) {
 #pragma GCC unroll 2
     for (int64_t i = 0; i < num; ++i) {
       typename V::Weights weights[W];
+      __builtin_prefetch(ahead, 0, 2);
+      ahead += tile.ahead_step;
 #pragma GCC unroll 2
       for (int w = 0; w < W; ++w) weights[w] = V::load_weights(b + w * kVectorBytes);
 #pragma GCC unroll 16
@@ -90,7 +120,7 @@ void multiply_codes_rows(const CodesTile& tile) {
 #pragma GCC unroll 2
     for (int w = 0; w < W; ++w) V::store_sums(sums[r] + w * simd::kLanes, acc[r][w]);
   }
-  for (int64_t r = 0; r < R; ++r) end_codes_row<V, W>(tile, r, sums[r]);
+  end_codes<V, W>(tile, sums[0]);
 }
 
 /// multiply_codes_rows of tile.num_rows ≤ R rows.
@@ -126,12 +156,34 @@ void place_codes(const int8_t* codes, int64_t k, uint8_t* row) {
   }
 }
 
+/// A8 of docs/formats.md §1. Its clamp is left out: |x · (127 / a)| is at most 127 · (1 + 2⁻²³),
+/// which is 127 when it is rounded.
 template <class V>
-float quantize_codes(const float* x, int64_t k, int8_t* scratch, uint8_t* row) {
-  if (k <= 0) return 0.0F;  // bounds the sizes that the compiler warns of
-  const float scale = formats::cpu::quantize_span(x, k, 127.0F, 1.0F, scratch);
-  place_codes<V>(scratch, k, row);
-  return scale;
+float quantize_codes(const float* x, int64_t k, uint8_t* row) {
+  constexpr int32_t kInfinityBits = 0x7F800000;
+  constexpr float kSmallest = 0x1p-100F;
+  const int32_t bits = formats::cpu::absmax_bits(x, k);
+  float a;
+  memcpy(&a, &bits, sizeof(a));
+  const bool is_number = bits < kInfinityBits;
+  // Codes of 0 of a row that has no scale: its values may be no numbers.
+  const bool is_zero = !is_number || a < kSmallest;
+  const simd::F32 r = simd::splat(is_zero ? 0.0F : 127.0F / a);
+  for (int64_t begin = 0; begin < k; begin += kCodesDepth) {
+    const int64_t num = k - begin < kCodesDepth ? k - begin : kCodesDepth;
+    int64_t i = 0;
+    for (; i + simd::kLanes <= num; i += simd::kLanes) {
+      const simd::F32 value = is_zero ? r : simd::load(x + begin + i);
+      V::store_codes(row + i, simd::mul(value, r));
+    }
+    if (i < num) {
+      const simd::F32 value = is_zero ? r : simd::load_partial(x + begin + i, num - i);
+      V::store_codes(row + i, simd::mul(value, r));
+    }
+    row += V::kRows * kCodesStride;
+  }
+  if (!is_number) return __builtin_nanf("");
+  return is_zero ? 0.0F : a / 127.0F;
 }
 
 template <class V>

@@ -50,11 +50,10 @@ struct Piece {
   int64_t end;
 };
 
-/// Row i of a product is row i − first_row of x. `scratch` holds a row's codes.
+/// Row i of a product is row i − first_row of x.
 struct PieceIn {
   View<const float, 2> x;
   int64_t first_row = 0;
-  int8_t* scratch = nullptr;
 };
 
 void quantize_piece(const CodesIsa& isa, const Piece& piece, const PieceIn& in, const Codes& to) {
@@ -62,7 +61,7 @@ void quantize_piece(const CodesIsa& isa, const Piece& piece, const PieceIn& in, 
   for (int64_t group = piece.begin; group < piece.end; ++group) {
     uint8_t* rows = to.groups + (group - piece.begin) * group_bytes(isa, k);
     for (int64_t row = piece.cut.begin(group); row < piece.cut.begin(group + 1); ++row) {
-      to.scales[row] = isa.quantize(in.x.row(row - in.first_row), k, in.scratch, rows);
+      to.scales[row] = isa.quantize(in.x.row(row - in.first_row), k, rows);
       rows += kCodesStride;
     }
   }
@@ -91,7 +90,12 @@ void multiply_piece(const CodesIsa& isa, const LinearWeight& weight, const Piece
     tile.scale = w8a8::scales_of(weight) + column;
     tile.num_columns = std::min(isa.width, n - column);
     if (weight.spec.has_bias) tile.bias = weight.tensors[kPackedBias].data<float>() + column;
+    const int8_t* next = panel + 1 < panels.second ? tile.b + isa.width * k_padded : tile.b;
     for (int64_t group = piece.begin; group < piece.end; ++group) {
+      const PanelAhead ahead(next, isa.width * 4, tile.num_quads, group - piece.begin,
+                             piece.end - piece.begin);
+      tile.ahead = ahead.first;
+      tile.ahead_step = ahead.step_bytes;
       tile.a = codes.groups + (group - piece.begin) * group_bytes(isa, weight.spec.k);
       tile.x_scale = codes.scales + piece.cut.begin(group);
       tile.num_rows = piece.cut.rows(group);
@@ -139,14 +143,13 @@ void run_rows(Context& ctx, const CodesIsa& isa, const LinearWeight& weight, Vie
   const PackedGroups cut(x.size(0), isa.rows);
   const int num_threads = ctx.pool.num_threads();
   const int64_t k = weight.spec.k;
-  auto* scratch = ctx.arena.alloc_array<int8_t>(num_threads * k);
   const Codes all = allocate_codes(ctx, isa, cut, k);
   const bool by_columns = x.size(0) < kRowsPerThread * num_threads;
   const EvenTasks tasks(cut.count, by_columns ? 1 : kMaxGroups, num_threads);
-  ctx.pool.parallel_for(tasks.num_tasks, [&](int64_t task, int thread) {
+  ctx.pool.parallel_for(tasks.num_tasks, [&](int64_t task, int) {
     const Piece piece{cut, tasks.begin(task), tasks.begin(task + 1)};
     const Codes codes{all.groups + piece.begin * group_bytes(isa, k), all.scales};
-    quantize_piece(isa, piece, {x, 0, scratch + thread * k}, codes);
+    quantize_piece(isa, piece, {x, 0}, codes);
     if (!by_columns) multiply_piece(isa, weight, piece, codes, to, {0, num_panels(isa, weight)});
   });
   if (by_columns) multiply_by_columns(ctx, isa, weight, cut, all, to);
@@ -171,11 +174,10 @@ void run_codes(Context& ctx, const CodesIsa& isa, const LinearWeight& weight, co
 
 /// Scratch of one thread of an MLP: a task's rows as codes, then the hidden rows, then as codes.
 struct MlpScratch {
-  int64_t x_bytes, hidden_bytes, num_values, row_bytes;  // of one thread
+  int64_t x_bytes, hidden_bytes, num_values;  // of one thread
   uint8_t* x;
   uint8_t* hidden;
   float* values;
-  int8_t* row;
 };
 
 MlpScratch allocate_scratch(Context& ctx, const CodesIsa& isa, int64_t num_groups, int64_t k,
@@ -184,12 +186,10 @@ MlpScratch allocate_scratch(Context& ctx, const CodesIsa& isa, int64_t num_group
   scratch.x_bytes = num_groups * group_bytes(isa, k);
   scratch.hidden_bytes = num_groups * group_bytes(isa, hidden);
   scratch.num_values = num_groups * isa.rows * hidden;
-  scratch.row_bytes = std::max(k, hidden);
   const int64_t num_threads = ctx.pool.num_threads();
   scratch.x = ctx.arena.alloc_array<uint8_t>(num_threads * scratch.x_bytes);
   scratch.hidden = ctx.arena.alloc_array<uint8_t>(num_threads * scratch.hidden_bytes);
   scratch.values = ctx.arena.alloc_array<float>(num_threads * scratch.num_values);
-  scratch.row = ctx.arena.alloc_array<int8_t>(num_threads * scratch.row_bytes);
   return scratch;
 }
 
@@ -210,13 +210,12 @@ void run_mlp(Context& ctx, const CodesIsa& isa, const std::array<const LinearWei
     const View<float, 2> values{scratch.values + thread * scratch.num_values,
                                 {cut.begin(piece.end) - first_row, hidden},
                                 {hidden, 1}};
-    int8_t* row = scratch.row + thread * scratch.row_bytes;
     const Codes codes{scratch.x + thread * scratch.x_bytes, scales};
-    quantize_piece(isa, piece, {x, 0, row}, codes);
+    quantize_piece(isa, piece, {x, 0}, codes);
     multiply_piece(isa, *fc[0], piece, codes, {values, first_row, PackedEnd::kGelu},
                    {0, num_panels(isa, *fc[0])});
     const Codes hidden_codes{scratch.hidden + thread * scratch.hidden_bytes, scales + x.size(0)};
-    quantize_piece(isa, piece, {values, first_row, row}, hidden_codes);
+    quantize_piece(isa, piece, {values, first_row}, hidden_codes);
     multiply_piece(isa, *fc[1], piece, hidden_codes, {to, 0, PackedEnd::kAdd},
                    {0, num_panels(isa, *fc[1])});
   });
