@@ -182,21 +182,18 @@ class Operands {
   w4ax::GemmArgs args_;
 };
 
-int ctas_of(const CudaResources& gpu) {
-  return gpu.sm == 86 || gpu.sm == 89 ? gpu.num_sms : 2 * gpu.num_sms;
-}
-
 w4ax::Sm80Plan plan_of(const CudaResources& gpu, const Variant& variant,
                        const w4ax::GemmArgs& args) {
+  const int32_t tile_tokens = w4ax::sm80_tile_tokens(args);
+  const int num_ctas = w4ax::sm80_num_ctas(tile_tokens, gpu.sm, gpu.num_sms);
   if (!variant.has_scheduling) {
-    const int32_t tile_tokens = w4ax::sm80_tile_tokens(args);
-    return w4ax::plan_gemm_sm80_with(
-        args, tile_tokens, w4ax::deal_tiles(w4ax::sm80_grid(args, tile_tokens), ctas_of(gpu)));
+    const w4ax::TileGrid grid = w4ax::sm80_grid(args, tile_tokens);
+    return w4ax::plan_gemm_sm80_with(args, tile_tokens, w4ax::deal_tiles(grid, num_ctas));
   }
   // All blocks take s8 products, hence the same time, unless INT4 blocks take s4 ones.
   const w4ax::StepCosts costs =
       variant.has_int4_products ? w4ax::sm80_step_costs(args) : w4ax::StepCosts{1, 1};
-  return w4ax::plan_gemm_sm80(args, costs, ctas_of(gpu));
+  return w4ax::plan_gemm_sm80(args, costs, num_ctas);
 }
 
 std::vector<uint16_t> mma_outputs(Context& ctx, const Operands& operands) {
@@ -226,7 +223,7 @@ AblationTiming time_variant(Context& ctx, const Operands& operands, const Varian
   timing.variant = variant.name;
   timing.against = variant.against;
   timing.num_ctas = plan.schedule.num_ctas;
-  timing.has_shared_tiles = plan.workspace_bytes > 0;
+  timing.has_shared_tiles = plan.parts_bytes > 0;
   timing.is_emulated = variant.has_int4_products && ctx.cuda->sm >= kHopper;
   COMET_CHECK(operands.outputs_of(ctx, [&] { launch(0); }) == want,
               "variant '{}' of w4ax_sm80 gives other outputs than w4ax_mma", variant.name);

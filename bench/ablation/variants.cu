@@ -1,6 +1,8 @@
 // Kernels of variants.h: the sm_80 kernel with its way to weights, or its pipeline, replaced.
 #include "bench/ablation/variants.h"
 
+#include <type_traits>
+
 #include "comet/base/check.h"
 #include "comet/formats/w4ax/cuda/sm80/gemm_sm80.cuh"
 #include "comet/formats/w4ax/layout.h"
@@ -11,6 +13,7 @@ namespace {
 namespace w4ax = formats::w4ax;
 using w4ax::cuda::GemmArgs;
 using w4ax::cuda::Place;
+using w4ax::cuda::Sm80Operands;
 using w4ax::cuda::Sm80Plan;
 
 constexpr int kRowBytes = 64;  // of a block's row
@@ -31,9 +34,16 @@ __device__ __forceinline__ uint32_t spread_by_16(uint32_t pair) {
   return __byte_perm(pair << 4 & 0xF0F0U, pair & 0xF0F0U, 0x5140);
 }
 
+/// As deep as the shipped kernel, or one step at a time.
+constexpr int num_stages(int tokens, bool has_pipeline) {
+  if (!has_pipeline) return 1;
+  if (tokens == 16) return 8;
+  return tokens == 64 ? 5 : 4;
+}
+
 template <int kTokens, bool kConversion, bool kPipeline, bool kPacking>
-struct Variant : w4ax::cuda::Sm80Traits<kTokens, kPipeline ? (kTokens == 16 ? 8 : 5) : 1, false> {
-  using Base = w4ax::cuda::Sm80Traits<kTokens, kPipeline ? (kTokens == 16 ? 8 : 5) : 1, false>;
+struct Variant : w4ax::cuda::Sm80Traits<kTokens, num_stages(kTokens, kPipeline), false> {
+  using Base = w4ax::cuda::Sm80Traits<kTokens, num_stages(kTokens, kPipeline), false>;
   static constexpr int kBytesShift = kConversion ? 4 : 0;
 
   static __device__ __forceinline__ void load_bytes(const uint8_t* stage, int unit, int half,
@@ -72,16 +82,17 @@ struct Variant : w4ax::cuda::Sm80Traits<kTokens, kPipeline ? (kTokens == 16 ? 8 
   }
 
   template <class T, class Step>
-  static __device__ __forceinline__ void for_each_block(const GemmArgs& args, const Place& at,
-                                                        uint8_t* shared, const Step& step) {
+  static __device__ __forceinline__ void for_each_block(const Sm80Operands& operands,
+                                                        const Place& at, uint8_t* shared,
+                                                        const Step& step) {
     if constexpr (kPipeline) {
-      Base::template for_each_block<T>(args, at, shared, step);
+      Base::template for_each_block<T>(operands, at, shared, step);
     } else {
-      w4ax::cuda::BlockLoader<T> loader(args, at);
+      w4ax::cuda::Sm80Loader<T> loader(operands, at);
 #pragma unroll 1
       for (int block = at.begin; block < at.end; ++block) {
         loader.load_weights(shared);
-        loader.load_inputs(shared);
+        loader.load_codes(shared);
         prims::cp_async_commit();
         prims::cp_async_wait<0>();
         __syncthreads();
@@ -95,12 +106,18 @@ struct Variant : w4ax::cuda::Sm80Traits<kTokens, kPipeline ? (kTokens == 16 ? 8 
 template <bool kConversion, bool kPipeline, bool kPacking>
 void launch(const GemmArgs& args, const Sm80Plan& plan, void* workspace, int32_t* counters,
             CUstream_st* stream) {
-  if (plan.tile_tokens == 16) {
-    w4ax::cuda::launch_sm80<Variant<16, kConversion, kPipeline, kPacking>>(args, plan, workspace,
-                                                                           counters, stream);
-  } else {
-    w4ax::cuda::launch_sm80<Variant<64, kConversion, kPipeline, kPacking>>(args, plan, workspace,
-                                                                           counters, stream);
+  const Sm80Operands operands{args, nullptr};
+  const auto run = [&]<int kTokens>(std::integral_constant<int, kTokens> /*tokens*/) {
+    w4ax::cuda::launch_sm80<Variant<kTokens, kConversion, kPipeline, kPacking>>(
+        operands, plan.schedule, workspace, counters, stream);
+  };
+  switch (plan.tile_tokens) {
+    case 16:
+      return run(std::integral_constant<int, 16>());
+    case 64:
+      return run(std::integral_constant<int, 64>());
+    default:
+      return run(std::integral_constant<int, 128>());
   }
 }
 

@@ -151,9 +151,8 @@ void run_sm90(Context& ctx, const LinearWeight& weight, const Activation& x, Row
                       ctx.cuda->stream);
 }
 
-/// As many CTAs as run at once: sm_86 and sm_89 have shared memory for one an SM.
 cuda::Sm80Plan plan_sm80(const cuda::GemmArgs& args, int sm, int num_sms) {
-  const int num_ctas = sm == 86 || sm == 89 ? num_sms : 2 * num_sms;
+  const int num_ctas = cuda::sm80_num_ctas(cuda::sm80_tile_tokens(args), sm, num_sms);
   return cuda::plan_gemm_sm80(args, cuda::sm80_step_costs(args), num_ctas);
 }
 
@@ -174,7 +173,7 @@ std::string describe_sm80(const LinearWeight& weight, const Caps& caps, int64_t 
   const cuda::GemmArgs args = shape_args(meta_of(weight), rows);
   const cuda::Sm80Plan plan = plan_sm80(args, caps.sm, caps.num_sms);
   return fmt::format("tiles of 128 x {}, {} CTAs, {}{}", plan.tile_tokens, plan.schedule.num_ctas,
-                     plan.workspace_bytes > 0 ? "tiles shared by cost" : "tiles whole",
+                     plan.parts_bytes > 0 ? "tiles shared by cost" : "tiles whole",
                      caps.sm >= 90 ? "; s4 products are emulated on this card" : "");
 }
 

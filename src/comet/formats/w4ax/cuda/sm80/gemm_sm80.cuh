@@ -2,12 +2,13 @@
 //
 // Operands: packed [tiles, blocks, 8192] (tile128: 16 bytes of a lane are, as they lie, the A
 //   fragment of one m16n8k64 s4; by shift and mask those of two m16n8k32 s8, 16 times the values),
-//   codes s8 [tokens, blocks · 128], A4 values in bytes: channels b and b + 32 of each 64 become
-//   one byte of the s4 B fragment in registers (2 instructions a register).
+//   codes s8 [tokens, blocks · 128]. Codes of INT4 blocks pair up for s4, channels b and b + 32 of
+//   each 64 in a byte: in registers up to 64 tokens; tiles of 128 tokens read them paired from
+//   memory, where L2 sets the pace and half the bytes are half the time (gemm_sm80_codes.cuh).
 // Grid: CTAs that stay; each runs the steps of the TileSchedule that are its own. A step is one
 //   block of 128 channels of a tile of 128 rows × kTokens tokens (tokens first: neighbours share
-//   weights in L2): 8 KiB of weights, kTokens · 128 bytes of codes; kNumStages steps under way by
-//   cp.async.
+//   weights in L2): 8 KiB of weights, kTokens · 128 bytes of codes (64 where paired); kNumStages
+//   steps under way by cp.async.
 // Roles: 8 warps; each has kUnits × 16 rows and kWarpTokens tokens.
 // Numerics: int32 sums of either segment, exact; the INT8 segment's are of 16·q and are shifted
 //   back. Parts of tiles leave int32 sums in the workspace; who ends last adds the others': any
@@ -20,8 +21,9 @@
 #include <cuda_runtime_api.h>
 
 #include "comet/device/cuda/cuda_check.h"
-#include "comet/formats/w4ax/cuda/gemm_mma.cuh"
 #include "comet/formats/w4ax/cuda/sm80/gemm_sm80.h"
+#include "comet/formats/w4ax/cuda/sm80/gemm_sm80_codes.cuh"
+#include "comet/formats/w4ax/cuda/sm80/gemm_sm80_parts.cuh"
 
 namespace comet::formats::w4ax::cuda {
 
@@ -33,12 +35,13 @@ struct Sm80Traits {
   /// Blocks of INT4 codes go through s4 mma; else through s8 mma, as blocks of INT8 codes do.
   static constexpr bool kHasInt4Mma = kInt4Products;
   static constexpr int kTokens = kTileTokens;
+  static constexpr bool kHasPairedCodes = kHasInt4Mma && kTokens >= 128;
   static constexpr int kUnits = kTokens >= 32 ? 2 : 1;  // of 16 rows, of a warp
   static constexpr int kRowWarps = 8 / kUnits;
   static constexpr int kWarpTokens = kTokens * kRowWarps / 8;
   static constexpr int kColumns = kWarpTokens / 8;     // mma tiles of 8 tokens, of a warp
   static constexpr int kSums = kUnits * kColumns * 4;  // of a thread and segment
-  static constexpr int kMinCtas = 2;
+  static constexpr int kMinCtas = kTokens >= 128 ? 1 : 2;
   static constexpr int kBytesShift = 4;  // load_bytes gives 16·q
 
   static constexpr int kCodesAt = kTileBytes;
@@ -51,7 +54,8 @@ struct Sm80Traits {
       kNumStages * kStageBytes > kOutBytes ? kNumStages* kStageBytes : kOutBytes;
 
   static_assert(kStageBytes % 16 == 0);
-  static_assert(kSharedBytes <= 81 * 1024);  // two CTAs an SM of sm_80, one of sm_86 and sm_89
+  // kMinCtas of sm_80's 164 KiB, each with 1 KiB that is not ours; one CTA of sm_86 and sm_89.
+  static_assert(kSharedBytes <= (kMinCtas == 1 ? 98 : 80) * 1024);
   static_assert(kSums * kNumThreads == kTileRows * kTokens);
 
   /// A fragments of one unit and half of a block for s8 mma: 16·q.
@@ -67,24 +71,22 @@ struct Sm80Traits {
   }
   /// Calls step(block, stage) for every block of the unit of work, with its data there.
   template <class T, class Step>
-  static __device__ __forceinline__ void for_each_block(const GemmArgs& args, const Place& at,
-                                                        uint8_t* shared, const Step& step);
+  static __device__ __forceinline__ void for_each_block(const Sm80Operands& operands,
+                                                        const Place& at, uint8_t* shared,
+                                                        const Step& step);
 };
-
-template <class T>
-using Sums = int32_t[T::kUnits][T::kColumns][4];
 
 template <int kTileTokens, int kStages, bool kInt4Products>
 template <class T, class Step>
 __device__ __forceinline__ void Sm80Traits<kTileTokens, kStages, kInt4Products>::for_each_block(
-    const GemmArgs& args, const Place& at, uint8_t* shared, const Step& step) {
+    const Sm80Operands& operands, const Place& at, uint8_t* shared, const Step& step) {
   const int num_steps = at.end - at.begin;
-  BlockLoader<T> loader(args, at);
+  Sm80Loader<T> loader(operands, at);
 #pragma unroll 1
   for (int i = 0; i < kNumStages - 1; ++i) {
     if (i < num_steps) {
       loader.load_weights(shared + i * kStageBytes);
-      loader.load_inputs(shared + i * kStageBytes);
+      loader.load_codes(shared + i * kStageBytes);
     }
     prims::cp_async_commit();
   }
@@ -96,7 +98,7 @@ __device__ __forceinline__ void Sm80Traits<kTileTokens, kStages, kInt4Products>:
     if (i + kNumStages - 1 < num_steps) {
       uint8_t* next = shared + (stage == 0 ? kNumStages - 1 : stage - 1) * kStageBytes;
       loader.load_weights(next);
-      loader.load_inputs(next);
+      loader.load_codes(next);
     }
     prims::cp_async_commit();
     step(at.begin + i, shared + stage * kStageBytes);
@@ -107,16 +109,6 @@ __device__ __forceinline__ void Sm80Traits<kTileTokens, kStages, kInt4Products>:
 }
 
 // ---- Steps
-
-/// Codes of 8 tokens and 64 channels: b[i] of a lane are channels 16·i + 4·quad … + 3.
-template <class T>
-__device__ __forceinline__ void load_codes(const uint8_t* stage, const Place& at, int half,
-                                           int column, uint32_t (&b)[4]) {
-  // ldmatrix: lane l names row l % 8 of the 16-byte chunk l / 8 of a half.
-  const int row = at.warp_token + column * 8 + at.lane % 8;
-  const int chunk = (half * 4 + at.lane / 8) ^ (at.lane % 8);
-  prims::ldmatrix_x4(b, stage + T::kCodesAt + row * kBlockChannels + chunk * 16);
-}
 
 /// sums += 16 · one block, by s8 mma.
 template <class T>
@@ -133,7 +125,7 @@ __device__ __forceinline__ void multiply_int8(const uint8_t* stage, const Place&
 #pragma unroll
     for (int n = 0; n < T::kColumns; ++n) {
       uint32_t b[4];
-      load_codes<T>(stage, at, half, n, b);
+      load_code_bytes<T>(stage, at, half, n, b);
       const uint32_t b_low[2] = {b[0], b[1]};
       const uint32_t b_high[2] = {b[2], b[3]};
 #pragma unroll
@@ -144,30 +136,32 @@ __device__ __forceinline__ void multiply_int8(const uint8_t* stage, const Place&
   }
 }
 
-/// Low nibbles of one word, low nibbles of the other above them.
-__device__ __forceinline__ uint32_t pair_nibbles(uint32_t low, uint32_t high) {
-  return (low & 0x0F0F0F0FU) | (high << 4 & 0xF0F0F0F0U);
+/// A fragments of one half of a block for s4 mma: weights as they lie.
+template <class T>
+__device__ __forceinline__ void load_unconverted(const uint8_t* stage, const Place& at, int half,
+                                                 uint32_t (&a)[T::kUnits][4]) {
+#pragma unroll
+  for (int u = 0; u < T::kUnits; ++u) {
+    const uint4 raw = T::load_nibbles(stage, at.warp_row / 16 + u, half, at.lane);
+    a[u][0] = raw.x;
+    a[u][1] = raw.y;
+    a[u][2] = raw.z;
+    a[u][3] = raw.w;
+  }
 }
 
-/// sums += one block, by s4 mma: weights as they lie, codes paired b and b + 32.
+/// sums += one block, by s4 mma; codes are paired here.
 template <class T>
 __device__ __forceinline__ void multiply_int4(const uint8_t* stage, const Place& at,
                                               Sums<T>& sums) {
 #pragma unroll 1
   for (int half = 0; half < 2; ++half) {
     uint32_t a[T::kUnits][4];
-#pragma unroll
-    for (int u = 0; u < T::kUnits; ++u) {
-      const uint4 raw = T::load_nibbles(stage, at.warp_row / 16 + u, half, at.lane);
-      a[u][0] = raw.x;
-      a[u][1] = raw.y;
-      a[u][2] = raw.z;
-      a[u][3] = raw.w;
-    }
+    load_unconverted<T>(stage, at, half, a);
 #pragma unroll
     for (int n = 0; n < T::kColumns; ++n) {
       uint32_t b[4];
-      load_codes<T>(stage, at, half, n, b);
+      load_code_bytes<T>(stage, at, half, n, b);
       const uint32_t paired[2] = {pair_nibbles(b[0], b[2]), pair_nibbles(b[1], b[3])};
 #pragma unroll
       for (int u = 0; u < T::kUnits; ++u) prims::mma_m16n8k64_s4(sums[u][n], a[u], paired);
@@ -175,89 +169,39 @@ __device__ __forceinline__ void multiply_int4(const uint8_t* stage, const Place&
   }
 }
 
-// ---- Parts of tiles. Each CTA has room for two: of the tile that it begins and does not end, and
-// of the tile that it does not begin; for the sums of both segments. A thread's words lie 16 bytes
-// at a time, threads side by side.
-
+/// sums += one block, by s4 mma; codes lie paired: both halves in one ldmatrix.
 template <class T>
-__device__ __forceinline__ int4* part_of(void* workspace, int cta, bool begins_tile, int segment) {
-  const int64_t part = (int64_t{cta} * 2 + (begins_tile ? 1 : 0)) * 2 + segment;
-  return static_cast<int4*>(workspace) + part * (kTileRows * T::kTokens / 4) + threadIdx.x;
-}
-
-template <class T>
-__device__ __forceinline__ void write_part(int4* to, const Sums<T>& sums) {
+__device__ __forceinline__ void multiply_paired(const uint8_t* stage, const Place& at,
+                                                Sums<T>& sums) {
+  uint32_t a[2][T::kUnits][4];
+  load_unconverted<T>(stage, at, 0, a[0]);
+  load_unconverted<T>(stage, at, 1, a[1]);
 #pragma unroll
-  for (int i = 0; i < T::kSums / 4; ++i) {
-    const int32_t(&s)[4] = sums[i / T::kColumns][i % T::kColumns];
-    __stcg(to + i * kNumThreads, make_int4(s[0], s[1], s[2], s[3]));
-  }
-}
-
-template <class T>
-__device__ __forceinline__ void add_part(const int4* from, Sums<T>& sums) {
+  for (int n = 0; n < T::kColumns; ++n) {
+    uint32_t b[4];
+    load_paired_codes<T>(stage, at, n, b);
+    const uint32_t first[2] = {b[0], b[1]};
+    const uint32_t second[2] = {b[2], b[3]};
 #pragma unroll
-  for (int i = 0; i < T::kSums / 4; ++i) {
-    const int4 part = __ldcg(from + i * kNumThreads);
-    int32_t(&s)[4] = sums[i / T::kColumns][i % T::kColumns];
-    s[0] += part.x;
-    s[1] += part.y;
-    s[2] += part.z;
-    s[3] += part.w;
+    for (int u = 0; u < T::kUnits; ++u) prims::mma_m16n8k64_s4(sums[u][n], a[0][u], first);
+#pragma unroll
+    for (int u = 0; u < T::kUnits; ++u) prims::mma_m16n8k64_s4(sums[u][n], a[1][u], second);
   }
 }
 
-/// The CTAs that share a tile; the first is the one with its block 0.
-struct Sharers {
-  int first, last;
-};
-
-__device__ __forceinline__ Sharers sharers_of(const TileSchedule& schedule, int tile_step,
-                                              int blocks) {
-  Sharers sharers{static_cast<int>(blockIdx.x), static_cast<int>(blockIdx.x)};
-  while (schedule.border[sharers.first] > tile_step) --sharers.first;
-  while (schedule.border[sharers.last + 1] < tile_step + blocks) ++sharers.last;
-  return sharers;
-}
-
-/// Counts this CTA in; true in the last one of the tile, which then sees what all have written.
-__device__ __forceinline__ bool is_last_of(const Sharers& sharers, int32_t* counters) {
-  __shared__ bool is_last;
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    int32_t* counter = counters + sharers.first;  // a CTA begins at most one tile that it shares
-    is_last = atomicAdd(counter, 1) == sharers.last - sharers.first;
-    if (is_last) *counter = 0;
-  }
-  __syncthreads();
-  __threadfence();
-  return is_last;
-}
-
-/// Leaves this part of a tile to the others, or, in the last CTA of them, adds theirs: true.
+/// One block into its segment's sums.
 template <class T>
-__device__ __forceinline__ bool join_parts(const GemmArgs& args, const TileSchedule& schedule,
-                                           const Place& at, int tile_step, void* workspace,
-                                           int32_t* counters, Sums<T>& int4, Sums<T>& int8) {
-  const int own = static_cast<int>(blockIdx.x);
-  const bool begins_tile = at.begin == 0;
-  if (at.begin < args.int4_blocks) write_part<T>(part_of<T>(workspace, own, begins_tile, 0), int4);
-  if (at.end > args.int4_blocks) write_part<T>(part_of<T>(workspace, own, begins_tile, 1), int8);
-  const Sharers sharers = sharers_of(schedule, tile_step, args.blocks);
-  if (!is_last_of(sharers, counters)) return false;
-#pragma unroll 1
-  for (int cta = sharers.first; cta <= sharers.last; ++cta) {
-    if (cta == own) continue;
-    const bool is_first = cta == sharers.first;
-    if (schedule.border[cta] - tile_step < args.int4_blocks) {
-      add_part<T>(part_of<T>(workspace, cta, is_first, 0), int4);
-    }
-    if (schedule.border[cta + 1] - tile_step > args.int4_blocks) {
-      add_part<T>(part_of<T>(workspace, cta, is_first, 1), int8);
-    }
+__device__ __forceinline__ void multiply_step(const GemmArgs& args, int block, const uint8_t* stage,
+                                              const Place& at, Sums<T>& int4, Sums<T>& int8) {
+  if (block >= args.int4_blocks) {
+    multiply_int8<T>(stage, at, int8);
+  } else if constexpr (T::kHasPairedCodes) {
+    multiply_paired<T>(stage, at, int4);
+  } else if constexpr (T::kHasInt4Mma) {
+    multiply_int4<T>(stage, at, int4);
+  } else {
+    multiply_int8<T>(stage, at, int4);
   }
-  return true;
 }
 
 // ---- Output
@@ -320,9 +264,10 @@ __device__ __forceinline__ Place sm80_place_of(const GemmArgs& args, int step, i
 
 template <class T>
 __global__ void __launch_bounds__(kNumThreads, T::kMinCtas)
-    sm80_kernel(const __grid_constant__ GemmArgs args,
-                const __grid_constant__ TileSchedule schedule, void* workspace, int32_t* counters) {
+    sm80_kernel(const __grid_constant__ Sm80Operands operands,
+                const __grid_constant__ TileSchedule schedule, void* parts, int32_t* counters) {
   extern __shared__ __align__(128) uint8_t shared[];
+  const GemmArgs& args = operands.gemm;
   const int last_step = schedule.border[blockIdx.x + 1];
   int step = schedule.border[blockIdx.x];
 #pragma unroll 1
@@ -330,18 +275,12 @@ __global__ void __launch_bounds__(kNumThreads, T::kMinCtas)
     const Place at = sm80_place_of<T>(args, step, last_step);
     Sums<T> int4 = {};
     Sums<T> int8 = {};
-    T::template for_each_block<T>(args, at, shared, [&](int block, const uint8_t* stage) {
-      if (block >= args.int4_blocks) {
-        multiply_int8<T>(stage, at, int8);
-      } else if constexpr (T::kHasInt4Mma) {
-        multiply_int4<T>(stage, at, int4);
-      } else {
-        multiply_int8<T>(stage, at, int4);
-      }
+    T::template for_each_block<T>(operands, at, shared, [&](int block, const uint8_t* stage) {
+      multiply_step<T>(args, block, stage, at, int4, int8);
     });
     const bool is_whole = at.begin == 0 && at.end == args.blocks;
     if (is_whole ||
-        join_parts<T>(args, schedule, at, step - at.begin, workspace, counters, int4, int8)) {
+        join_parts<T>({args, schedule, at, step - at.begin, parts, counters}, int4, int8)) {
       store_tile<T>(args, at, shared, int4, int8);
     }
     step += at.end - at.begin;
@@ -351,13 +290,13 @@ __global__ void __launch_bounds__(kNumThreads, T::kMinCtas)
 
 /// Launches the kernel of these traits over the plan's schedule.
 template <class T>
-void launch_sm80(const GemmArgs& args, const Sm80Plan& plan, void* workspace, int32_t* counters,
-                 CUstream_st* stream) {
+void launch_sm80(const Sm80Operands& operands, const TileSchedule& schedule, void* parts,
+                 int32_t* counters, CUstream_st* stream) {
   COMET_CUDA(cudaFuncSetAttribute(sm80_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   T::kSharedBytes));
   sm80_kernel<T>
-      <<<static_cast<unsigned>(plan.schedule.num_ctas), kNumThreads, T::kSharedBytes, stream>>>(
-          args, plan.schedule, workspace, counters);
+      <<<static_cast<unsigned>(schedule.num_ctas), kNumThreads, T::kSharedBytes, stream>>>(
+          operands, schedule, parts, counters);
   COMET_CUDA(cudaGetLastError());
 }
 

@@ -162,11 +162,11 @@ void expect_mma_bits(const CudaResources& gpu, const Case& c) {
   }
 }
 
-/// Both segments, either alone; tiles of 16 and of 64 tokens, whole and shared.
+/// Both segments, either alone; tiles of 16, 64 and 128 tokens, whole and shared.
 TEST(W4axSm80Cuda, HasTheBitsOfMma) {
   const auto gpu = testing::open_gpu();
   if (!gpu) GTEST_SKIP() << "no GPU";
-  for (const int32_t tokens : {1, 16, 17, 64, 100}) {
+  for (const int32_t tokens : {1, 16, 17, 64, 100, 130}) {
     for (const int32_t blocks : {1, 2, 5, 32}) {
       for (const int32_t int4_blocks : {0, blocks / 2, blocks - 1, blocks}) {
         expect_mma_bits(*gpu, {3, 40, blocks, int4_blocks, tokens, blocks == 5});
@@ -179,7 +179,8 @@ TEST(W4axSm80Cuda, HasTheBitsOfMma) {
 TEST(W4axSm80Cuda, HasTheBitsOfTheDefinition) {
   const auto gpu = testing::open_gpu();
   if (!gpu) GTEST_SKIP() << "no GPU";
-  for (const Case& c : std::vector<Case>{{2, 9, 3, 3, 5}, {2, 128, 6, 4, 20}, {1, 77, 4, 0, 3}}) {
+  for (const Case& c : std::vector<Case>{
+           {2, 9, 3, 3, 5}, {2, 128, 6, 4, 20}, {1, 77, 4, 0, 3}, {1, 128, 3, 2, 70}}) {
     Product product(c);
     const std::vector<uint8_t> got =
         product.by_sm80(*gpu, plan_gemm_sm80(product.args, StepCosts{}, 3));
@@ -203,13 +204,14 @@ TEST(W4axSm80Cuda, SameBitsUnderRandomSchedules) {
   const auto gpu = testing::open_gpu();
   if (!gpu) GTEST_SKIP() << "no GPU";
   Rng rng(17);
-  for (const Case& c : std::vector<Case>{{3, 40, 11, 8, 70}, {2, 128, 33, 16, 12}}) {
+  for (const Case& c :
+       std::vector<Case>{{3, 40, 11, 8, 150}, {3, 40, 11, 8, 50}, {2, 128, 33, 16, 12}}) {
     Product product(c);
     const std::vector<uint8_t> want = product.by_mma(*gpu);
     const int tile_tokens = sm80_tile_tokens(product.args);
     const TileGrid grid = sm80_grid(product.args, tile_tokens);
     const int32_t steps = grid.num_tiles * grid.blocks;
-    for (int round = 0; round < 40; ++round) {
+    for (int round = 0; round < 30; ++round) {
       TileSchedule schedule;
       const uint64_t mean = 1 + rng.next_below(20);
       for (int32_t step = 0; step < steps;) {
