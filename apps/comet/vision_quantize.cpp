@@ -132,6 +132,7 @@ Status run_quantize(const Globals& globals, const Options& options) {
   if (!chosen) return chosen.error();
   const auto checkpoint = io::Checkpoint::open(options.vision.model);
   if (!checkpoint) return checkpoint.error();
+  if (const Status fits = quant::check_vision_original(*checkpoint); !fits) return fits;
   auto runtime = make_runtime(globals);
   if (!runtime) return runtime.error();
   Context& ctx = (*runtime)->context();

@@ -243,7 +243,20 @@ Status run_within_memory(Context& ctx, const train::Recipe& recipe, models::Trai
 
 Status run_train(const Globals& globals, Options options) {
   Interrupt interrupt;
-  if (!options.resume.empty()) options.out = options.resume;
+  if (!options.resume.empty()) {
+    if (!options.out.empty() && options.out != options.resume) {
+      return make_error(ErrorCode::kInvalidArgument,
+                        "-o {}: a run that goes on stays in its folder, {}; leave -o out, or begin "
+                        "another run with --initial {}",
+                        options.out, options.resume, options.resume);
+    }
+    if (!options.initial.empty()) {
+      return make_error(ErrorCode::kInvalidArgument,
+                        "--initial {}: a run that goes on has its weights; leave it out",
+                        options.initial);
+    }
+    options.out = options.resume;
+  }
   if (options.out.empty()) {
     return make_error(ErrorCode::kInvalidArgument, "-o OUT is missing: the folder of the run");
   }

@@ -199,12 +199,7 @@ Status complete(Run& run, const io::Checkpoint& checkpoint, const OutputFolder& 
 }
 
 Status check_request(const io::Checkpoint& checkpoint, const VisionQuantizeRequest& request) {
-  if (models::is_quantized(checkpoint)) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "{}: this model is quantized already; quantize its original",
-                      checkpoint.config_path());
-  }
-  if (const Status fits = models::check_vision_checkpoint(checkpoint); !fits) return fits;
+  if (const Status fits = check_vision_original(checkpoint); !fits) return fits;
   if (!request.calibration.empty() || !needs_calibration(request.options)) return {};
   return make_error(ErrorCode::kInvalidArgument, "{} needs images to calibrate on",
                     request.options.format);
@@ -225,6 +220,15 @@ Result<QuantizeOptions> vision_options(std::string_view format) {
   options->kv_options = {};
   if (options->codes != WeightCodes::kS4) options->scale_type = DType::kF32;
   return options;
+}
+
+Status check_vision_original(const io::Checkpoint& checkpoint) {
+  if (models::is_quantized(checkpoint)) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "{}: this model is quantized already; quantize its original",
+                      checkpoint.config_path());
+  }
+  return models::check_vision_checkpoint(checkpoint);
 }
 
 Json report_json(const VisionQuantReport& report) {

@@ -46,6 +46,9 @@ struct VisionQuantReport {
 };
 Json report_json(const VisionQuantReport& report);
 
+/// That the checkpoint is a classifier of floats with the tensors of its architecture.
+Status check_vision_original(const io::Checkpoint& checkpoint);
+
 /// Writes out_dir by way of out_dir.partial: config.json, model.safetensors, quant_report.json. On
 /// an error nothing is left and an existing out_dir is untouched.
 Result<VisionQuantReport> quantize_vision(Context& ctx, const io::Checkpoint& checkpoint,

@@ -63,6 +63,7 @@ OrderedJson state_json(const CheckpointInfo& info) {
           {"loss_sum", state.loss_sum},
           {"num_losses", state.num_losses},
           {"num_classes", info.num_classes},
+          {"num_batches", info.num_batches},
           {"recipe", to_json(info.recipe)}};
 }
 
@@ -83,7 +84,8 @@ Result<CheckpointInfo> read_info(const std::string& directory) {
   for (const Count& count :
        {Count{"num_steps", &state.num_steps}, Count{"num_updates", &state.num_updates},
         Count{"num_skipped_in_a_row", &state.num_skipped_in_a_row},
-        Count{"num_losses", &state.num_losses}, Count{"num_classes", &info.num_classes}}) {
+        Count{"num_losses", &state.num_losses}, Count{"num_classes", &info.num_classes},
+        Count{"num_batches", &info.num_batches}}) {
     const auto value = fields.integer(count.name, 0, INT64_MAX);
     if (!value) return value.error();
     *count.value = value->value_or(0);

@@ -23,6 +23,7 @@ struct CheckpointInfo {
   std::string directory;
   Recipe recipe;
   int64_t num_classes = 0;
+  int64_t num_batches = 0;  // of an epoch; 0: the checkpoint does not say
   RunState state;
 };
 

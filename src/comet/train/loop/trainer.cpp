@@ -30,6 +30,13 @@ Status Trainer::begin_from(const std::string& weights_directory) {
 }
 
 Status Trainer::resume(const CheckpointInfo& checkpoint) {
+  if (checkpoint.num_batches > 0 && checkpoint.num_batches != data_.num_batches()) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "{}: the run's data has {} batches of {} images an epoch, this one {}; give "
+                      "it the data it began with",
+                      checkpoint.directory, checkpoint.num_batches, recipe_.batch_size,
+                      data_.num_batches());
+  }
   const Status read = read_checkpoint(ctx_, checkpoint, model_.parameters(), optimizer_);
   if (read) state_ = checkpoint.state;
   return read;
@@ -169,7 +176,11 @@ Status Trainer::end_epoch(const StepReport& last) {
 Status Trainer::save() {
   since_save_ = Stopwatch();
   if (options_.directory.empty()) return {};
-  const CheckpointInfo info{"", recipe_, model_.config().network.num_classes, state_};
+  const CheckpointInfo info{.directory = "",
+                            .recipe = recipe_,
+                            .num_classes = model_.config().network.num_classes,
+                            .num_batches = data_.num_batches(),
+                            .state = state_};
   return write_checkpoint(ctx_, options_.directory, info, model_.parameters(), optimizer_);
 }
 

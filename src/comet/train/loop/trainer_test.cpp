@@ -127,6 +127,26 @@ TEST(Trainer, GoesOnInTheMiddleOfAnEpochWithTheSameBits) {
   EXPECT_EQ(checkpoint_bytes(folder.file("whole")), checkpoint_bytes(folder.file("broken")));
 }
 
+TEST(Trainer, OtherDataIsRefused) {
+  const TemporaryFolder folder;
+  Recipe recipe = short_recipe();
+  recipe.epochs = 1;
+  TrainerOptions options;
+  options.directory = folder.file("run");
+  SmallRun run(recipe, options, 1);
+  run.trainer->begin();
+  ASSERT_TRUE(run.trainer->run());
+  const auto checkpoint = find_checkpoint(options.directory).value();
+  StripesSource other(7, kBatch, 1);
+  Trainer resumed(run.runtime->context(), run.recipe, run.model, other, nullptr, options);
+  const Status refused = resumed.resume(checkpoint);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("has 6 batches of 16 images an epoch, this one 7"),
+            std::string::npos)
+      << refused.error().message;
+  EXPECT_TRUE(run.trainer->resume(checkpoint));
+}
+
 TEST(Trainer, AKilledRunGoesOnWithTheSameBits) {
   const TemporaryFolder folder;
   TrainerOptions options;
