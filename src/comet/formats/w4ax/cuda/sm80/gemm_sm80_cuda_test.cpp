@@ -176,6 +176,21 @@ TEST(W4axSm80Cuda, HasTheBitsOfMma) {
   }
 }
 
+/// Every kernel with few CTAs that share tiles, for compute-sanitizer.
+TEST(W4axSm80Cuda, SmallProductsOfEveryTile) {
+  const auto gpu = testing::open_gpu();
+  if (!gpu) GTEST_SKIP() << "no GPU";
+  for (const int32_t tokens : {9, 40, 140}) {
+    Product product({2, 40, 11, 7, tokens, true});
+    const std::vector<uint8_t> want = product.by_mma(*gpu);
+    const Sm80Plan plan = plan_gemm_sm80_with(
+        product.args, sm80_tile_tokens(product.args),
+        share_tiles(sm80_grid(product.args, sm80_tile_tokens(product.args)), StepCosts{}, 5));
+    ASSERT_GT(plan.parts_bytes, 0);
+    ASSERT_TRUE(product.by_sm80(*gpu, plan) == want) << tokens;
+  }
+}
+
 TEST(W4axSm80Cuda, HasTheBitsOfTheDefinition) {
   const auto gpu = testing::open_gpu();
   if (!gpu) GTEST_SKIP() << "no GPU";
