@@ -3,16 +3,20 @@
 
 usage: tools/export_onnx.py MODEL -o OUT.onnx [--opset 20]
        tools/export_onnx.py MODEL --time 1,8 [--size 224] [--threads 2] [--repeats 20] [--json FILE]
+                            [--beside build/bin/comet [--rounds 3]]
        (needs numpy, safetensors, onnx; --time needs onnxruntime; all from PyPI)
 
 MODEL is a folder with config.json and model.safetensors under timm's names. Batch norms and layer scale are folded into
 the convolutions beside them in FP64, as the loader does; GELU is one node (opset 20). Images are [n, 3, height, width],
 normalized; the batch is free. --time prints the best and the median of images a second for each batch.
+--beside runs `comet bench vision` of the same architecture between rounds of ONNX Runtime, FP32 and w8a8-int, and
+prints the ratio of the best of either: on a machine that others use, the rounds see the same neighbours.
 """
 import argparse
 import json
 import pathlib
 import statistics
+import subprocess
 import time
 
 import numpy as np
@@ -157,28 +161,59 @@ def build(folder, opset):
     return model
 
 
-def time_model(model, options):
+def open_session(model, threads):
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = options.threads
+    settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
-    rows = []
-    for batch in map(int, options.time.split(",")):
+    return onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+
+
+def time_batches(session, options, seconds):
+    """Adds a round of each batch to `seconds`."""
+    for batch in seconds:
         images = np.random.default_rng(0).normal(size=(batch, 3, options.size, options.size)).astype(np.float32)
-        seconds = []
         for _ in range(3):
             session.run(None, {"images": images})
         for _ in range(options.repeats):
             start = time.perf_counter()
             session.run(None, {"images": images})
-            seconds.append(time.perf_counter() - start)
+            seconds[batch].append(time.perf_counter() - start)
+
+
+def time_comet(architecture, options):
+    """Rows of one run of `comet bench vision`."""
+    command = [options.beside, "bench", "vision", "--device", "cpu", "--threads", str(options.threads), "--arch", architecture,
+               "--batch", options.time, "--size", str(options.size), "--format", "dense,w8a8-int", "--json", "-"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)["result"]["rows"]
+
+
+def time_model(model, options):
+    import onnxruntime
+
+    session = open_session(model, options.threads)
+    seconds = {int(batch): [] for batch in options.time.split(",")}
+    comet = {}
+    for _ in range(options.rounds if options.beside else 1):
+        time_batches(session, options, seconds)
+        for row in time_comet(model.graph.name, options) if options.beside else []:
+            key = row["batch"], row["dtype"]
+            comet[key] = max(comet.get(key, 0), row["best_images_per_s"])
+    rows = []
+    for batch, taken in seconds.items():
         rows.append({"batch": batch, "size": options.size, "threads": options.threads,
-                     "name": f"onnxruntime {onnxruntime.__version__} f32", "images_per_s": batch / min(seconds),
-                     "median_images_per_s": batch / statistics.median(seconds)})
+                     "name": f"onnxruntime {onnxruntime.__version__} f32", "images_per_s": batch / min(taken),
+                     "median_images_per_s": batch / statistics.median(taken)})
         print(f"ONNX Runtime {onnxruntime.__version__}, batch {batch}: {rows[-1]['images_per_s']:.1f} images/s at best, "
-              f"{rows[-1]['median_images_per_s']:.1f} in the median of {options.repeats}")
+              f"{rows[-1]['median_images_per_s']:.1f} in the median of {len(taken)}")
+        for (of_batch, dtype), images_per_s in comet.items():
+            if of_batch == batch:
+                ratio = images_per_s / rows[-1]["images_per_s"]
+                print(f"  Comet {dtype}: {images_per_s:.1f} at best, {ratio:.2f} of it")
+        rows += [{"batch": batch, "size": options.size, "threads": options.threads, "name": f"comet {dtype}",
+                  "images_per_s": images_per_s} for (of_batch, dtype), images_per_s in comet.items() if of_batch == batch]
     if options.json:
         options.json.write_text(json.dumps({"rows": rows}, indent=2) + "\n")
 
@@ -192,6 +227,8 @@ def main():
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--beside", help="a comet executable")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=pathlib.Path)
     options = parser.parse_args()
     model = build(options.model, options.opset)
