@@ -50,6 +50,18 @@ struct KernelParams {
   CUtensorMap page_map{};  // of heads' blocks, for bulk_copies
 };
 
+/// What copies of the warp's pages need, before there are pages; all lanes.
+template <typename S>
+__device__ __forceinline__ void prepare_ring(const KernelParams& kp, uint64_t* barriers) {
+  if (kp.p.bulk_copies && prims::elect_one()) {
+    prims::tensor_map_prefetch(&kp.page_map);
+#pragma unroll
+    for (int i = 0; i < S::kStages; ++i) prims::mbarrier_init(barriers + i, 1);
+    prims::mbarrier_init_fence();
+  }
+  __syncwarp();
+}
+
 /// The pages of one warp: every kWarps-th of the CTA's, through a ring of shared memory.
 template <typename S>
 struct PageRing {
@@ -66,12 +78,7 @@ struct PageRing {
   int wait_stage = 0;
   uint32_t wait_parity = 0;
 
-  __device__ __forceinline__ void init() {
-    if (threadIdx.x % 32 == 0) {
-      for (int i = 0; i < S::kStages; ++i) prims::mbarrier_init(barriers + i, 1);
-      prims::mbarrier_init_fence();
-    }
-    __syncwarp();
+  __device__ __forceinline__ void start() {
     for (int i = 0; i < S::kStages; ++i) issue();
   }
 
@@ -87,7 +94,7 @@ struct PageRing {
       const int64_t block = page_id * kp.p.num_kv_heads + kv_head;
       uint8_t* target = ring + issue_stage * Map::kHeadBytes;
       if (kp.p.bulk_copies) {
-        if (lane == 0) {
+        if (prims::elect_one()) {  // no loop over lanes of the copy, as `lane == 0` would have
           prims::mbarrier_arrive_expect_tx(barriers + issue_stage, Map::kHeadBytes);
           prims::tensor_load_2d(target, &kp.page_map, 0,
                                 static_cast<int>(block) * (Map::kHeadBytes / kMapRowBytes),
@@ -303,6 +310,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kCtasPerSm)
 
   // This CTA's pages. Their first ids are fetched beside the length that says which of them count.
   prims::allow_next_kernel();
+  prepare_ring<S>(kp, barriers[warp]);
   prims::wait_for_previous_kernel();
   const int first_page = blockIdx.x * kp.pages_per_split;
   const int32_t* table = p.block_tables + seq * p.block_table_stride;
@@ -320,7 +328,7 @@ __global__ void __launch_bounds__(S::kThreads, S::kCtasPerSm)
                    kv_head,
                    (end_page - first_page - warp + S::kWarps - 1) / S::kWarps,
                    page_ids};
-  ring.init();
+  ring.start();
   typename S::Tile::Query query;
   const uint16_t* q_row =
       p.q + (static_cast<int64_t>(seq) * p.num_heads + first_head + lane / 4) * int64_t{kDim};
