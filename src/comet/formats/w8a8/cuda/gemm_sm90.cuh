@@ -6,7 +6,8 @@
 // swizzle, 128 bytes of k a stage.
 // Grid: x = tiles of 128 channels × kTokens tokens, by groups of 8 channel tiles that walk over all
 // tokens (a wave's operands stay in L2); z = splits of k, the CTAs of one cluster.
-// Roles: warps 0-7 are two consumer warpgroups (64 channels each), one lane of warp 8 the producer.
+// Roles: warps 0-7 are two consumer warpgroups (64 channels each), one lane of warp 8 the producer:
+// elected, so that ptxas makes no loop over lanes of each copy (docs/kernels/w8a8_cuda.md).
 // End of a tile: sums go to shared memory (over the stages) as [token][channel], the CTAs of a
 // cluster add each other's in order of their rank, and rows are stored 4 channels at a time, with
 // scales that came to shared memory under the products.
@@ -374,7 +375,8 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kCtasPerSm)
   const Sm90Pipeline<Traits> pipeline(shared);
   const Sm90Place place = sm90_place<Traits>(args);
   const bool is_consumer = threadIdx.x < Traits::kConsumers;
-  if (threadIdx.x == Traits::kConsumers) {
+  if (!is_consumer && prims::elect_one()) {
+#pragma unroll
     for (int stage = 0; stage < Traits::kStages; ++stage) {
       prims::mbarrier_init(&pipeline.full[stage], 1);
       prims::mbarrier_init(&pipeline.empty[stage], Traits::kConsumerWarps);
@@ -391,7 +393,7 @@ __global__ void __launch_bounds__(Traits::kThreads, Traits::kCtasPerSm)
     prims::named_barrier_sync(1, Traits::kConsumers);
     sm90_spread<Traits>(sums, partial);
     prims::named_barrier_sync(1, Traits::kConsumers);
-  } else if (threadIdx.x == Traits::kConsumers) {
+  } else if (prims::elect_one()) {
     sm90_produce<Traits>(args, place, pipeline, &w_map, &x_map);
   }
   __syncwarp();
