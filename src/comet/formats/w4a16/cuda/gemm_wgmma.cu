@@ -22,15 +22,16 @@ __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
   const Shared<T> shared(raw_shared, p);
   if (threadIdx.x >= T::kConsumers) {
     const Loader<T> loader{p, &w_map, &x_map, shared, work_of(p, static_cast<int>(blockIdx.x))};
-    const bool is_loader = threadIdx.x == T::kConsumers;
-    if (is_loader) {
+    // Elected each time, so that ptxas makes no loop over lanes of each copy.
+    const bool is_loader = threadIdx.x / 32 == T::kConsumers / 32;
+    if (is_loader && prims::elect_one()) {
       shared.init_barriers(p.num_stages);
       *shared.work = loader.work;
       loader.start();
     }
     __syncthreads();
     take_registers<T>(false);
-    if (is_loader) loader.run();
+    if (is_loader && prims::elect_one()) loader.run();
     __syncwarp();
     sync_sums(p.num_splits);
     end_reads(p.num_splits);
