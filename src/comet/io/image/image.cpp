@@ -33,6 +33,15 @@ Result<Image> make_image(int64_t width, int64_t height, const std::string& name)
   return image;
 }
 
+Error decode_error(std::string_view format, bool truncated, std::string_view message,
+                   const std::string& name) {
+  if (truncated) {
+    return make_error(ErrorCode::kCorrupt, "{}: the {} file is truncated; get it again", name,
+                      format);
+  }
+  return make_error(ErrorCode::kCorrupt, "{}: broken {} file: {}", name, format, message);
+}
+
 Image oriented(Image image, int orientation) {
   if (orientation < 2 || orientation > 8) return image;
   const bool turned = orientation >= 5;  // rows become columns

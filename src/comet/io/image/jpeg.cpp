@@ -127,22 +127,19 @@ class JpegReader {
   bool truncated_ = false;
 };
 
-Error jpeg_error(const JpegReader& reader, const std::string& name) {
-  if (reader.truncated()) {
-    return make_error(ErrorCode::kCorrupt, "{}: the JPEG file is truncated; get it again", name);
-  }
-  return make_error(ErrorCode::kCorrupt, "{}: broken JPEG file: {}", name, reader.message());
+Error error_of(const JpegReader& reader, const std::string& name) {
+  return decode_error("JPEG", reader.truncated(), reader.message(), name);
 }
 
 }  // namespace
 
 Result<Decoded> decode_jpeg(std::string_view bytes, const std::string& name) {
   JpegReader reader(bytes);
-  if (!reader.read_header()) return jpeg_error(reader, name);
+  if (!reader.read_header()) return error_of(reader, name);
   auto image = make_image(reader.width(), reader.height(), name);
   if (!image) return image.error();
   std::vector<uint8_t> cmyk_row(reader.is_cmyk() ? static_cast<size_t>(reader.width() * 4) : 0);
-  if (!reader.read_pixels(*image, cmyk_row.data())) return jpeg_error(reader, name);
+  if (!reader.read_pixels(*image, cmyk_row.data())) return error_of(reader, name);
   return Decoded{*std::move(image), reader.orientation()};
 }
 

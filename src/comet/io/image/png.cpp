@@ -94,21 +94,18 @@ class PngReader {
   bool truncated_ = false;
 };
 
-Error png_error_of(const PngReader& reader, const std::string& name) {
-  if (reader.truncated()) {
-    return make_error(ErrorCode::kCorrupt, "{}: the PNG file is truncated; get it again", name);
-  }
-  return make_error(ErrorCode::kCorrupt, "{}: broken PNG file: {}", name, reader.message());
+Error error_of(const PngReader& reader, const std::string& name) {
+  return decode_error("PNG", reader.truncated(), reader.message(), name);
 }
 
 }  // namespace
 
 Result<Decoded> decode_png(std::string_view bytes, const std::string& name) {
   PngReader reader(bytes);
-  if (!reader.read_header()) return png_error_of(reader, name);
+  if (!reader.read_header()) return error_of(reader, name);
   auto image = make_image(reader.width(), reader.height(), name);
   if (!image) return image.error();
-  if (!reader.read_pixels(*image)) return png_error_of(reader, name);
+  if (!reader.read_pixels(*image)) return error_of(reader, name);
   return Decoded{*std::move(image), reader.orientation()};
 }
 
