@@ -1,5 +1,6 @@
 #include "apps/comet/train_log.h"
 
+#include <array>
 #include <filesystem>
 #include <sstream>
 
@@ -85,7 +86,7 @@ std::string train_curve(const Json& epochs) {
 }
 
 Result<TrainLog> TrainLog::open(const std::string& directory, int64_t num_steps,
-                                int64_t steps_per_line) {
+                                int64_t steps_per_line, bool events) {
   const std::string path = directory + "/log.jsonl";
   std::string kept;
   Json epochs = Json::array();
@@ -107,12 +108,23 @@ Result<TrainLog> TrainLog::open(const std::string& directory, int64_t num_steps,
   log.epochs_ = std::move(epochs);
   const auto bytes = std::as_bytes(std::span(kept.data(), kept.size()));
   if (const Status written = log.file_.write(bytes); !written) return written.error();
+  if (events) {
+    auto event_file = train::EventFile::create(directory, num_steps);
+    if (!event_file) return event_file.error();
+    log.events_ = *std::move(event_file);
+  }
   return log;
 }
 
 void TrainLog::write(const OrderedJson& line) {
   const std::string text = line.dump() + "\n";
   const Status written = file_.write(std::as_bytes(std::span(text.data(), text.size())));
+  if (status_.ok() && !written.ok()) status_ = written;
+}
+
+void TrainLog::write_events(int64_t step, std::span<const train::Scalar> scalars) {
+  if (!events_) return;
+  const Status written = events_->add(step, scalars);
   if (status_.ok() && !written.ok()) status_ = written;
 }
 
@@ -132,6 +144,12 @@ void TrainLog::on_step(const train::StepReport& report) {
                    {"data_wait_share", data_wait_s_ / seconds_}};
   if (report.skipped) line["skipped"] = true;
   write(line);
+  write_events(
+      report.step,
+      std::array{train::Scalar{"train/loss", report.loss}, train::Scalar{"train/lr", report.lr},
+                 train::Scalar{"train/grad_norm", report.grad_norm},
+                 train::Scalar{"train/images_per_s", images_per_s_},
+                 train::Scalar{"train/data_wait_share", data_wait_s_ / seconds_}});
   num_images_ = 0;
   seconds_ = 0;
   data_wait_s_ = 0;
@@ -148,6 +166,17 @@ void TrainLog::on_epoch(const train::EpochReport& report) {
     line["average_validation"] = evaluation_json(*report.average_validation);
   }
   write(line);
+  write_events(report.step, std::array{train::Scalar{"epoch/train_loss", report.train_loss}});
+  const auto write_evaluation = [&](const std::string& name,
+                                    const std::optional<train::Evaluation>& evaluation) {
+    if (!evaluation) return;
+    const std::array tags{name + "/top1", name + "/top5", name + "/loss"};
+    write_events(report.step, std::array{train::Scalar{tags[0], evaluation->top1},
+                                         train::Scalar{tags[1], evaluation->top5},
+                                         train::Scalar{tags[2], evaluation->loss}});
+  };
+  write_evaluation("validation", report.validation);
+  write_evaluation("average_validation", report.average_validation);
   epochs_.push_back(Json::parse(line.dump()));
   const Status drawn = io::write_file_atomic(directory_ + "/curve.svg", train_curve(epochs_));
   if (status_.ok() && !drawn.ok()) status_ = drawn;

@@ -1,19 +1,24 @@
 // What a training run leaves for people and scripts: log.jsonl, a line a step (every few) and a
-// line an epoch, and curve.svg. A run that goes on keeps the lines up to where it goes on. Caller:
-// vision_train.
+// line an epoch, curve.svg and, where it is wanted, an event file for TensorBoard. A run that goes
+// on keeps the lines up to where it goes on. Caller: vision_train.
 #pragma once
+
+#include <optional>
+#include <span>
 
 #include "comet/base/json.h"
 #include "comet/io/file.h"
+#include "comet/train/log/event_file.h"
 #include "comet/train/loop/trainer.h"
 
 namespace comet::cli {
 
 class TrainLog {
  public:
-  /// Lines of steps after `num_steps` are dropped from a file that is there; 0: all.
+  /// Lines of steps after `num_steps` are dropped from a file that is there; 0: all. `events`: with
+  /// an event file.
   static Result<TrainLog> open(const std::string& directory, int64_t num_steps,
-                               int64_t steps_per_line);
+                               int64_t steps_per_line, bool events);
 
   void on_step(const train::StepReport& report);
   /// Writes the curve again, too.
@@ -29,8 +34,10 @@ class TrainLog {
   TrainLog(io::OutputFile file, std::string directory, int64_t steps_per_line)
       : file_(std::move(file)), directory_(std::move(directory)), steps_per_line_(steps_per_line) {}
   void write(const OrderedJson& line);
+  void write_events(int64_t step, std::span<const train::Scalar> scalars);
 
   io::OutputFile file_;
+  std::optional<train::EventFile> events_;
   std::string directory_;
   int64_t steps_per_line_;
   Status status_;

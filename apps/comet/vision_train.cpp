@@ -38,6 +38,7 @@ struct Options {
   int64_t stop_after_steps = 0;
   double checkpoint_every_s = 600;
   int64_t log_every = 20;
+  bool events = false;
 };
 
 Result<train::Recipe> with_flags(const train::Recipe& recipe, const RecipeFlags& flags) {
@@ -284,7 +285,7 @@ Status run_train(const Globals& globals, Options options) {
   }
 
   const int64_t num_done = session->checkpoint ? session->checkpoint->state.num_steps : 0;
-  auto log = TrainLog::open(options.out, num_done, options.log_every);
+  auto log = TrainLog::open(options.out, num_done, options.log_every, options.events);
   if (!log) return log.error();
   std::optional<Progress> progress;
   train::TrainerOptions trainer_options;
@@ -372,6 +373,8 @@ void add_vision_train(CLI::App& vision, const Globals& globals, Action& action) 
   command.add_option("--log-interval", options->log_every, "Steps")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  command.add_flag("--tensorboard", options->events,
+                   "Write an event file for TensorBoard beside log.jsonl");
   command.callback([&globals, &action, options] {
     action = [&globals, options] { return run_train(globals, *options); };
   });
