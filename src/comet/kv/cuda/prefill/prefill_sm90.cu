@@ -92,17 +92,36 @@ __device__ __forceinline__ bool find_job(Job& job, const PrefillParams& p) {
   return true;
 }
 
+/// One elected lane, so that ptxas makes no loop over lanes of each copy: K or V (at `part` bytes
+/// of a page's head) of a tile, of which num_rows rows are there.
+template <int kDim>
+__device__ __forceinline__ void copy_tile(uint8_t* target,
+                                          const uint8_t* const (&sources)[kTilePages], int part,
+                                          int num_rows, uint64_t* full) {
+  using S = Shape<kDim>;
+  prims::mbarrier_arrive_expect_tx(full, static_cast<uint32_t>(num_rows * 128 * S::kHalves));
+#pragma unroll
+  for (int page = 0; page < kTilePages; ++page) {
+    const int page_rows = min(kPageRows, num_rows - page * kPageRows);
+    if (page_rows <= 0) break;
+#pragma unroll
+    for (int half = 0; half < S::kHalves; ++half) {
+      prims::bulk_load(target + half * S::kHalfBytes + page * S::kPageHalfBytes,
+                       sources[page] + part + half * S::kPageHalfBytes,
+                       static_cast<uint32_t>(page_rows) * 128, full);
+    }
+  }
+}
+
 /// One warp: tiles from the last to the first. Only rows below kv_len are copied.
 template <int kDim>
 __device__ __forceinline__ void produce(const PrefillParams& p, const Job& job, uint8_t* keys,
                                         uint8_t* values, Barriers& barriers) {
   using S = Shape<kDim>;
   const int lane = threadIdx.x % 32;
-  const int page = lane / S::kHalves;  // of the tile: this lane's copies
-  const int half = lane % S::kHalves;
-  const auto page_id_of = [&](int tile) {
-    const int i = tile * kTilePages + page;
-    return page < kTilePages && tile >= 0 && i * kPageRows < job.kv_len ? job.table[i] : 0;
+  const auto page_id_of = [&](int tile) {  // of the tile's page `lane`
+    const int i = tile * kTilePages + lane;
+    return lane < kTilePages && tile >= 0 && i * kPageRows < job.kv_len ? job.table[i] : 0;
   };
   int32_t page_id = page_id_of(job.num_tiles - 1);
   for (int i = 0; i < job.num_tiles; ++i) {
@@ -110,29 +129,24 @@ __device__ __forceinline__ void produce(const PrefillParams& p, const Job& job, 
     const int stage = i % kStages;
     const uint32_t parity = static_cast<uint32_t>(i / kStages & 1) ^ 1;
     const int32_t next_page_id = page_id_of(tile - 1);
-    const int num_rows =
-        page < kTilePages
-            ? min(kPageRows, max(0, job.kv_len - (tile * kTilePages + page) * kPageRows))
-            : 0;
-    const int tile_rows = min(kTileKeys, job.kv_len - tile * kTileKeys);
-    const uint8_t* source = p.pages +
-                            (static_cast<int64_t>(page_id) * p.num_kv_heads + job.kv_head) *
-                                int64_t{S::Map::kHeadBytes} +
-                            half * S::kPageHalfBytes;
-    const int target = stage * S::kTileBytes + half * S::kHalfBytes + page * S::kPageHalfBytes;
-    const auto bytes = static_cast<uint32_t>(tile_rows * 128 * S::kHalves);
+    const int num_rows = min(kTileKeys, job.kv_len - tile * kTileKeys);
+    const uint8_t* sources[kTilePages];
+#pragma unroll
+    for (int page = 0; page < kTilePages; ++page) {
+      const int64_t id = __shfl_sync(kAllLanes, page_id, page);
+      sources[page] = p.pages + (id * p.num_kv_heads + job.kv_head) * int64_t{S::Map::kHeadBytes};
+    }
     prims::mbarrier_wait(&barriers.empty_keys[stage], parity);
-    if (lane == 0) prims::mbarrier_arrive_expect_tx(&barriers.full_keys[stage], bytes);
     __syncwarp();
-    if (num_rows > 0) {
-      prims::bulk_load(keys + target, source, num_rows * 128, &barriers.full_keys[stage]);
+    if (prims::elect_one()) {
+      copy_tile<kDim>(keys + stage * S::kTileBytes, sources, 0, num_rows,
+                      &barriers.full_keys[stage]);
     }
     prims::mbarrier_wait(&barriers.empty_values[stage], parity);
-    if (lane == 0) prims::mbarrier_arrive_expect_tx(&barriers.full_values[stage], bytes);
     __syncwarp();
-    if (num_rows > 0) {
-      prims::bulk_load(values + target, source + S::Map::kPartBytes, num_rows * 128,
-                       &barriers.full_values[stage]);
+    if (prims::elect_one()) {
+      copy_tile<kDim>(values + stage * S::kTileBytes, sources, S::Map::kPartBytes, num_rows,
+                      &barriers.full_values[stage]);
     }
     page_id = next_page_id;
   }
@@ -374,7 +388,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   uint8_t* values = keys + kStages * S::kTileBytes;
   Job job;
   if (!find_job(job, p)) return;
-  if (threadIdx.x == 0) {
+  if (threadIdx.x < 32 && prims::elect_one()) {
     for (int i = 0; i < kStages; ++i) {
       prims::mbarrier_init(&barriers.full_keys[i], 1);
       prims::mbarrier_init(&barriers.full_values[i], 1);
