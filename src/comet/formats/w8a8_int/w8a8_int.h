@@ -18,7 +18,7 @@ namespace w8a8_int {
 enum ActivationSlot { kCodes, kScales, kBlockSums };
 
 std::span<const LinearKernel> kernels();
-/// Of weights that may_round, which meet many rows: packed once (cpu/packed_rows.cpp).
+/// Of weights that may_round, which meet many rows: packed once (cpu/packed/).
 std::array<LinearKernel, 2> packed_kernels();
 /// Packs a weight that was planned for one of those, and leaves others as they are.
 Status prepare_packed(Context& ctx, LinearWeight& weight);

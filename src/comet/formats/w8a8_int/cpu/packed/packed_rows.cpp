@@ -1,41 +1,32 @@
 // Kernel rows of w8a8-int on the CPU for linears of image classifiers, which meet many rows:
 // weights packed at load, rows quantized a task at a time, bias, GELU and addition in the product.
-// Once prepared, tensors are PackedSlot; the scales stay in the meta.
 #include <algorithm>
 
-#include "comet/formats/float_input.h"
 #include "comet/formats/w8a8/channel_codes.h"
-#include "comet/formats/w8a8_int/cpu/packed_args.h"
+#include "comet/formats/w8a8_int/cpu/packed/packed_weights.h"
 #include "comet/formats/w8a8_int/w8a8_int.h"
 #include "comet/ops/packed_product/packed_groups.h"
 
 namespace comet::formats::w8a8_int {
 namespace {
 
+using cpu::ceil_div;
 using cpu::CodesIsa;
 using cpu::CodesTile;
 using cpu::kCodesDepth;
 using cpu::kCodesStride;
-
-/// Panels of codes I8, what is added to sums I32 [whole panels], the bias F32 [n].
-enum PackedSlot { kPanels, kOffsets, kPackedBias };
+using cpu::kOffsets;
+using cpu::kPackedBias;
+using cpu::kPanels;
 
 // As in ops/packed_product.
 constexpr int64_t kMaxGroups = 8;
 constexpr int64_t kTaskBytes = int64_t{1} << 20;
 constexpr int64_t kRowsPerThread = 64;
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 /// Bytes of a group whose rows have k codes.
 int64_t group_bytes(const CodesIsa& isa, int64_t k) {
   return ceil_div(k, kCodesDepth) * isa.rows * kCodesStride;
-}
-
-/// Columns of the last panel, as laid.
-int64_t last_width(const CodesIsa& isa, int64_t n) {
-  const int64_t rest = n % isa.width;
-  return rest == 0 || rest > isa.width / 2 ? isa.width : isa.width / 2;
 }
 
 /// Groups of rows as codes with their scales, made in pieces by whoever holds the memory.
@@ -221,40 +212,6 @@ void run_mlp(Context& ctx, const CodesIsa& isa, const std::array<const LinearWei
   });
 }
 
-void pack(const CodesIsa& isa, LinearWeight& weight) {
-  const int64_t n = weight.spec.n();
-  const int64_t k = weight.spec.k;
-  const int64_t k_padded = ceil_div(k, 4) * 4;
-  const int64_t n_whole = ceil_div(n, isa.width) * isa.width;
-  const int64_t n_padded = n_whole - isa.width + last_width(isa, n);
-  const Tensor panels = allocate_tensor(host_allocator(), DType::kI8, {n_padded * k_padded});
-  const Tensor offsets = allocate_tensor(host_allocator(), DType::kI32, {n_whole});
-  std::fill_n(panels.data<int8_t>(), panels.num_elements(), int8_t{0});
-  std::fill_n(offsets.data<int32_t>(), n_whole, 0);
-  for (int64_t row = 0; row < n; ++row) {
-    const int8_t* codes = weight.tensors[0].data<int8_t>() + row * k;
-    const int64_t column = row / isa.width * isa.width;
-    const int64_t width = column + isa.width < n ? isa.width : last_width(isa, n);
-    int8_t* panel = panels.data<int8_t>() + column * k_padded + (row - column) * 4;
-    int64_t sum = 0;
-    for (int64_t i = 0; i < k; ++i) {
-      panel[i / 4 * width * 4 + i % 4] = codes[i];
-      sum += codes[i];
-    }
-    // |Σ w| · 128 < 2³¹ up to kMaxChannels.
-    offsets.data<int32_t>()[row] = static_cast<int32_t>(-sum * isa.flip);
-  }
-  std::vector<Tensor> packed{panels, offsets};
-  if (weight.spec.has_bias) {
-    const Tensor bias = allocate_tensor(host_allocator(), DType::kF32, {n});
-    for (int64_t i = 0; i < n; ++i) {
-      bias.data<float>()[i] = float_element(w8a8::bias_of(weight, 0), i);
-    }
-    packed.push_back(bias);
-  }
-  weight.tensors = std::move(packed);
-}
-
 template <CpuIsa Isa>
 bool supports_packed(const LinearWeight& weight, const Caps& caps) {
   return caps.kind == DeviceKind::kCpu && caps.cpu_isa >= Isa && weight.spec.may_round &&
@@ -328,9 +285,9 @@ std::array<LinearKernel, 2> packed_kernels() {
 
 Status prepare_packed(Context& /*ctx*/, LinearWeight& weight) {
   if (weight.kernel->run_rows == run_rows_isa<cpu::kPackedAvx2Isa>) {
-    pack(cpu::kPackedAvx2Isa, weight);
+    cpu::pack_codes(cpu::kPackedAvx2Isa, weight);
   } else if (weight.kernel->run_rows == run_rows_isa<cpu::kPackedAvx512VnniIsa>) {
-    pack(cpu::kPackedAvx512VnniIsa, weight);
+    cpu::pack_codes(cpu::kPackedAvx512VnniIsa, weight);
   }
   return {};
 }

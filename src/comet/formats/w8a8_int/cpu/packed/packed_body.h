@@ -13,7 +13,7 @@
 
 #include "comet/device/cpu/simd.h"
 #include "comet/formats/cpu/quantize_row_body.h"
-#include "comet/formats/w8a8_int/cpu/packed_args.h"
+#include "comet/formats/w8a8_int/cpu/packed/packed_args.h"
 #include "comet/ops/gelu/gelu_simd.h"
 
 namespace comet::formats::w8a8_int::cpu {

@@ -1,6 +1,6 @@
 #include <immintrin.h>
 
-#include "comet/formats/w8a8_int/cpu/packed_body.h"
+#include "comet/formats/w8a8_int/cpu/packed/packed_body.h"
 
 namespace comet::formats::w8a8_int::cpu {
 namespace {
