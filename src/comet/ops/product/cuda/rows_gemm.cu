@@ -25,7 +25,8 @@ __global__ void __launch_bounds__(T::kThreads, 1)
   const bool is_loader = warpgroup == T::kConsumers;
   const int c = is_loader ? min(warp, T::kConsumers - 1) : warpgroup;
   const Shared s = shared_of<T>(raw_shared, p, c);
-  if (is_loader && warp < T::kConsumers && threadIdx.x % 32 == 0) {
+  // Elected each time, so that ptxas makes no loop over lanes of each copy.
+  if (is_loader && warp < T::kConsumers && prims::elect_one()) {
     if (c == 0) prims::mbarrier_init(s.weights_full, 1);
     for (int stage = 0; stage < p.num_stages; ++stage) {
       prims::mbarrier_init(s.full + stage, 1);
@@ -40,7 +41,7 @@ __global__ void __launch_bounds__(T::kThreads, 1)
   __syncthreads();
   if (is_loader) {
     prims::registers_shrink<40>();
-    if (warp < T::kConsumers && threadIdx.x % 32 == 0) load<T>(p, s, &w_map, &x_map, c);
+    if (warp < T::kConsumers && prims::elect_one()) load<T>(p, s, &w_map, &x_map, c);
     return;
   }
   prims::registers_grow<T::kConsumerRegisters>();

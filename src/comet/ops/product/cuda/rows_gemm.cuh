@@ -201,18 +201,19 @@ __device__ __forceinline__ void consume(const Params& p, const Shared& s,
                                         const CUtensorMap* out_map, int c) {
   const TileRange tiles = tiles_of<T>(p, c);
   const auto barrier = static_cast<uint32_t>(c) + 1;
-  const bool stores = threadIdx.x % 128 == 0;
+  // Of this warp one lane stores: the same each time it is elected, without loops over lanes.
+  const bool stores = threadIdx.x % 128 < 32;
   prims::mbarrier_wait(s.weights_full, 0);
   float sums[T::kN / 2];
   StageIndex at;
   for (int tile = tiles.first; tile < p.num_row_tiles; tile += tiles.step) {
     multiply_tile<T>(sums, p, s, at);
-    if (stores) prims::bulk_wait_read<0>();  // of the tile before
+    if (stores && prims::elect_one()) prims::bulk_wait_read<0>();  // of the tile before
     prims::named_barrier_sync(barrier, 128);
     stage_tile<T>(sums, s);
     prims::fence_proxy_async();
     prims::named_barrier_sync(barrier, 128);
-    if (stores) {
+    if (stores && prims::elect_one()) {
 #pragma unroll
       for (int box = 0; box < T::kN / kBoxChannels; ++box) {
         const int column = tiles.column + box * kBoxChannels;
@@ -222,7 +223,7 @@ __device__ __forceinline__ void consume(const Params& p, const Shared& s,
       prims::bulk_commit();
     }
   }
-  if (stores) prims::bulk_wait_read<0>();
+  if (stores && prims::elect_one()) prims::bulk_wait_read<0>();
 }
 
 #endif
