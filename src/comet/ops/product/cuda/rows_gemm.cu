@@ -57,7 +57,6 @@ void launch(const RowsGemmArgs& args, int num_sms, cudaStream_t stream) {
   p.bias = args.bias;
   p.n = args.n;
   p.num_boxes = (args.k + kBoxChannels - 1) / kBoxChannels;
-  p.num_steps = (args.k + 15) / 16;
   p.num_stages = T::num_stages(p.num_boxes);
   p.num_columns = (args.n + T::kN - 1) / T::kN;
   p.num_row_tiles = static_cast<int32_t>((args.rows + kTileRows - 1) / kTileRows);
@@ -83,11 +82,22 @@ void launch(const RowsGemmArgs& args, int num_sms, cudaStream_t stream) {
   COMET_CUDA(cudaGetLastError());
 }
 
-using FewChannels = Traits<192, 3, 152>;
-using MoreChannels = Traits<128, 2, 224>;
+template <int kLastSteps>
+using FewChannels = Traits<192, 3, 152, kLastSteps>;
+template <int kLastSteps>
+using MoreChannels = Traits<128, 2, 224, kLastSteps>;
 constexpr int kFewBoxes = 3;
-static_assert(FewChannels::num_stages(kFewBoxes) >= 3);
-static_assert(MoreChannels::num_stages(kMaxRowsGemmK / kBoxChannels) >= 3);
+static_assert(FewChannels<4>::num_stages(kFewBoxes) >= 3);
+static_assert(MoreChannels<4>::num_stages(kMaxRowsGemmK / kBoxChannels) >= 3);
+
+template <int kLastSteps>
+void launch_of(const RowsGemmArgs& args, int num_sms, cudaStream_t stream) {
+  if (args.k <= kFewBoxes * kBoxChannels) {
+    launch<FewChannels<kLastSteps>>(args, num_sms, stream);
+  } else {
+    launch<MoreChannels<kLastSteps>>(args, num_sms, stream);
+  }
+}
 
 }  // namespace
 }  // namespace rows_gemm
@@ -101,10 +111,11 @@ bool rows_gemm_supports(const RowsGemmArgs& args, int sm) {
 
 void launch_rows_gemm(const RowsGemmArgs& args, int num_sms, CUstream_st* stream) {
   if (args.rows == 0 || args.n == 0) return;
-  if (args.k <= rows_gemm::kFewBoxes * rows_gemm::kBoxChannels) {
-    rows_gemm::launch<rows_gemm::FewChannels>(args, num_sms, stream);
+  // Where the last box's second half is beyond k it is not multiplied.
+  if ((args.k - 1) % rows_gemm::kBoxChannels < rows_gemm::kBoxChannels / 2) {
+    rows_gemm::launch_of<2>(args, num_sms, stream);
   } else {
-    rows_gemm::launch<rows_gemm::MoreChannels>(args, num_sms, stream);
+    rows_gemm::launch_of<4>(args, num_sms, stream);
   }
 }
 

@@ -7,12 +7,12 @@
 // Operands: tensor maps with boxes of 64 channels (128 bytes, 128-byte swizzle); channels beyond k
 // read as 0. x: A operand, w: B operand, both from shared memory.
 // Roles: kConsumers warpgroups; one warpgroup whose warp c issues the copies of consumer c.
-// A tile: boxes of x through a ring of num_stages; products of 16 channels into kN / 2 registers;
-// bias, GELU; BF16 to a staging tile; tensor copies to `out`, awaited before the staging tile is
-// used again. Grid: an SM each; CTA i has columns kN · (i % num_column_tiles), and the row tiles
-// that CTAs of these columns share out one by one. Floor: stage 1 of InceptionNeXt-T at 128 images
-// (401,408 rows, 96 → 384): 385 MB, 90 µs at 4.3 TB/s; about 18 instructions an output: 105 µs on
-// 132 SMs at 1.75 GHz.
+// A tile: boxes of x through a ring of num_stages; products of 16 channels, a box's in a row, into
+// kN / 2 registers; bias, GELU; BF16 to a staging tile; tensor copies to `out`, awaited before the
+// staging tile is used again. Grid: an SM each; CTA i has columns kN · (i % num_column_tiles), and
+// the row tiles that CTAs of these columns share out one by one. Floor: stage 1 of InceptionNeXt-T
+// at 128 images (401,408 rows, 96 → 384): 385 MB, 90 µs at 4.3 TB/s; about 18 instructions an
+// output: 105 µs on 132 SMs at 1.75 GHz.
 #pragma once
 
 #include <cuda.h>
@@ -40,14 +40,14 @@ struct Params {
   const float* bias;
   int32_t n;
   int32_t num_boxes;    // of 64 channels along k
-  int32_t num_steps;    // of 16 channels
   int32_t num_stages;   // of a consumer's ring
   int32_t num_columns;  // tiles of kN
   int32_t num_row_tiles;
 };
 
-template <int kN_, int kConsumers_, int kConsumerRegisters_>
+template <int kN_, int kConsumers_, int kConsumerRegisters_, int kLastSteps_>
 struct Traits {
+  static constexpr int kLastSteps = kLastSteps_;  // of 16 channels in the last box, at most
   static constexpr int kN = kN_;
   static constexpr int kConsumers = kConsumers_;
   static constexpr int kConsumerRegisters = kConsumerRegisters_;
@@ -149,28 +149,37 @@ __device__ __forceinline__ void load(const Params& p, const Shared& s, const CUt
   }
 }
 
-/// sums = the products of one tile; releases the boxes of x.
+/// Products of the first kSteps · 16 channels of a box of x, which is released.
+template <class T, int kSteps>
+__device__ __forceinline__ void multiply_box(float (&sums)[T::kN / 2], const Shared& s, int box,
+                                             const StageIndex& at) {
+  prims::mbarrier_wait(s.full + at.stage, at.parity);
+  const uint64_t a = prims::wgmma_descriptor_k128(s.ring + at.stage * kBoxBytes);
+  const uint64_t b = prims::wgmma_descriptor_k128(s.weights + box * T::kWeightBoxBytes);
+  prims::wgmma_fence();
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+    const auto bytes = static_cast<uint32_t>(step) * 32;
+    prims::WgmmaBf16<T::kN>::ss(sums, prims::wgmma_advance(a, bytes),
+                                prims::wgmma_advance(b, bytes), step > 0 || box > 0 ? 1 : 0);
+  }
+  prims::wgmma_commit();
+  prims::wgmma_wait<0>();
+  prims::wgmma_pin(sums);
+  __syncwarp();
+  if (threadIdx.x % 32 == 0) prims::mbarrier_arrive(s.empty + at.stage);
+}
+
+/// sums = the products of one tile. How many steps the last box has is known to the compiler: with
+/// a branch among them it has each product wait for the one before.
 template <class T>
 __device__ __forceinline__ void multiply_tile(float (&sums)[T::kN / 2], const Params& p,
                                               const Shared& s, StageIndex& at) {
-  const bool releases = threadIdx.x % 32 == 0;
-  for (int box = 0; box < p.num_boxes; ++box, at.advance(p.num_stages)) {
-    prims::mbarrier_wait(s.full + at.stage, at.parity);
-    const uint64_t a = prims::wgmma_descriptor_k128(s.ring + at.stage * kBoxBytes);
-    const uint64_t b = prims::wgmma_descriptor_k128(s.weights + box * T::kWeightBoxBytes);
-    const int num_steps = min(4, p.num_steps - 4 * box);
-    prims::wgmma_fence();
-    for (int step = 0; step < num_steps; ++step) {
-      const auto bytes = static_cast<uint32_t>(step) * 32;
-      prims::WgmmaBf16<T::kN>::ss(sums, prims::wgmma_advance(a, bytes),
-                                  prims::wgmma_advance(b, bytes), box + step > 0 ? 1 : 0);
-    }
-    prims::wgmma_commit();
-    prims::wgmma_wait<0>();
-    __syncwarp();
-    if (releases) prims::mbarrier_arrive(s.empty + at.stage);
+  for (int box = 0; box < p.num_boxes - 1; ++box, at.advance(p.num_stages)) {
+    multiply_box<T, 4>(sums, s, box, at);
   }
-  prims::wgmma_pin(sums);
+  multiply_box<T, T::kLastSteps>(sums, s, p.num_boxes - 1, at);
+  at.advance(p.num_stages);
 }
 
 /// GELU(sums + bias) as BF16 to the staging tile: boxes of 64 columns, swizzled as the copy wants
