@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`comet vision classify` and `validate` from outside: shapes of results, broken files, bad input.
+"""`comet vision classify`, `validate` and `comet bench vision` from outside: shapes of results, broken files, bad input.
 
 The last test reads Imagenette from ../shared beside the checkout (or COMET_IMAGENETTE, a folder or .tar.zst) and is
 skipped, and counted as such, where it is absent.
@@ -51,6 +51,24 @@ class Case(unittest.TestCase):
         self.assertEqual(len(errors), 1, process.stderr)
         for part in parts:
             self.assertIn(part, errors[0])
+
+
+class Bench(Case):
+    def bench(self, *arguments):
+        command = [BINARY, "bench", "vision", "--device", "cpu", "--arch", "inception_next_atto", "--size", "64", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS)
+
+    def test_rows(self):
+        result = result_of(self.bench("--batch", "1,2", "--format", "dense,w8a8-int", "--json", "-"))
+        self.assertEqual([(row["arch"], row["mode"], row["dtype"], row["batch"], row["size"]) for row in result["rows"]],
+                         [("inception_next_atto", "infer", dtype, batch, 64) for dtype in ("f32", "w8a8-int") for batch in (1, 2)])
+        for row in result["rows"]:
+            self.assertLessEqual(row["images_per_s"], row["best_images_per_s"])
+            self.assertAlmostEqual(row["fma_share"], row["gflop_per_s"] / result["fma_gflop_per_s"])
+
+    def test_bad_input(self):
+        self.assert_fails(self.bench("--mode", "train"), "--device cuda")
+        self.assert_fails(self.bench("--format", "w4ax"), "w8a8-int", code=2)
 
 
 class Classify(Case):
