@@ -1,8 +1,7 @@
 // CTAs of a cluster (sm_90): their rank, a barrier of all, and reads of one another's shared
 // memory. Callers: kernels launched with cudaLaunchAttributeClusterDimension; below sm_90 a CTA is
-// alone. Every thread of every CTA takes part in the barrier (those that ended need not). What a
-// CTA wrote before cluster_sync the others may read behind it; a CTA whose memory is read may not
-// end before another cluster_sync.
+// alone. Every thread of every CTA takes part in the barrier (those that ended need not). A CTA
+// whose memory is read may not end before another barrier.
 #pragma once
 
 #include <cstdint>
@@ -22,17 +21,10 @@ __device__ __forceinline__ uint32_t cluster_rank() {
 #endif
 }
 
-/// PTX ISA: barrier.cluster.arrive (release), barrier.cluster.wait (acquire).
-__device__ __forceinline__ void cluster_sync() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;\n" ::: "memory");
-#endif
-}
-
-/// The two halves of a barrier of the cluster without the fence of cluster_sync, which waits until
-/// all global writes of the thread are done. What a thread wrote to its CTA's shared memory is
+/// The two halves of a barrier of the cluster. What a thread wrote to its CTA's shared memory is
 /// there for the others behind cluster_fence_shared, arrive, wait; without the fence nobody may
-/// read anything for it, but CTAs have not ended. PTX ISA: fence.release.sync_restrict
+/// read anything for it, but CTAs have not ended. (An arrive.release waits until all global writes
+/// of the thread are done.) PTX ISA: fence.release.sync_restrict
 /// ::shared::cta.cluster; barrier.cluster.arrive.relaxed, barrier.cluster.wait.
 __device__ __forceinline__ void cluster_fence_shared() {
 #if __CUDA_ARCH__ >= 900
@@ -51,8 +43,8 @@ __device__ __forceinline__ void cluster_wait() {
 }
 
 /// An arrival at the mbarrier that CTA `rank` has at the place of `barrier`, by a thread that has
-/// read what others may now overwrite, and publishes nothing: mbarrier_arrive_cluster() fences all
-/// of the thread's global writes first. PTX ISA: mapa, mbarrier.arrive.release.cta
+/// read what others may now overwrite, and publishes nothing: release.cluster would fence all of
+/// the thread's global writes first. PTX ISA: mapa, mbarrier.arrive.release.cta
 /// .shared::cluster (sm_90; traps below).
 __device__ __forceinline__ void cluster_arrive_read(uint64_t* barrier, uint32_t rank) {
 #if __CUDA_ARCH__ >= 900

@@ -32,22 +32,6 @@ __device__ __forceinline__ void mbarrier_arrive(uint64_t* barrier) {
       : "memory");
 }
 
-/// An arrival at the barrier that CTA `rank` of the cluster has in the same place. PTX ISA: mapa,
-/// mbarrier.arrive.release.cluster.shared::cluster (sm_90; traps below).
-__device__ __forceinline__ void mbarrier_arrive_cluster(uint64_t* barrier, uint32_t rank) {
-#if __CUDA_ARCH__ >= 900
-  asm volatile(
-      "{\n.reg .u32 there;\n"
-      "mapa.shared::cluster.u32 there, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}\n" ::"r"(
-          shared_address(barrier)),
-      "r"(rank)
-      : "memory");
-#else
-  __trap();
-#endif
-}
-
 /// One arrival, and the phase also waits for `bytes` of bulk copies. PTX ISA:
 /// mbarrier.arrive.expect_tx (sm_90; traps below).
 __device__ __forceinline__ void mbarrier_arrive_expect_tx(uint64_t* barrier, uint32_t bytes) {
