@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""`comet vision classify`, `validate` and `comet bench vision` from outside: shapes of results, broken files, bad input.
+"""`comet vision classify`, `validate`, `quantize`, `train` and `comet bench vision` from outside: shapes of results, broken
+files, bad input.
 
-The last test reads Imagenette from ../shared beside the checkout (or COMET_IMAGENETTE, a folder or .tar.zst) and is
+Two tests read Imagenette from ../shared beside the checkout (or COMET_IMAGENETTE, a folder or .tar.zst) and are
 skipped, and counted as such, where it is absent.
 
 usage: vision_test.py BINARY SOURCE_DIR [unittest arguments]
@@ -11,10 +12,12 @@ import os
 import pathlib
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
 import unittest
+import zlib
 
 BINARY, SOURCE = sys.argv[1], pathlib.Path(sys.argv[2])
 MODEL = SOURCE / "models/inception_next_atto_imagenette"
@@ -30,6 +33,28 @@ def vision(*arguments):
 def result_of(process):
     assert process.returncode == 0, process.stderr
     return json.loads(process.stdout)["result"]
+
+
+def png(width, height):
+    """A header that says so much, and one row of pixels."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+            + chunk(b"IDAT", zlib.compress(b"\0" + bytes(3 * width))) + chunk(b"IEND", b""))
+
+
+def imagenette(folder):
+    """The data set's folder, unpacked into `folder` where it is an archive."""
+    if IMAGENETTE.is_dir():
+        return IMAGENETTE
+    subprocess.run(["tar", "--zstd", "-xf", IMAGENETTE, "-C", folder], check=True)
+    return folder / "imagenette2-128"
+
+
+needs_imagenette = unittest.skipUnless(IMAGENETTE.is_dir() or (IMAGENETTE.exists() and shutil.which("zstd")),
+                                       f"{IMAGENETTE} is absent, or zstd")
 
 
 class Case(unittest.TestCase):
@@ -68,7 +93,9 @@ class Bench(Case):
 
     def test_bad_input(self):
         self.assert_fails(self.bench("--mode", "train"), "--device cuda")
-        self.assert_fails(self.bench("--format", "w4ax"), "w8a8-int", code=2)
+        process = self.bench("--format", "w4ax")
+        self.assertEqual(process.returncode, 2)
+        self.assertIn("w4ax not in {dense,w8a8-int,w8a8-fp8}", process.stderr)
 
 
 class Classify(Case):
@@ -98,6 +125,14 @@ class Classify(Case):
         self.assertEqual([row["file"] for row in result["skipped"]], [str(broken), str(self.folder / "none.jpg")])
         self.assertIn(f"skipped: {broken}: the JPEG file is truncated", process.stderr)
         self.assert_fails(vision("classify", MODEL, broken), "no image could be read", "broken.jpg")
+
+    def test_extreme_sizes(self):
+        for name, width, height in (("one.png", 1, 1), ("wide.png", 30000, 1), ("large.png", 30000, 30000)):
+            (self.folder / name).write_bytes(png(width, height))
+        result = result_of(vision("classify", MODEL, self.folder, "--json", "-"))
+        self.assertEqual([pathlib.Path(image["file"]).name for image in result["images"]], ["one.png", "wide.png"])
+        self.assertEqual([pathlib.Path(row["file"]).name for row in result["skipped"]], ["large.png"])
+        self.assertIn("30000 x 30000 pixels", result["skipped"][0]["error"])
 
     def test_text(self):
         process = vision("classify", MODEL, IMAGES / "photo.jpg", "--top-k", 2)
@@ -145,17 +180,91 @@ class Validate(Case):
         few.write_text("n01440764\nn02102040\ncat\n")
         self.assert_fails(vision("validate", MODEL, "--data", self.folder, "--class-map", few), "3 classes", "has 10", code=2)
 
-    @unittest.skipUnless(IMAGENETTE.is_dir() or (IMAGENETTE.exists() and shutil.which("zstd")),
-                         f"{IMAGENETTE} is absent, or zstd")
+    @needs_imagenette
     def test_the_card_is_reproduced(self):
-        data = IMAGENETTE
-        if data.is_file():
-            subprocess.run(["tar", "--zstd", "-xf", data, "-C", self.folder], check=True)
-            data = self.folder / "imagenette2-128"
+        data = imagenette(self.folder)
         result = result_of(vision("validate", MODEL, "--data", data, "--json", "-", "--quiet"))
         self.assertEqual(result["num_images"], 3925)
         card = re.search(r"top-1 ([0-9.]+) ", (MODEL / "README.md").read_text())
         self.assertAlmostEqual(result["top1"] * 100, float(card.group(1)), delta=0.1)
+
+
+class Quantize(Case):
+    FORMATS = ("w8a8-int", "w8a8-fp8", "w4a16", "w4ax")
+
+    def quantize(self, *arguments):
+        return vision("quantize", *arguments, "--json", "-", "--quiet")
+
+    def test_every_format(self):
+        whole = result_of(vision("classify", MODEL, IMAGES, "--json", "-"))
+        for name in self.FORMATS:
+            out = self.folder / name
+            report = result_of(self.quantize(MODEL, "-o", out, "--format", name, "--calib", IMAGES, "--calib-images", 16))
+            self.assertEqual(report["format"], name)
+            self.assertEqual((report["num_calibration_images"], report["held_back"]["num_images"]), (14, 2))
+            self.assertEqual(len(report["layers"]), 29)
+            self.assertLess(report["size_bytes"], 3.4e6)
+            self.assertEqual(json.loads((out / "quant_report.json").read_text())["layers"], report["layers"])
+            result = result_of(vision("classify", out, IMAGES, "--json", "-"))
+            agreed = sum(a["predictions"][0]["index"] == b["predictions"][0]["index"]
+                         for a, b in zip(whole["images"], result["images"]))
+            self.assertGreaterEqual(agreed, 27 if name.startswith("w8") else 24, name)
+
+    def test_bad_input(self):
+        out = self.folder / "out"
+        self.assert_fails(self.quantize(MODEL, "-o", out, "--format", "w8a8-int"), "--calib DIR is missing", code=2)
+        self.assert_fails(self.quantize(MODEL, "-o", out, "--format", "w8a8-fp8", "--weights", "gptq"), "w8a8-fp8", code=2)
+        self.assert_fails(self.quantize(SOURCE / "models/demo", "-o", out, "--format", "w8a8-fp8"), "'architecture'", code=2)
+        self.assertFalse(out.exists())
+        result_of(self.quantize(MODEL, "-o", out, "--format", "w8a8-fp8"))
+        self.assert_fails(self.quantize(MODEL, "-o", out, "--format", "w8a8-fp8"), "exists", code=2)
+        result_of(self.quantize(MODEL, "-o", out, "--format", "w8a8-fp8", "--force"))
+        self.assert_fails(self.quantize(out, "-o", self.folder / "twice", "--format", "w8a8-fp8"), "quantized already", code=2)
+        config = json.loads((out / "config.json").read_text())
+        config["quantization_config"]["format"] = "q9"
+        (out / "config.json").write_text(json.dumps(config))
+        self.assert_fails(vision("classify", out, IMAGES), "q9")
+
+    @needs_imagenette
+    def test_eight_bits_lose_less_than_a_point(self):
+        data = imagenette(self.folder)
+        out = self.folder / "w8a8-int"
+        result_of(self.quantize(MODEL, "-o", out, "--format", "w8a8-int", "--calib", data / "train"))
+        result = result_of(vision("validate", out, "--data", data, "--json", "-", "--quiet"))
+        card = re.search(r"top-1 ([0-9.]+) ", (MODEL / "README.md").read_text())
+        self.assertGreaterEqual(result["top1"] * 100, float(card.group(1)) - 1)
+
+
+class Train(Case):
+    def train(self, *arguments):
+        return vision("train", "--data", self.folder / "data", *arguments, "--quiet")
+
+    def test_a_run_goes_on_only_as_it_was(self):
+        for name in ("cat", "dog"):
+            for i in range(4):
+                self.put(f"data/train/{name}/{i}.jpg")
+        run = self.folder / "run"
+        recipe = ("--arch", "inception_next_atto", "--image-size", 32, "--batch", 2, "--epochs", 2)
+        first = self.train("-o", run, *recipe, "--stop-after-steps", 4, "--tensorboard")
+        self.assertEqual(first.returncode, 0, first.stderr)
+        self.assertEqual(len(list(run.glob("events.out.tfevents.*"))), 1)
+        self.assert_fails(self.train("-o", run, *recipe), "go on with --resume", code=2)
+        self.assert_fails(self.train("--resume", run, "--lr", 0.5), "lr is 0.5, was 0.001", code=2)
+        self.assert_fails(self.train("--resume", run, "-o", self.folder / "other"), "leave -o out", code=2)
+        self.assert_fails(self.train("--resume", run, "--arch", "convnext_tiny"), 'architecture is "convnext_tiny"', code=2)
+        self.put("data/train/dog/another.jpg")
+        self.put("data/train/dog/more.jpg")
+        self.assert_fails(self.train("--resume", run), "4 batches of 2 images an epoch, this one 5", code=2)
+        (self.folder / "data/train/dog/another.jpg").unlink()
+        (self.folder / "data/train/dog/more.jpg").unlink()
+        rest = self.train("--resume", run)
+        self.assertEqual(rest.returncode, 0, rest.stderr)
+
+    def test_weights_of_others_are_refused_by_name(self):
+        for name in ("cat", "dog"):
+            self.put(f"data/train/{name}/1.jpg")
+        self.assert_fails(self.train("-o", self.folder / "run", "--arch", "inception_next_atto", "--initial", MODEL, "--batch", 1),
+                          "'head.fc2.weight' has shape [10, 960] instead of [2, 960]", code=2)
 
 
 if __name__ == "__main__":
