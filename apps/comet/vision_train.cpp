@@ -8,6 +8,7 @@
 #include "comet/base/log.h"
 #include "comet/base/progress.h"
 #include "comet/device/memory_error.h"
+#include "comet/models/vision/weights/vision_tensors.h"
 #include "comet/train/loop/pass_memory.h"
 
 namespace comet::cli {
@@ -227,7 +228,15 @@ Result<Session> open_session(const Options& options) {
 
 Status begin(const Options& options, const Session& session, train::Trainer& trainer) {
   if (session.checkpoint) return trainer.resume(*session.checkpoint);
-  if (!options.initial.empty()) return trainer.begin_from(options.initial);
+  if (!options.initial.empty()) {
+    const auto initial = io::Checkpoint::open(options.initial);
+    if (initial && models::is_quantized(*initial)) {
+      return make_error(ErrorCode::kInvalidArgument,
+                        "--initial {}: its weights are quantized; begin with its original",
+                        options.initial);
+    }
+    return trainer.begin_from(options.initial);
+  }
   trainer.begin();
   return {};
 }

@@ -263,7 +263,7 @@ class Train(Case):
     def test_weights_of_others_are_refused_by_name(self):
         for name in ("cat", "dog"):
             self.put(f"data/train/{name}/1.jpg")
-        self.assert_fails(self.train("-o", self.folder / "run", "--arch", "inception_next_atto", "--initial", MODEL, "--batch", 1),
+        self.assert_fails(self.train("-o", self.folder / "run", "--arch", "inception_next_atto", "--initial", MODEL, "--batch", 2),
                           "'head.fc2.weight' has shape [10, 960] instead of [2, 960]", code=2)
 
 
