@@ -27,7 +27,7 @@ TEST(PassMemoryCuda, TheBatchThatIsToldFits) {
   recipe.image_size = 32;
   recipe.epochs = 1;
   recipe.warmup_epochs = 0;
-  recipe.batch_size = 20000;
+  recipe.batch_size = 40000;
   models::TrainableVision model(ctx, testing::small_config(models::VisionFamily::kInceptionNext));
   constexpr int64_t kLeftBytes = int64_t{768} << 20;
   const int64_t taken = free_gpu_bytes() - kLeftBytes;
