@@ -56,7 +56,8 @@ struct MixerCase {
 
 /// Stages of T (with half the images' sides where that changes nothing), of atto, odd ones, two of
 /// more tiles than CTAs, one too wide for whole rows in shared memory.
-const std::array<MixerCase, 17> kMixerCases{{{{2, 56, 56, 96}, 12, 11},
+const std::array<MixerCase, 18> kMixerCases{{{{2, 56, 56, 96}, 12, 11},
+                                             {{51, 20, 20, 96}, 12, 11},
                                              {{410, 5, 5, 96}, 12, 11},
                                              {{140, 8, 6, 40}, 10, 9},
                                              {{1, 9, 130, 96}, 12, 11},
@@ -110,22 +111,26 @@ TEST_F(ImageOpsCuda, InceptionMixerAndItsGradients) {
   }
 }
 
+/// Few bands of rows, and several for each SM.
 TEST_F(ImageOpsCuda, MixerGradientsAreTheSameBitsEachTime) {
-  const Shape shape{9, 28, 28, 192};
-  const Tensor x = on_gpu(rounded(shape, 1));
-  const Tensor dy = on_gpu(rounded(shape, 2));
-  std::array<Tensor, 2> results;
-  for (Tensor& result : results) {
-    const std::array<Kernels, 3> k{Kernels(3, 3, 24, 3).on(gpu()), Kernels(1, 11, 24, 5).on(gpu()),
-                                   Kernels(11, 1, 24, 7).on(gpu())};
-    const Tensor dx = on_gpu(rounded(shape, 3));
-    inception_mixer_backward(gpu(), dx, {k[0].grads(), k[1].grads(), k[2].grads()}, dy, x,
-                             {k[0].weights(), k[1].weights(), k[2].weights()});
-    result = copy_to_host(gpu(), k[1].weight_grad);
+  for (const Shape& shape : {Shape{9, 28, 28, 192}, Shape{70, 28, 28, 192}}) {
+    SCOPED_TRACE(shape.to_string());
+    const Tensor x = on_gpu(rounded(shape, 1));
+    const Tensor dy = on_gpu(rounded(shape, 2));
+    std::array<Tensor, 2> results;
+    for (Tensor& result : results) {
+      const std::array<Kernels, 3> k{Kernels(3, 3, 24, 3).on(gpu()),
+                                     Kernels(1, 11, 24, 5).on(gpu()),
+                                     Kernels(11, 1, 24, 7).on(gpu())};
+      const Tensor dx = on_gpu(rounded(shape, 3));
+      inception_mixer_backward(gpu(), dx, {k[0].grads(), k[1].grads(), k[2].grads()}, dy, x,
+                               {k[0].weights(), k[1].weights(), k[2].weights()});
+      result = copy_to_host(gpu(), k[1].weight_grad);
+    }
+    EXPECT_EQ(std::memcmp(results[0].raw(), results[1].raw(),
+                          static_cast<size_t>(results[0].num_bytes())),
+              0);
   }
-  EXPECT_EQ(
-      std::memcmp(results[0].raw(), results[1].raw(), static_cast<size_t>(results[0].num_bytes())),
-      0);
 }
 
 TEST_F(ImageOpsCuda, DepthwiseConvAndItsGradients) {

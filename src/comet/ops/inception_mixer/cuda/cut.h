@@ -58,6 +58,10 @@ bool launch_rows(const MixerArgs& args, CUstream_st* stream);
 /// The same of false.
 bool launch_rows_backward(const MixerBackwardArgs& args, CUstream_st* stream);
 
+/// mixer_stream_backward.cu: the same for launches of a band an SM and more, where two bands of the
+/// branches fit into shared memory.
+bool launch_stream_backward(const MixerBackwardArgs& args, CUstream_st* stream);
+
 /// mixer_backward.cu: the sums of all taps and biases of the branches; adds num_rows rows of them
 /// in args.workspace, of kMaxPartials at most, to the gradients.
 int64_t sums_of(const MixerArgs& forward);

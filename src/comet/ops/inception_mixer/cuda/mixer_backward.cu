@@ -141,9 +141,9 @@ __global__ void __launch_bounds__(kMixerThreads, 3)
     __syncthreads();  // before the next tile is copied over this one
   }
   const int64_t num_sums = kSquareSums + 2 * (kBand + 1);
-  write_partials<kBand>(sums, role, chunk.count / 2, branch, in_branch,
+  write_partials<kBand>(sums, role, {chunk.count / 2, branch, in_branch},
                         reinterpret_cast<float*>(mixer_regions),
-                        args.workspace + blockIdx.x * num_sums * branch);
+                        args.workspace + blockIdx.x * num_sums * branch, [] { __syncthreads(); });
 }
 
 template <int kBand>
@@ -194,6 +194,7 @@ void launch_inception_mixer_backward(const MixerBackwardArgs& args, CUstream_st*
                                                  {args.forward.x, args.dy, args.dx}) > 1;
   const bool is_band = args.forward.band == 11 || args.forward.band == 9;
   if (!has_pairs || !is_band) return mixer::launch_any_backward(args, stream);
+  if (mixer::launch_stream_backward(args, stream)) return;
   if (mixer::launch_rows_backward(args, stream)) return;
   MixerArgs transposed = args.forward;
   transposed.out = args.dx;

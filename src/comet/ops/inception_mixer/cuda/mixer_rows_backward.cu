@@ -131,78 +131,6 @@ __device__ __forceinline__ void add_kept(uint16_t* dx, const uint16_t* dy, int c
   }
 }
 
-/// A band as a thread sees it.
-struct View {
-  Ground dy;
-  const uint16_t* x = nullptr;  // its channels
-  uint16_t* dx = nullptr;       // its channels
-  int rows = 0;
-  int segments = 0;
-};
-
-__device__ __forceinline__ uint32_t word_at(const uint16_t* p) {
-  return *reinterpret_cast<const uint32_t*>(p);
-}
-
-/// All walkers of a thread. products(walk, use): rows.cuh's. kAlong: those of 1×k.
-template <int kTaps, bool kAlong, int kBand, typename Products>
-__device__ __forceinline__ void add_gradients(Sums<kBand>& sums, const Taps<kBand>& taps,
-                                              const View& view, const Role& role,
-                                              const Products& products) {
-  const Ground& dy = view.dy;
-  const int num = kAlong ? view.rows * view.segments : dy.width;
-  const int step = kAlong ? dy.channels : dy.width * dy.channels;
-#pragma unroll 1
-  for (int walker = role.slot; walker < num; walker += role.num_slots) {
-    const Walk walk =
-        walk_of_rows(kAlong ? kBandW : kBandH, walker, view.segments, view.rows, dy.width);
-    const int at = (walk.row * dy.width + walk.column) * dy.channels;
-    float x[kOutputs][2];
-    float out[kOutputs][2];
-#pragma unroll
-    for (int r = 0; r < kOutputs; ++r) {
-      const bool exists = !kAlong || r < walk.num_outputs;  // zeros behind the last row
-      const uint32_t bits = word_at(view.x + at + (exists ? r * step : 0));
-      widen(x[r][0], x[r][1], exists ? bits : 0);
-      out[r][0] = out[r][1] = 0.0F;
-    }
-    products(walk, [&](int r, int tap, const float(&v)[2]) {
-      fma_channels(out[r], taps.w[tap], v);
-      fma_channels(sums.taps[tap], x[r], v);
-      if (tap != kTaps / 2) return;  // dy where output r is
-      sums.bias[0] += v[0];
-      sums.bias[1] += v[1];
-    });
-    uint16_t* to = view.dx + at;
-#pragma unroll
-    for (int r = 0; r < kOutputs; ++r) {  // nobody else reads or writes these
-      if (r >= walk.num_outputs) continue;
-      float low, high;
-      widen(low, high, word_at(to + r * step));
-      *reinterpret_cast<uint32_t*>(to + r * step) =
-          prims::bf16x2_of(out[r][0] + low, out[r][1] + high);
-    }
-  }
-}
-
-template <int kBand>
-__device__ __forceinline__ void walk_band(Sums<kBand>& sums, const Taps<kBand>& taps,
-                                          const View& view, const Role& role) {
-  if (role.branch == kSquare) {
-    add_gradients<9, false>(sums, taps, view, role, [&](const Walk& walk, const auto& use) {
-      walk_square(view.dy, walk.column, use);
-    });
-  } else if (role.branch == kBandW) {
-    add_gradients<kBand, true>(sums, taps, view, role, [&](const Walk& walk, const auto& use) {
-      walk_line<kBand, true>(view.dy, walk.row, walk.column, use);
-    });
-  } else {
-    add_gradients<kBand, false>(sums, taps, view, role, [&](const Walk& walk, const auto& use) {
-      walk_line<kBand, false>(view.dy, 0, walk.column, use);
-    });
-  }
-}
-
 template <int kBand>
 __global__ void __launch_bounds__(kMixerThreads, kCtasOfSm)
     rows_backward_kernel(MixerBackwardArgs args, BackwardCut cut) {
@@ -305,9 +233,9 @@ __global__ void __launch_bounds__(kMixerThreads, kCtasOfSm)
   }
   const int64_t num_sums = kSquareSums + 2 * (kBand + 1);
   const Role role = role_of_thread(chunk, prims::thread_idx_anew());
-  write_partials<kBand>(sums, role, chunk.count / 2, branch, chunk.first + role.within,
+  write_partials<kBand>(sums, role, {chunk.count / 2, branch, chunk.first + role.within},
                         reinterpret_cast<float*>(mixer_bands),
-                        args.workspace + blockIdx.x * num_sums * branch);
+                        args.workspace + blockIdx.x * num_sums * branch, [] { __syncthreads(); });
 }
 
 int shared_bytes_of(const BackwardCut& cut, const MixerBackwardArgs& args) {
