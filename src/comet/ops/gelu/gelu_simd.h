@@ -42,7 +42,7 @@ constexpr float kGeluPolynomial[] = {
 inline simd::F32 gelu_of(simd::F32 x) {
   constexpr int kNumTerms = sizeof(kGeluPolynomial) / sizeof(float);
   const simd::F32 low = simd::splat(-kGeluRange);
-  const simd::F32 inside = simd::min(simd::splat(kGeluRange), simd::max(low, x));  // NaN passes
+  const simd::F32 inside = simd::min(simd::splat(kGeluRange), x);  // NaN passes
   const simd::F32 t = simd::fma(simd::mul(inside, inside),
                                 simd::splat(2.0F / (kGeluRange * kGeluRange)), simd::splat(-1.0F));
   simd::F32 p = simd::splat(kGeluPolynomial[kNumTerms - 1]);

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "comet/tensor/tensor.h"
+
 namespace comet {
 
 /// Groups of at most `max_rows` rows, as even as can be.
@@ -49,5 +51,13 @@ struct PanelAhead {
     first = static_cast<const char*>(panel) + group * num_steps * step_bytes;
   }
 };
+
+/// Rows [begin, end) of x into L2, before a product that is added to them.
+inline void fetch_rows(View<const float, 2> x, int64_t begin, int64_t end) {
+  constexpr int64_t kLineFloats = 16;
+  for (int64_t row = begin; row < end; ++row) {
+    for (int64_t i = 0; i < x.size(1); i += kLineFloats) __builtin_prefetch(x.row(row) + i, 1, 2);
+  }
+}
 
 }  // namespace comet

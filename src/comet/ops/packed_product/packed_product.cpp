@@ -201,6 +201,7 @@ void packed_mlp(Context& ctx, View<float, 2> to, View<const float, 2> x, const P
     for (int64_t group = begin; group < end; ++group) {
       load_group(isa, x, cut.begin(group), cut.rows(group), groups + (group - begin) * x_size);
     }
+    fetch_rows(to, cut.begin(begin), cut.begin(end));
     multiply_run(isa, {cut, begin, end, groups}, fc1, {{}, hidden}, PackedEnd::kGelu,
                  {0, ceil_div(fc1.n, isa.width)});
     multiply_run(isa, {cut, begin, end, hidden}, fc2, {to}, PackedEnd::kAdd,

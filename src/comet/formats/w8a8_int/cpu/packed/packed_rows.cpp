@@ -198,11 +198,12 @@ void run_mlp(Context& ctx, const CodesIsa& isa, const std::array<const LinearWei
   ctx.pool.parallel_for(tasks.num_tasks, [&](int64_t task, int thread) {
     const Piece piece{cut, tasks.begin(task), tasks.begin(task + 1)};
     const int64_t first_row = cut.begin(piece.begin);
-    const View<float, 2> values{scratch.values + thread * scratch.num_values,
-                                {cut.begin(piece.end) - first_row, hidden},
-                                {hidden, 1}};
+    const int64_t num_rows = cut.begin(piece.end) - first_row;
+    const View<float, 2> values{
+        scratch.values + thread * scratch.num_values, {num_rows, hidden}, {hidden, 1}};
     const Codes codes{scratch.x + thread * scratch.x_bytes, scales};
     quantize_piece(isa, piece, {x, 0}, codes);
+    fetch_rows(to, first_row, first_row + num_rows);
     multiply_piece(isa, *fc[0], piece, codes, {values, first_row, PackedEnd::kGelu},
                    {0, num_panels(isa, *fc[0])});
     const Codes hidden_codes{scratch.hidden + thread * scratch.hidden_bytes, scales + x.size(0)};
