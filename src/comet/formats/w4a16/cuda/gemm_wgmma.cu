@@ -39,16 +39,17 @@ __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
   }
   __syncthreads();
   take_registers<T>(true);
-  float totals[T::kRowBlocks][T::kSums];
-  Consumer<T>{p, shared}.run(totals, shared.work->k_end - shared.work->k_begin);
+  const int pair = static_cast<int>(threadIdx.x) / 256;
+  const uint8_t* own_weights =
+      shared.weights + (T::kIsTall ? pair * p.args.blocks.block_bytes() : 0);
+  float totals[T::kSums];
+  Consumer<T>{p, shared, own_weights}.run(totals, shared.work->k_end - shared.work->k_begin);
   prims::named_barrier_sync(1, T::kConsumers);  // no one reads stages any more
   const int thread = static_cast<int>(threadIdx.x);
   auto* sums = reinterpret_cast<float*>(shared.inputs);
-  float* own = sums + thread / 256 * T::kTileFloats + thread % 256 / 32 * 16 + thread % 32 / 4;
-#pragma unroll
-  for (int b = 0; b < T::kRowBlocks; ++b) {
-    fragment_to_tile<T::kTokens>(own, T::kRows, totals[b], b * kBlockRows, thread % 4);
-  }
+  const int row = thread % 256 / 32 * 16 + thread % 32 / 4 + (T::kIsTall ? pair * kBlockRows : 0);
+  float* own = T::kTurns == 1 ? sums : sums + pair * T::kTileFloats;
+  fragment_to_tile<T::kTokens>(own, T::kRows, totals, row, thread % 4);
   sync_sums(p.num_splits);
   store_share<T>(p, sums, *shared.work);
   end_reads(p.num_splits);

@@ -33,7 +33,6 @@ constexpr int kMaxInputStages = 6;    // of inputs
 constexpr int kTileAlignment = 1024;  // of swizzled boxes
 constexpr int kControlBytes = 512;    // barriers and Work
 constexpr int kBoxChannels = 64;      // 128 bytes
-constexpr int kWarpsOfBlock = 8;      // that multiply a block: of a pair
 
 struct Params {
   GemmArgs args;
@@ -50,41 +49,47 @@ struct Traits {
   static constexpr int kGroups = kGroups_;  // of a block
   static constexpr TileShape kShape = kShape_;
   static constexpr bool kIsTall = kShape == TileShape::kTall;
-  static constexpr int kRowBlocks = kIsTall ? 2 : 1;  // of a warpgroup: 64 rows of each
+  static constexpr int kRowBlocks = kIsTall ? 2 : 1;  // of a stage
   static constexpr int kRows = kRowBlocks * kBlockRows;
-  static constexpr int kPairs = kShape == TileShape::kAlone && kTokens <= 16 ? 2 : 1;
+  // Pairs of warpgroups: each has a block of a tall stage, or blocks in turn.
+  static constexpr int kPairs = kShape == TileShape::kHalf || kTokens == 128 ? 1 : 2;
+  static constexpr int kTurns = kIsTall ? 1 : kPairs;        // pairs that take stages in turn
+  static constexpr int kWarpsOfStage = 8 * kPairs / kTurns;  // that read it
   static constexpr int kConsumers = 256 * kPairs;
   static constexpr int kCtasPerSm = kShape == TileShape::kHalf ? 2 : 1;
   // Two sets of sums, where registers allow: the next products start before the last are added.
-  static constexpr bool kTwoSums = kTokens <= 16 || (kTokens <= 64 && kShape != TileShape::kHalf);
+  static constexpr bool kTwoSums = kTokens <= 16;
+  // Warpgroups take turns to start an item, else all of them multiply and then all of them decode.
+  static constexpr bool kIsOrdered = kGroups == 1 && (kIsTall || kTokens == 128);
   // Registers of a consumer where those of a launch are too few: then a whole warpgroup issues
-  // copies, which gives most of its own away (80 and 168 at launch). 0: as launched.
-  static constexpr int kConsumerRegisters = kTokens == 128 || kIsTall          ? 240
-                                            : kTokens == 64 && kCtasPerSm == 2 ? 104
-                                                                               : 0;
+  // copies, which gives most of its own away (80, 96 and 168 at launch). 0: as launched.
+  static constexpr int kConsumerRegisters = kTokens == 128    ? 240
+                                            : kTokens < 64    ? 0
+                                            : kCtasPerSm == 2 ? 104
+                                                              : 112;
   static constexpr int kThreads = kConsumers + (kConsumerRegisters == 0 ? 32 : 128);
 
-  // Fragments of a batch: two for 64 tokens in 104 registers.
-  static constexpr int kBatch = kTokens == 64 && kCtasPerSm == 2 ? 2 : 4;
+  // Fragments of a batch: two for 64 tokens, whose sums leave no registers for more.
+  static constexpr int kBatch = kTokens == 64 ? 2 : 4;
   static constexpr int kBatches = 8 / kBatch;
   static constexpr int kSums = kTokens / 2;  // of a thread and 64 rows
 
   static constexpr int kBoxBytes = kTokens * 128;
   static constexpr int kInputBytes = 2 * kBoxBytes;
-  static constexpr int kInputStages = kTokens <= 16                      ? 6
-                                      : kTokens == 128                   ? 5
+  static constexpr int kInputStages = kTokens <= 16 || kShape == TileShape::kAlone
+                                          ? 6 - kTokens / 128
                                       : kTokens == 64 && kCtasPerSm == 2 ? 3
                                                                          : 4;
   static constexpr int kTilePitch = kRows + kTilePadding;
-  static constexpr int kTileFloats = kTokens * kTilePitch;  // of a pair
+  static constexpr int kTileFloats = kTokens * kTilePitch;  // of a turn
   static constexpr int kSharedBytes = (kCtasPerSm == 2 ? 113 : 227) * 1024;
   static constexpr int kRoom =
       kSharedBytes - kTileAlignment - kControlBytes - kInputStages * kInputBytes;  // for weights
   static_assert(kBoxBytes % kTileAlignment == 0, "boxes follow each other");
-  static_assert(kPairs * kTileFloats * 4 <= kSharedBytes - kTileAlignment - kControlBytes);
-  static_assert(kInputStages <= kMaxInputStages && kInputStages >= kPairs);
-  static_assert(!kIsTall || (kTwoSums && kPairs == 1));
+  static_assert(kTurns * kTileFloats * 4 <= kSharedBytes - kTileAlignment - kControlBytes);
+  static_assert(kInputStages <= kMaxInputStages && kInputStages > kTurns);
   static_assert(!kTwoSums || kBatches == 2);
+  static_assert(!kIsOrdered || (!kTwoSums && kTurns == 1), "all warpgroups have all items");
 };
 
 /// What a CTA does; in shared memory, so that no one keeps it in registers.
@@ -134,7 +139,7 @@ struct Shared {
   __device__ __forceinline__ void init_barriers(int num_stages) const {
     for (int i = 0; i < num_stages; ++i) {
       prims::mbarrier_init(full_weights + i, 1);
-      prims::mbarrier_init(empty + i, kWarpsOfBlock);
+      prims::mbarrier_init(empty + i, T::kWarpsOfStage);
     }
 #pragma unroll
     for (int i = 0; i < T::kInputStages; ++i) prims::mbarrier_init(full_inputs + i, 1);

@@ -32,6 +32,7 @@ template <class T>
 struct Consumer {
   const Params& p;
   const Shared<T>& shared;
+  const uint8_t* own_weights;  // of stage 0
   using Sums = float[T::kSums];
   using Batch = uint32_t[T::kBatch][4];
 
@@ -46,13 +47,15 @@ struct Consumer {
   static __device__ __forceinline__ int row() {  // of the block
     return unit() * 16 + static_cast<int>(threadIdx.x) % 32 / 4;
   }
-  __device__ __forceinline__ const uint8_t* block_at(int stage, int row_block) const {
-    const uint8_t* first = shared.weights + stage * p.stage_bytes;
-    return row_block == 0 ? first : first + p.args.blocks.block_bytes();
+  /// Its turn among the pairs that take stages in turn.
+  static __device__ __forceinline__ int turn() { return T::kTurns == 1 ? 0 : pair(); }
+  /// What this pair reads of a stage.
+  __device__ __forceinline__ const uint8_t* block_at(int stage) const {
+    return own_weights + stage * p.stage_bytes;
   }
   __device__ __forceinline__ void advance(Stages& at) const {
-    at.weights.advance(T::kPairs, p.num_stages);
-    at.inputs.advance(T::kPairs, T::kInputStages);
+    at.weights.advance(T::kTurns, p.num_stages);
+    at.inputs.advance(T::kTurns, T::kInputStages);
   }
   __device__ __forceinline__ void wait_weights(const Stages& at) const {
     prims::mbarrier_wait(shared.full_weights + at.weights.stage, at.weights.parity);
@@ -77,8 +80,8 @@ struct Consumer {
     }
   }
 
-  __device__ __forceinline__ LaneBlock read(int stage, int row_block) const {
-    const uint8_t* block = block_at(stage, row_block);
+  __device__ __forceinline__ LaneBlock read(int stage) const {
+    const uint8_t* block = block_at(stage);
     LaneBlock lane;
     read_words(lane.words, block);
     lane.factors = group_factors<T::kGroups>(block, p.args.blocks, 0, row());
@@ -118,44 +121,70 @@ struct Consumer {
     }
   }
 
+  // ---- Turns on the tensor cores (T::kIsOrdered)
+
+  static constexpr uint32_t kNumGroups = T::kConsumers / 128;
+  static constexpr uint32_t kFirstTurn = 2;  // barrier of warpgroup 0
+  static __device__ __forceinline__ uint32_t group() { return threadIdx.x / 128; }
+  static __device__ __forceinline__ void await_turn() {
+    prims::named_barrier_sync(kFirstTurn + group(), 256);
+  }
+  static __device__ __forceinline__ void pass_turn() {
+    prims::named_barrier_arrive(kFirstTurn + (group() + 1) % kNumGroups, 256);
+  }
+
   // ---- Groups of 128 channels, one set of sums
 
+  /// The products of an item, the first batch of which is in a[0].
+  __device__ __forceinline__ void multiply_item(Sums& sums, Batch (&a)[2], const LaneBlock& block,
+                                                int input_stage) const {
+    if constexpr (T::kIsOrdered) await_turn();
+#pragma unroll
+    for (int batch = 0; batch < T::kBatches; ++batch) {
+      if (batch >= 2) prims::wgmma_wait<1>();  // the batch that read these registers is through
+      if (T::kIsOrdered && batch >= 2 && batch == T::kBatches - 1) pass_turn();  // half is through
+      if (batch >= 1) make_batch(a[batch % 2], block, batch);
+      multiply(sums, a[batch % 2], input_stage, batch * T::kBatch, batch == 0);
+    }
+    if constexpr (T::kIsOrdered && T::kBatches == 2) {
+      prims::wgmma_wait<1>();
+      pass_turn();
+    }
+  }
+
   __device__ __forceinline__ void one_sum(Sums& totals, int num_items) const {
-    Stages at{{pair(), 0}, {pair(), 0}};
+    Stages at{{turn(), 0}, {turn(), 0}};
     Sums sums;
     Batch a[2];
     wait_weights(at);
-    LaneBlock block = read(at.weights.stage, 0);
+    LaneBlock block = read(at.weights.stage);
     make_batch(a[0], block, 0);
+    if (T::kIsOrdered && group() == kNumGroups - 1) pass_turn();
 #pragma unroll 1
     for (int item = 0; item < num_items; ++item) {
       wait_inputs(at);
-#pragma unroll
-      for (int batch = 0; batch < T::kBatches; ++batch) {
-        if (batch >= 2) prims::wgmma_wait<1>();  // the batch that read these registers is through
-        if (batch >= 1) make_batch(a[batch % 2], block, batch);
-        multiply(sums, a[batch % 2], at.inputs.stage, batch * T::kBatch, batch == 0);
-      }
+      multiply_item(sums, a, block, at.inputs.stage);
       const int stage = at.weights.stage;
       if (item + 1 < num_items) advance(at);  // else this block again
       const float scales[2] = {block.factors.scales[0], block.factors.scales[1]};
       wait_weights(at);
-      block = read(at.weights.stage, 0);
+      block = read(at.weights.stage);
       prims::wgmma_wait<0>();
       prims::wgmma_pin(sums);
       make_batch(a[0], block, 0);
       release(stage);
       promote(totals, sums, scales);
     }
+    if (T::kIsOrdered && group() == 0) await_turn();  // what the last warpgroup passed on
   }
 
-  // ---- Groups of 128 channels, two sets of sums. Items: blocks, or a tall tile's halves of them.
+  // ---- Groups of 128 channels, two sets of sums
 
   /// Two items: the sums of the first are added while the second is multiplied. On entry and on
   /// return nothing is under way (else ptxas serializes all products), and a[0] are the first
   /// fragments of `block`.
-  __device__ __forceinline__ void two_items(Sums (&totals)[T::kRowBlocks], Stages& at,
-                                            LaneBlock& block, Batch (&a)[2], bool has_next) const {
+  __device__ __forceinline__ void two_items(Sums& totals, Stages& at, LaneBlock& block,
+                                            Batch (&a)[2], bool has_next) const {
     Sums first;
     Sums second;
     multiply(first, a[0], at.inputs.stage, 0, true);
@@ -163,12 +192,10 @@ struct Consumer {
     multiply(first, a[1], at.inputs.stage, T::kBatch, false);
     const float first_scales[2] = {block.factors.scales[0], block.factors.scales[1]};
     const int first_stage = at.weights.stage;
-    if constexpr (!T::kIsTall) {
-      advance(at);
-      wait_weights(at);
-      wait_inputs(at);
-    }
-    block = read(at.weights.stage, T::kIsTall ? 1 : 0);
+    advance(at);
+    wait_weights(at);
+    wait_inputs(at);
+    block = read(at.weights.stage);
     prims::wgmma_wait<1>();  // a[0] have been read
     make_batch(a[0], block, 0);
     multiply(second, a[0], at.inputs.stage, 0, true);
@@ -176,25 +203,25 @@ struct Consumer {
     prims::wgmma_pin(first);
     make_batch(a[1], block, 1);
     multiply(second, a[1], at.inputs.stage, T::kBatch, false);
-    if constexpr (!T::kIsTall) release(first_stage);
-    promote(totals[0], first, first_scales);
+    release(first_stage);
+    promote(totals, first, first_scales);
     const float second_scales[2] = {block.factors.scales[0], block.factors.scales[1]};
     const int second_stage = at.weights.stage;
     if (has_next) advance(at);  // else this block again
     wait_weights(at);
-    block = read(at.weights.stage, 0);
+    block = read(at.weights.stage);
     prims::wgmma_wait<0>();
     prims::wgmma_pin(second);
     make_batch(a[0], block, 0);
     release(second_stage);
-    promote(totals[T::kRowBlocks - 1], second, second_scales);
+    promote(totals, second, second_scales);
   }
 
-  __device__ __forceinline__ void two_sums(Sums (&totals)[T::kRowBlocks], int num_items) const {
-    Stages at{{pair(), 0}, {pair(), 0}};
+  __device__ __forceinline__ void two_sums(Sums& totals, int num_items) const {
+    Stages at{{turn(), 0}, {turn(), 0}};
     Batch a[2];
     wait_weights(at);
-    LaneBlock block = read(at.weights.stage, 0);
+    LaneBlock block = read(at.weights.stage);
     make_batch(a[0], block, 0);
 #pragma unroll 1
     for (int item = 0; item + 1 < num_items; item += 2) {
@@ -209,19 +236,18 @@ struct Consumer {
     multiply(sums, a[1], at.inputs.stage, T::kBatch, false);
     prims::wgmma_wait<0>();
     prims::wgmma_pin(sums);
-    promote(totals[0], sums, block.factors.scales);
+    promote(totals, sums, block.factors.scales);
   }
 
   // ---- Groups of 32 channels: two products each
 
-  __device__ __forceinline__ void short_groups(Sums (&totals)[T::kRowBlocks], int num_items) const {
-    Stages at{{pair(), 0}, {pair(), 0}};
+  __device__ __forceinline__ void short_groups(Sums& totals, int num_items) const {
+    Stages at{{turn(), 0}, {turn(), 0}};
     for (int item = 0; item < num_items; ++item, advance(at)) {
       wait_weights(at);
       wait_inputs(at);
-#pragma unroll
-      for (int row_block = 0; row_block < T::kRowBlocks; ++row_block) {
-        const uint8_t* block = block_at(at.weights.stage, row_block);
+      {
+        const uint8_t* block = block_at(at.weights.stage);
         uint32_t words[8];
         read_words(words, block);
 #pragma unroll
@@ -235,7 +261,7 @@ struct Consumer {
           multiply(sums, a, at.inputs.stage, 2 * group, true);
           prims::wgmma_wait<0>();
           prims::wgmma_pin(sums);
-          promote(totals[row_block], sums, factors.scales);
+          promote(totals, sums, factors.scales);
         }
       }
       release(at.weights.stage);
@@ -243,20 +269,17 @@ struct Consumer {
   }
 
   /// Sums of this pair's blocks.
-  __device__ __forceinline__ void run(Sums (&totals)[T::kRowBlocks], int num_blocks) const {
+  __device__ __forceinline__ void run(Sums& totals, int num_blocks) const {
 #pragma unroll
-    for (int b = 0; b < T::kRowBlocks; ++b) {
-#pragma unroll
-      for (int i = 0; i < T::kSums; ++i) totals[b][i] = 0.0F;
-    }
-    const int num_own = (num_blocks - pair() + T::kPairs - 1) / T::kPairs;
+    for (int i = 0; i < T::kSums; ++i) totals[i] = 0.0F;
+    const int num_own = (num_blocks - turn() + T::kTurns - 1) / T::kTurns;
     if (num_own <= 0) return;
     if constexpr (T::kGroups > 1) {
       short_groups(totals, num_own);
     } else if constexpr (T::kTwoSums) {
-      two_sums(totals, T::kRowBlocks * num_own);
+      two_sums(totals, num_own);
     } else {
-      one_sum(totals[0], num_own);
+      one_sum(totals, num_own);
     }
   }
 };

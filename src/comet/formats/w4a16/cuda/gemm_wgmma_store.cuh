@@ -32,17 +32,17 @@ __device__ __forceinline__ void end_reads(int num_splits) {
 /// Four rows of a token: all reads are under way before the first is added.
 template <class T>
 __device__ __forceinline__ float4 gather_four(const float* from, int num_splits) {
-  float4 parts[kMaxSplits][T::kPairs];
+  float4 parts[kMaxSplits][T::kTurns];
 #pragma unroll
   for (int split = 0; split < kMaxSplits; ++split) {
 #pragma unroll
-    for (int pair = 0; pair < T::kPairs; ++pair) {
-      const float* part = from + pair * T::kTileFloats;
-      parts[split][pair] = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+    for (int turn = 0; turn < T::kTurns; ++turn) {
+      const float* part = from + turn * T::kTileFloats;
+      parts[split][turn] = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
       if (num_splits == 1) {
-        if (split == 0) parts[split][pair] = *reinterpret_cast<const float4*>(part);
+        if (split == 0) parts[split][turn] = *reinterpret_cast<const float4*>(part);
       } else if (split < num_splits) {
-        parts[split][pair] = prims::cluster_load(part, static_cast<uint32_t>(split));
+        parts[split][turn] = prims::cluster_load(part, static_cast<uint32_t>(split));
       }
     }
   }
@@ -50,12 +50,12 @@ __device__ __forceinline__ float4 gather_four(const float* from, int num_splits)
 #pragma unroll
   for (int split = 0; split < kMaxSplits; ++split) {
 #pragma unroll
-    for (int pair = 0; pair < T::kPairs; ++pair) {
+    for (int turn = 0; turn < T::kTurns; ++turn) {
       if (split >= num_splits) continue;
-      total.x += parts[split][pair].x;
-      total.y += parts[split][pair].y;
-      total.z += parts[split][pair].z;
-      total.w += parts[split][pair].w;
+      total.x += parts[split][turn].x;
+      total.y += parts[split][turn].y;
+      total.z += parts[split][turn].z;
+      total.w += parts[split][turn].w;
     }
   }
   return total;
