@@ -4,12 +4,14 @@
 // channels cost no instruction. Two blocks take turns: one is changed while the copies of the other
 // are on their way.
 // Grid: one CTA on an SM; a CTA takes bands blockIdx.x, + gridDim.x, …. 576 threads compute, six
-// warps a branch (tile.cuh); the first lane of one more warp issues the bulk copies.
+// warps a branch (tile.cuh); a lane of one more warp issues the bulk copies, a row each, so that a
+// row of the next band but one is on its way as soon as that of a changed one has left.
 // Shared memory: two blocks [7][width][channels] | two times the rows above and below a block,
 // [2 of the square, band − 1 of k×1][width][branch] | outputs of the square and of 1×k, whose
 // inputs others still read | a barrier a block. 202 KB for all stages of InceptionNeXt-T.
 // Floor: as mixer.cu's.
 #include <algorithm>
+#include <utility>
 
 #include "comet/device/cuda/prims/bulk_copy.cuh"
 #include "comet/device/cuda/prims/control.cuh"
@@ -52,17 +54,41 @@ struct Copier {
   [[nodiscard]] __device__ __forceinline__ int64_t at(const Band& band) const {
     return band.image_at + static_cast<int64_t>(band.first_row) * row_elements;
   }
-  [[nodiscard]] __device__ __forceinline__ uint32_t bytes(const Band& band) const {
-    return static_cast<uint32_t>(band.rows * row_elements) * sizeof(uint16_t);
+  [[nodiscard]] __device__ __forceinline__ uint32_t row_bytes() const {
+    return static_cast<uint32_t>(row_elements) * sizeof(uint16_t);
+  }
+  __device__ __forceinline__ void expect(const Band& band, int block) const {
+    prims::mbarrier_arrive_expect_tx(full + block, static_cast<uint32_t>(band.rows) * row_bytes());
+  }
+  __device__ __forceinline__ void load_row(const Band& band, int block, int row) const {
+    prims::bulk_load(blocks + block * block_elements + row * row_elements,
+                     x + at(band) + row * row_elements, row_bytes(), full + block);
   }
   __device__ __forceinline__ void load(const Band& band, int block) const {
-    prims::mbarrier_arrive_expect_tx(full + block, bytes(band));
-    prims::bulk_load(blocks + block * block_elements, x + at(band), bytes(band), full + block);
+    expect(band, block);
+    for (int row = 0; row < band.rows; ++row) load_row(band, block, row);
   }
+  /// A group a row, and as many of them whatever the band.
   __device__ __forceinline__ void store(const Band& band, int block) const {
-    prims::bulk_store(out + at(band), blocks + block * block_elements, bytes(band));
-    prims::bulk_commit();
-    prims::bulk_wait_read<0>();
+#pragma unroll
+    for (int row = 0; row < kOutputs; ++row) {
+      if (row < band.rows) {
+        prims::bulk_store(out + at(band) + row * row_elements,
+                          blocks + block * block_elements + row * row_elements, row_bytes());
+      }
+      prims::bulk_commit();
+    }
+  }
+  /// Loads `next` behind store(): a row as soon as the one that was there has been read.
+  template <int... kRows>
+  __device__ __forceinline__ void load_behind(const Band& next, int block,
+                                              std::integer_sequence<int, kRows...> /*rows*/) const {
+    expect(next, block);
+    const auto load_one = [&](auto row) {
+      prims::bulk_wait_read<kOutputs - 1 - row.value>();
+      if (row.value < next.rows) load_row(next, block, row.value);
+    };
+    (load_one(std::integral_constant<int, kRows>()), ...);
   }
 };
 
@@ -160,7 +186,8 @@ __global__ void __launch_bounds__(kAllThreads, 1) rows_kernel(MixerArgs args, Ro
                       sizes.width * sizes.channels};
   const int stride = static_cast<int>(gridDim.x);
   const auto band_at = [&](int tile) { return band_of(sizes, cut.bands_per_image, tile); };
-  const bool is_copier = threadIdx.x == kRowsThreads;
+  // One warp; its lane is elected where it copies, so that ptxas makes no loop over lanes.
+  const bool is_copier = threadIdx.x >= kRowsThreads;
   uint16_t* halos = mixer_blocks + 2 * cut.block_elements;
   const auto stage = [&](int tile, int block) {
     if (tile >= cut.num_tiles) return;
@@ -173,14 +200,14 @@ __global__ void __launch_bounds__(kAllThreads, 1) rows_kernel(MixerArgs args, Ro
     prims::cp_async_commit();
   };
   int tile = static_cast<int>(blockIdx.x);
-  if (is_copier) {
+  if (is_copier && prims::elect_one()) {
     prims::mbarrier_init(full, 1);
     prims::mbarrier_init(full + 1, 1);
     prims::mbarrier_init_fence();
   }
   prims::wait_for_previous_kernel();
   prims::allow_next_kernel();
-  if (is_copier) {
+  if (is_copier && prims::elect_one()) {
     for (int i = 0; i < 2 && tile + i * stride < cut.num_tiles; ++i) {
       copier.load(band_at(tile + i * stride), i);
     }
@@ -216,9 +243,12 @@ __global__ void __launch_bounds__(kAllThreads, 1) rows_kernel(MixerArgs args, Ro
       prims::cp_async_wait<0>();  // what the next walks read around their block
     }
     __syncthreads();
-    if (is_copier) {
+    if (is_copier && prims::elect_one()) {
       copier.store(band, block_idx);
-      if (tile + 2 * stride < cut.num_tiles) copier.load(band_at(tile + 2 * stride), block_idx);
+      if (tile + 2 * stride < cut.num_tiles) {
+        copier.load_behind(band_at(tile + 2 * stride), block_idx,
+                           std::make_integer_sequence<int, kOutputs>());
+      }
     }
   }
 }
