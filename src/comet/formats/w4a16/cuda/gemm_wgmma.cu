@@ -123,17 +123,20 @@ struct TileCost {
   int end;
   int part;
 };
-constexpr double kBlockClocks = 4.25;  // of the card's memory, for a block
+constexpr double kBlockClocks = 4.25;    // of the card's memory, for a block
+constexpr double kL2BytesAClock = 3131;  // to all SMs: 6.2 TB/s
 
 template <class T>
 constexpr TileCost cost_of() {
-  if (T::kTokens == 128) return {1100, 1100, 8000, 1000};
-  if (T::kIsTall) return {560, 560, 6000, 600};
+  if (T::kTokens == 128) return {1160, 1160, 8000, 1000};
+  if (T::kIsTall) return {620, 620, 5500, 500};
   constexpr bool kTwo = T::kCtasPerSm == 2;
-  if (T::kTokens == 64)
-    return kTwo ? TileCost{620, 1250, 4500, 300} : TileCost{570, 570, 5000, 300};
-  if (T::kTokens == 32) return kTwo ? TileCost{500, 900, 4500, 200} : TileCost{480, 480, 5000, 200};
-  return kTwo ? TileCost{430, 800, 4500, 150} : TileCost{400, 400, 5000, 150};
+  if (T::kTokens == 64) {
+    return kTwo ? TileCost{650, 1250, 4500, 300} : TileCost{620, 620, 5500, 300};
+  }
+  if (T::kTokens == 32)
+    return kTwo ? TileCost{500, 1050, 4000, 200} : TileCost{480, 480, 5000, 200};
+  return kTwo ? TileCost{430, 1050, 4000, 150} : TileCost{430, 430, 5000, 150};
 }
 
 struct Candidate {
@@ -149,13 +152,18 @@ void consider(const GemmArgs& args, int num_sms, Candidate& best) {
   const int k_blocks = args.blocks.num_k_blocks;
   const int64_t tiles = int64_t{(args.blocks.n + T::kRows - 1) / T::kRows} *
                         ((args.rows + T::kTokens - 1) / T::kTokens);
-  const double copies = static_cast<double>(tiles * T::kRowBlocks * k_blocks) * kBlockClocks;
+  const auto stages = static_cast<double>(tiles * k_blocks);
+  const double stage_bytes = T::kRowBlocks * args.blocks.block_bytes() + T::kInputBytes;
+  const double copies =
+      std::max(stages * T::kRowBlocks * kBlockClocks, stages * stage_bytes / kL2BytesAClock);
   for (int splits = 1; splits <= std::min(kMaxSplits, k_blocks); ++splits) {
     const int64_t resident = kResident[static_cast<size_t>(splits)];
     if (resident == 0) continue;
     const int64_t rounds = (tiles + resident - 1) / resident;
     const int64_t of_last = tiles - (rounds - 1) * resident;
-    const int last = of_last * splits <= num_sms ? kCost.alone : kCost.beside;
+    // CTAs of a cluster that fit an SM together are put there, though others be free.
+    const int64_t last_ctas = of_last * splits * (T::kCtasPerSm == 2 && splits > 1 ? 2 : 1);
+    const int last = last_ctas <= num_sms ? kCost.alone : kCost.beside;
     const auto products = static_cast<double>(int64_t{(k_blocks + splits - 1) / splits} *
                                               T::kRowBlocks * ((rounds - 1) * kCost.beside + last));
     const double clocks = std::max(products, copies) + 0.1 * std::min(products, copies) +
