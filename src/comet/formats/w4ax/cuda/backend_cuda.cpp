@@ -180,20 +180,20 @@ std::string describe_sm80(const LinearWeight& weight, const Caps& caps, int64_t 
 std::string describe_sm90(const LinearWeight& weight, const Caps& caps, int64_t rows) {
   const cuda::GemmArgs args = shape_args(meta_of(weight), rows);
   const cuda::Sm90Choice choice = cuda::choose_gemm_sm90(args, caps.num_sms);
+  const char* origin = choice.is_measured ? "as measured" : "by estimate";
   if (choice.is_split) {
     const cuda::SplitPlan& split = choice.split;
     return fmt::format(
-        "tiles of {} x {} by {} consumer warpgroups, channels over clusters of {}; {:.1f} us by "
-        "estimate",
+        "tiles of {} x {} by {} consumer warpgroups, channels over clusters of {}{}; {:.1f} us {}",
         split.tile_rows, split.tile_tokens, split.num_teams * split.tile_rows / 64,
-        split.num_splits, choice.us);
+        split.num_splits, split.num_sharing > 1 ? ", two tiles share codes" : "", choice.us,
+        origin);
   }
   const cuda::Sm90Plan& plan = choice.tiles;
   std::string cut = plan.workspace_bytes == 0 ? "tiles whole" : "the last tiles shared";
   if (plan.num_splits > 1) cut = fmt::format("channels over clusters of {}", plan.num_splits);
-  return fmt::format("{}tiles of {} x {}, {} CTAs, {}; {:.1f} us by estimate",
-                     plan.is_wide ? "wide " : "", plan.tile_rows, plan.tile_tokens, plan.num_ctas,
-                     cut, choice.us);
+  return fmt::format("{}tiles of {} x {}, {} CTAs, {}; {:.1f} us {}", plan.is_wide ? "wide " : "",
+                     plan.tile_rows, plan.tile_tokens, plan.num_ctas, cut, choice.us, origin);
 }
 
 /// sm_90a code runs on sm_90 alone; scales per block have no kernel there yet.

@@ -1,10 +1,135 @@
+// The best measured cut of shapes that a card of 132 SMs has run; elsewhere the models' choice.
 #include "comet/formats/w4ax/cuda/gemm_sm90_choice.h"
 
+#include <algorithm>
+#include <iterator>
+
+#include "comet/formats/w4ax/cuda/gemm_sm90_wide.h"
+
 namespace comet::formats::w4ax::cuda {
+namespace {
+
+constexpr int kMeasuredSms = 132;
+
+/// A row of the table: tokens, rows and channels of the weights; the cut; its time in µs.
+struct Tuned {
+  int32_t tokens, n, k;
+  WeightKind kind;
+  int32_t tile_rows, tile_tokens;
+  int32_t num_teams;   // of gemm_sm90_split.h; 0: gemm_sm90.h
+  int32_t num_splits;  // there 0: what plan_gemm_sm90() takes, else wide tiles
+  int32_t num_sharing;
+  double us;
+};
+
+/// Progressive weights were measured in one segment, channel ones with an INT8 block behind.
+constexpr WeightKind kLevels = WeightKind::kProgressive;
+constexpr WeightKind kPlain = WeightKind::kChannel;
+
+/// Of bench/results/h200/2026-11-25-w4ax-sm90-split-plans.json; beyond 64 tokens those few where
+/// the models are wrong by more than 5 % (LLaMA-3 8B and 70B; gemm_sm90_plan_test.cpp).
+constexpr Tuned kTuned[] = {
+    {16, 4096, 4096, kLevels, 64, 16, 2, 3, 1, 6.3},
+    {16, 6144, 4096, kLevels, 64, 16, 2, 2, 1, 7.6},
+    {16, 4096, 14336, kLevels, 64, 16, 2, 3, 1, 13.1},
+    {16, 8192, 8192, kLevels, 128, 16, 1, 5, 1, 14.8},
+    {16, 10240, 8192, kLevels, 128, 16, 1, 4, 1, 16.6},
+    {16, 28672, 4096, kLevels, 128, 16, 0, 0, 1, 16.9},
+    {16, 8192, 28672, kLevels, 128, 16, 0, 0, 1, 35.7},
+    {16, 57344, 8192, kLevels, 128, 16, 0, 0, 1, 62.1},
+    {32, 4096, 4096, kLevels, 64, 32, 2, 2, 1, 6.6},
+    {32, 6144, 4096, kLevels, 64, 32, 2, 2, 1, 7.5},
+    {32, 4096, 14336, kLevels, 128, 32, 1, 7, 1, 13.7},
+    {32, 8192, 8192, kLevels, 128, 32, 1, 3, 1, 15.8},
+    {32, 10240, 8192, kLevels, 128, 32, 0, 0, 1, 19.4},
+    {32, 28672, 4096, kLevels, 128, 32, 0, 0, 1, 19.2},
+    {32, 8192, 28672, kLevels, 128, 32, 0, 0, 1, 37.7},
+    {32, 57344, 8192, kLevels, 128, 32, 0, 0, 1, 65.8},
+    {64, 4096, 4096, kLevels, 64, 64, 2, 2, 1, 7.7},
+    {64, 6144, 4096, kLevels, 64, 64, 2, 2, 1, 8.8},
+    {64, 4096, 14336, kLevels, 128, 64, 1, 7, 1, 15.6},
+    {64, 8192, 8192, kLevels, 128, 64, 1, 3, 1, 18.2},
+    {64, 10240, 8192, kLevels, 128, 64, 0, 0, 1, 21.9},
+    {64, 28672, 4096, kLevels, 256, 64, 0, 1, 1, 21.9},
+    {64, 8192, 28672, kLevels, 128, 64, 0, 0, 1, 44.3},
+    {64, 57344, 8192, kLevels, 128, 64, 0, 0, 1, 80.5},
+    {16, 4096, 4096, kPlain, 64, 16, 2, 2, 1, 6.2},
+    {16, 6144, 4096, kPlain, 64, 16, 2, 2, 1, 7.3},
+    {16, 4096, 14336, kPlain, 64, 16, 2, 3, 1, 10.9},
+    {16, 8192, 8192, kPlain, 128, 32, 1, 3, 1, 12.7},
+    {16, 10240, 8192, kPlain, 128, 16, 1, 4, 1, 14.7},
+    {16, 28672, 4096, kPlain, 128, 16, 0, 0, 1, 16.3},
+    {16, 8192, 28672, kPlain, 128, 16, 1, 5, 1, 31.9},
+    {16, 57344, 8192, kPlain, 128, 16, 2, 1, 1, 61.5},
+    {32, 4096, 4096, kPlain, 64, 32, 2, 2, 1, 6.3},
+    {32, 6144, 4096, kPlain, 64, 32, 2, 2, 1, 7.1},
+    {32, 4096, 14336, kPlain, 128, 32, 1, 6, 1, 11.7},
+    {32, 8192, 8192, kPlain, 128, 32, 1, 3, 1, 13.5},
+    {32, 10240, 8192, kPlain, 128, 32, 1, 2, 1, 16.2},
+    {32, 28672, 4096, kPlain, 128, 32, 0, 0, 1, 17.9},
+    {32, 8192, 28672, kPlain, 128, 32, 1, 3, 1, 33.7},
+    {32, 57344, 8192, kPlain, 128, 32, 1, 1, 1, 64.0},
+    {64, 4096, 4096, kPlain, 256, 64, 0, 4, 1, 8.4},
+    {64, 6144, 4096, kPlain, 128, 64, 0, 1, 1, 9.5},
+    {64, 4096, 14336, kPlain, 256, 64, 0, 6, 1, 14.3},
+    {64, 8192, 8192, kPlain, 128, 64, 1, 3, 1, 17.4},
+    {64, 10240, 8192, kPlain, 128, 64, 0, 0, 1, 19.4},
+    {64, 28672, 4096, kPlain, 256, 64, 0, 1, 1, 19.9},
+    {64, 8192, 28672, kPlain, 128, 64, 0, 0, 1, 38.9},
+    {64, 57344, 8192, kPlain, 128, 64, 0, 0, 1, 74.4},
+    {256, 4096, 14336, kPlain, 128, 64, 0, 1, 1, 27.2},
+    {192, 4096, 14336, kPlain, 128, 64, 0, 1, 1, 26.3},
+    {192, 8192, 8192, kPlain, 128, 256, 0, 2, 1, 28.7},
+    {192, 57344, 8192, kPlain, 128, 64, 0, 1, 1, 168.9},
+    {512, 10240, 8192, kPlain, 128, 128, 0, 1, 1, 69.3},
+};
+
+/// Tokens that a row stands for: as many tiles of tokens as its own has.
+constexpr int32_t fewest_tokens(int32_t tokens) {
+  if (tokens <= 64) return tokens == 16 ? 1 : tokens / 2 + 1;
+  return tokens - 63;
+}
+
+const Tuned* find_tuned(const GemmArgs& args, int num_sms) {
+  const bool has_two = args.int4_blocks > 0 && args.int4_blocks < args.blocks;
+  if (num_sms != kMeasuredSms || has_two != (args.kind == kPlain)) return nullptr;
+  const auto* row = std::ranges::find_if(kTuned, [&](const Tuned& tuned) {
+    return tuned.kind == args.kind && tuned.n == args.num_tiles * 128 &&
+           tuned.k == args.blocks * 128 && args.tokens <= tuned.tokens &&
+           args.tokens >= fewest_tokens(tuned.tokens);
+  });
+  return row == std::end(kTuned) ? nullptr : row;
+}
+
+/// False where the row's kernel does not take this product (many INT8 blocks).
+bool take(const Tuned& row, const GemmArgs& args, int num_sms, Sm90Choice& choice) {
+  choice.us = row.us;
+  choice.is_measured = true;
+  choice.is_split = row.num_teams > 0;
+  if (choice.is_split) {
+    choice.split = {row.tile_tokens, row.num_teams, row.num_splits, row.tile_rows, row.num_sharing};
+    return split_suits(args, choice.split);
+  }
+  if (row.num_splits == 0) {
+    choice.tiles = plan_gemm_sm90(args, num_sms);
+    return true;
+  }
+  Sm90Plan plan{row.tile_rows, row.tile_tokens, num_sms};
+  plan.is_wide = true;
+  plan.num_splits = row.num_splits;
+  if (!sm90_wide_suits(args, plan)) return false;
+  choice.tiles = cut_gemm_sm90(args, plan, true);
+  return true;
+}
+
+}  // namespace
 
 Sm90Choice choose_gemm_sm90(const GemmArgs& args, int num_sms) {
   Sm90Choice choice;
   if (args.tokens == 0 || args.num_tiles == 0) return choice;
+  const Tuned* row = find_tuned(args, num_sms);
+  if (row != nullptr && take(*row, args, num_sms, choice)) return choice;
+  choice = {};
   choice.tiles = plan_gemm_sm90(args, num_sms);
   choice.us = time_gemm_sm90_us(args, choice.tiles, num_sms);
   if (args.tokens > kMaxSplitTokens) return choice;

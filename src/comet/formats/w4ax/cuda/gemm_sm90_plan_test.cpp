@@ -145,9 +145,10 @@ TEST(W4axSm90Plan, IsNearlyTheBestThatWasMeasured) {
   EXPECT_LE(std::exp(log_sum / static_cast<double>(measured.cases.size())), 1.02);
 }
 
-/// Up to 64 tokens: rows of split-plans.json, where pairs 0 are what plan_gemm_sm90() takes.
-/// Tile tokens, pairs, splits.
-using SplitCut = std::tuple<int32_t, int32_t, int32_t>;
+/// Up to 64 tokens: rows of split-plans.json. Rows and tokens of a tile, teams, splits, sharing;
+/// teams 0: of gemm_sm90, splits 0 what plan_gemm_sm90() took, else wide tiles.
+using SplitCut = std::tuple<int32_t, int32_t, int32_t, int32_t, int32_t>;
+constexpr SplitCut kPlanned{0, 0, 0, 0, 1};
 
 std::map<Case, std::map<SplitCut, double>> read_splits() {
   const std::string path = kResults + "split-plans.json";
@@ -157,11 +158,22 @@ std::map<Case, std::map<SplitCut, double>> read_splits() {
   std::map<Case, std::map<SplitCut, double>> cases;
   const Json json = parse_json(text.str(), path).value();
   for (const Json& row : json.at("rows")) {
-    const SplitCut cut =
-        row[5].get<int>() == 0 ? SplitCut{0, 0, 0} : SplitCut{row[4], row[5], row[6]};
+    const bool is_planned = row[5].get<int>() == 0 && row[6].get<int>() == 0;
+    const SplitCut cut = is_planned ? kPlanned : SplitCut{row[9], row[4], row[5], row[6], row[10]};
     cases[{row[0], row[1], row[2], row[3].get<std::string>()}][cut] = row[8].get<double>();
   }
   return cases;
+}
+
+SplitCut split_cut_of(const Sm90Choice& choice) {
+  const SplitPlan& split = choice.split;
+  if (choice.is_split) {
+    return {split.tile_rows, split.tile_tokens, split.num_teams, split.num_splits,
+            split.num_sharing};
+  }
+  const Sm90Plan& plan = choice.tiles;
+  if (!plan.is_wide) return kPlanned;
+  return {plan.tile_rows, plan.tile_tokens, 0, plan.num_splits, 1};
 }
 
 TEST(W4axSm90Choice, IsNearlyTheBestThatWasMeasured) {
@@ -171,20 +183,52 @@ TEST(W4axSm90Choice, IsNearlyTheBestThatWasMeasured) {
   for (const auto& [key, times] : cases) {
     const auto& [m, n, k, mode] = key;
     const Sm90Choice choice = choose_gemm_sm90(args_of(m, n, k, mode), 132);
-    const SplitPlan& split = choice.split;
-    const SplitCut cut = choice.is_split
-                             ? SplitCut{split.tile_tokens, split.num_teams, split.num_splits}
-                             : SplitCut{0, 0, 0};
+    const SplitCut cut = split_cut_of(choice);
     ASSERT_TRUE(times.contains(cut)) << m << " x " << n << " x " << k << " " << mode;
+    EXPECT_TRUE(choice.is_measured) << m << " x " << n << " x " << k << " " << mode;
     double best_us = times.at(cut);
     for (const auto& [other, us] : times) best_us = std::min(best_us, us);
     const double ratio = times.at(cut) / best_us;
     EXPECT_LE(ratio, 1.08) << m << " x " << n << " x " << k << " " << mode << ": tile of "
-                           << std::get<0>(cut) << " tokens, " << std::get<1>(cut) << " pairs, "
-                           << std::get<2>(cut) << " splits; best " << best_us;
+                           << std::get<0>(cut) << " x " << std::get<1>(cut) << ", "
+                           << std::get<2>(cut) << " teams, " << std::get<3>(cut) << " splits; best "
+                           << best_us;
     log_sum += std::log(ratio);
   }
   EXPECT_LE(std::exp(log_sum / static_cast<double>(cases.size())), 1.02);
+}
+
+/// Numbers of tokens between those measured take the cut of the next; other cards and other shapes
+/// take the models'.
+TEST(W4axSm90Choice, TableHoldsBetweenMeasuredTokens) {
+  const auto choose = [](int32_t tokens, int32_t n, int num_sms) {
+    return choose_gemm_sm90(args_of(tokens, n, 4096, "w4a8"), num_sms);
+  };
+  for (const auto& [tokens, next] : {std::pair{1, 16}, {7, 16}, {17, 32}, {31, 32}, {33, 64}}) {
+    EXPECT_TRUE(choose(tokens, 4096, 132).is_measured) << tokens;
+    EXPECT_EQ(split_cut_of(choose(tokens, 4096, 132)), split_cut_of(choose(next, 4096, 132)));
+  }
+  EXPECT_FALSE(choose(16, 4096, 114).is_measured);
+  EXPECT_FALSE(choose(16, 4224, 132).is_measured);
+  EXPECT_FALSE(choose(65, 4096, 132).is_measured);
+}
+
+/// Many INT8 blocks: kernels of wide tiles hold one, so that others must be taken.
+TEST(W4axSm90Choice, SuitsAnyShareOfInt8) {
+  for (const int32_t int4_blocks : {1, 9, 28, 31}) {
+    for (const int32_t tokens : {1, 32, 64, 192, 256}) {
+      for (const int32_t n : {4096, 6144, 28672}) {
+        GemmArgs args = args_of(tokens, n, 4096, "fmpq");
+        args.int4_blocks = int4_blocks;
+        const Sm90Choice choice = choose_gemm_sm90(args, 132);
+        if (choice.is_split) {
+          EXPECT_TRUE(split_suits(args, choice.split)) << int4_blocks << " " << tokens;
+        } else {
+          EXPECT_TRUE(!choice.tiles.is_wide || sm90_wide_suits(args, choice.tiles));
+        }
+      }
+    }
+  }
 }
 
 /// Estimates order cuts; they need not be times, but should be near them.
