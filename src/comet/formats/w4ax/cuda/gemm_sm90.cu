@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
   sm90_init_barriers<T>(pipeline);
   if (threadIdx.x >= T::kConsumers) {
     prims::registers_shrink<T::kProducerRegisters>();
-    if (sm90_is_producer<T>()) sm90_produce<T>(args, grid, pipeline, maps);
+    sm90_with_role<T>(Sm90Producer<T>{args, grid, pipeline, maps});
     return;
   }
   prims::registers_grow<T::kConsumerRegisters>();

@@ -5,9 +5,9 @@
 //   expanded. Tokens are N: codes s8 [tokens, blocks · 128] by tensor copies with 128-byte swizzle.
 // Grid: as many CTAs as SMs; a CTA walks over its work (Sm90Schedule): whole tiles of kRows ×
 //   kTokens, then an equal share of the blocks of the others, which may begin and end within tiles.
-// Roles: two consumer warpgroups, 64 · kParts rows each; one thread of the third issues
-//   copies of blocks (8 KiB of weights, kTokens · 128 bytes of codes) into kStages stages, across
-//   the borders of tiles.
+// Roles: two consumer warpgroups, 64 · kParts rows each; of the third a thread of each warp issues
+//   copies of blocks, one of weights (8 KiB), one of codes (kTokens · 128 bytes), two of levels,
+//   into kStages stages, across the borders of tiles.
 // A block in a consumer: two batches of 64 channels; nibbles of one are expanded while wgmma works
 //   on the one before (two sets of fragments, wait_group 1).
 // Start: may overlap the end of the kernel before, which made the codes; weights of all stages are
@@ -171,21 +171,39 @@ struct Sm90StageIndex {
   }
 };
 
-/// The one thread of a CTA that makes barriers and issues copies, of the first warp behind the
-/// consumers. Elected and not named by its index: ptxas then knows that no other lane is there, and
-/// makes no loop over lanes of each copy, which took a hundred clocks.
+/// What the warps behind the consumers copy, a lane of each: what a lane does for a copy takes a
+/// hundred clocks.
+enum class Sm90Role { kWeights, kInputs, kMultipliers, kOffsets };
+
 template <class T>
-__device__ __forceinline__ bool sm90_is_producer() {
-  return threadIdx.x / 32 == T::kConsumers / 32 && prims::elect_one();
+constexpr int kSm90Roles = T::kHasLevels ? 4 : 2;
+
+/// Elected and not named by its index: ptxas then knows that no other lane is there, and makes no
+/// loop over lanes of each copy.
+template <class T>
+__device__ __forceinline__ bool sm90_has_role(Sm90Role role) {
+  return threadIdx.x / 32 == static_cast<uint32_t>(T::kConsumers / 32 + static_cast<int>(role)) &&
+         prims::elect_one();
 }
 
-/// All threads. Every warp of consumers frees each stage.
+/// act.run<role>() in the thread that has the role.
+template <class T, class Do>
+__device__ __forceinline__ void sm90_with_role(const Do& act) {
+  if (sm90_has_role<T>(Sm90Role::kWeights)) act.template run<Sm90Role::kWeights>();
+  if (sm90_has_role<T>(Sm90Role::kInputs)) act.template run<Sm90Role::kInputs>();
+  if constexpr (T::kHasLevels) {
+    if (sm90_has_role<T>(Sm90Role::kMultipliers)) act.template run<Sm90Role::kMultipliers>();
+    if (sm90_has_role<T>(Sm90Role::kOffsets)) act.template run<Sm90Role::kOffsets>();
+  }
+}
+
+/// All threads. Every role fills, every warp of consumers frees each stage.
 template <class T>
 __device__ __forceinline__ void sm90_init_barriers(const Sm90Pipeline<T>& pipeline) {
-  if (sm90_is_producer<T>()) {
+  if (sm90_has_role<T>(Sm90Role::kWeights)) {
 #pragma unroll
     for (int stage = 0; stage < T::kStages; ++stage) {
-      prims::mbarrier_init(pipeline.full(stage), 1);
+      prims::mbarrier_init(pipeline.full(stage), kSm90Roles<T>);
       prims::mbarrier_init(pipeline.empty(stage), T::kConsumers / 32);
     }
     prims::mbarrier_init_fence();
@@ -193,7 +211,7 @@ __device__ __forceinline__ void sm90_init_barriers(const Sm90Pipeline<T>& pipeli
   __syncthreads();
 }
 
-// ---- Producer: one thread
+// ---- Producers: a thread of each role
 
 /// One block after another of a CTA's work.
 struct Sm90Cursor {
@@ -215,94 +233,80 @@ struct Sm90Cursor {
   }
 };
 
-/// A block of a packed tile, or of the packed tiles of a CTA's tile.
+/// A block of a CTA's tile.
 struct Sm90Block {
-  int tile, block;
+  int row_tile, token_tile, block;
 };
 
-/// Its weights and levels, on their way.
-template <class T>
-__device__ __forceinline__ void sm90_load_block(const GemmArgs& args, const Sm90Maps& maps,
-                                                const Sm90Block& from, uint8_t* weights,
-                                                uint8_t* levels, uint64_t* full, uint64_t policy) {
-  constexpr auto kMapRows = static_cast<int>(kTileBytes / kMapRowBytes);
-  prims::tensor_load_2d_hint(weights, &maps.packed, 0,
-                             (from.tile * args.blocks + from.block) * kMapRows, full, policy);
-  if constexpr (T::kHasLevels) {
-    static_assert(kTileRows == kMapRowBytes);
-    const int row = from.block * args.num_tiles + from.tile;
-    prims::tensor_load_2d(levels, &maps.multiplier, 0, row, full);
-    prims::tensor_load_2d(levels + kTileRows, &maps.offset, 0, row, full);
-  }
-}
-
-/// A block of every packed tile of `row_tile` that there is, into a stage, whose bytes it expects.
-template <class T>
-__device__ __forceinline__ void sm90_load_tiles(const GemmArgs& args, const Sm90Maps& maps,
-                                                const Sm90Block& from,
-                                                const Sm90Pipeline<T>& pipeline, int stage,
-                                                uint64_t policy) {
-  const int first = from.tile * T::kTiles;
-  const int num_tiles = first + T::kTiles <= args.num_tiles ? T::kTiles : 1;
-  constexpr int kLevels = T::kHasLevels ? 2 * kTileRows : 0;
+/// The role's part of a block, of every packed tile that there is, into a stage.
+template <class T, Sm90Role kRole>
+__device__ __forceinline__ void sm90_load(const GemmArgs& args, const Sm90Maps& maps,
+                                          const Sm90Block& from, const Sm90Pipeline<T>& pipeline,
+                                          int stage, uint64_t policy) {
   uint64_t* full = pipeline.full(stage);
+  if constexpr (kRole == Sm90Role::kInputs) {
+    prims::mbarrier_arrive_expect_tx(full, T::kInputBytes);
+    prims::tensor_load_2d(pipeline.inputs(stage), &maps.codes, from.block * kBlockChannels,
+                          from.token_tile * T::kTokens, full);
+    return;
+  }
+  constexpr bool kIsWeights = kRole == Sm90Role::kWeights;
+  constexpr int kMapRows = kTileBytes / kMapRowBytes;
+  static_assert(kTileRows == kMapRowBytes);
+  const int first = from.row_tile * T::kTiles;
+  const int num_tiles = first + T::kTiles <= args.num_tiles ? T::kTiles : 1;
   prims::mbarrier_arrive_expect_tx(
-      full, static_cast<uint32_t>(T::kInputBytes + num_tiles * (kTileBytes + kLevels)));
-#pragma unroll 1  // registers of a producer are few
-  for (int i = 0; i < num_tiles; ++i) {
-    sm90_load_block<T>(args, maps, {first + i, from.block},
-                       pipeline.weights(stage) + i * kTileBytes,
-                       pipeline.levels(stage) + i * kLevels, full, policy);
+      full, static_cast<uint32_t>(num_tiles * (kIsWeights ? kTileBytes : kTileRows)));
+#pragma unroll
+  for (int i = 0; i < T::kTiles; ++i) {
+    if (i >= num_tiles) break;
+    if constexpr (kIsWeights) {
+      prims::tensor_load_2d_hint(pipeline.weights(stage) + i * kTileBytes, &maps.packed, 0,
+                                 ((first + i) * args.blocks + from.block) * kMapRows, full, policy);
+    } else {
+      constexpr bool kIsOffsets = kRole == Sm90Role::kOffsets;
+      prims::tensor_load_2d(
+          pipeline.levels(stage) + i * 2 * kTileRows + (kIsOffsets ? kTileRows : 0),
+          kIsOffsets ? &maps.offset : &maps.multiplier, 0, from.block * args.num_tiles + first + i,
+          full);
+    }
   }
 }
 
+/// What the end of a tile will ask for, into L2.
 template <class T>
-__device__ __forceinline__ void sm90_load_weights(const GemmArgs& args, const Sm90Maps& maps,
-                                                  const Sm90Cursor& at,
-                                                  const Sm90Pipeline<T>& pipeline, int stage) {
-  // Weights that no other tile reads are the first to leave L2.
-  const uint64_t policy =
-      at.schedule.grid.token_tiles == 1 ? prims::kEvictFirst : prims::kEvictNormal;
-  if (at.block == at.work.begin) {  // what the end of the tile will ask for
-    const int first = at.place.row_tile * T::kTiles;
-    const int num_tiles = first + T::kTiles <= args.num_tiles ? T::kTiles : 1;
-    prims::bulk_prefetch_l2(args.channel_scale + first * kTileRows,
-                            static_cast<uint32_t>(num_tiles * kTileRows * 4));
-  }
-  sm90_load_tiles<T>(args, maps, {at.place.row_tile, at.block}, pipeline, stage, policy);
+__device__ __forceinline__ void sm90_prefetch_scales(const GemmArgs& args, int row_tile) {
+  const int first = row_tile * T::kTiles;
+  const int num_tiles = first + T::kTiles <= args.num_tiles ? T::kTiles : 1;
+  prims::bulk_prefetch_l2(args.channel_scale + first * kTileRows,
+                          static_cast<uint32_t>(num_tiles * kTileRows * 4));
 }
 
+/// Weights and levels do not depend on the kernel before, which makes the codes: those of all
+/// stages are on their way before it has ended. A stage's first filling waits for nothing.
 template <class T>
-__device__ __forceinline__ void sm90_load_inputs(const Sm90Cursor& at,
-                                                 const Sm90Pipeline<T>& pipeline, int stage,
-                                                 const Sm90Maps& maps) {
-  prims::tensor_load_2d(pipeline.inputs(stage), &maps.codes, at.block * kBlockChannels,
-                        at.place.token_tile * T::kTokens, pipeline.full(stage));
-}
+struct Sm90Producer {
+  const GemmArgs& args;
+  const Sm90Grid& grid;
+  const Sm90Pipeline<T>& pipeline;
+  const Sm90Maps& maps;
 
-/// Weights do not depend on the kernel before, which makes the codes: those of all stages are on
-/// their way before it has ended.
-template <class T>
-__device__ __forceinline__ void sm90_produce(const GemmArgs& args, const Sm90Grid& grid,
-                                             const Sm90Pipeline<T>& pipeline,
-                                             const Sm90Maps& maps) {
-  Sm90Cursor weights(grid, args.blocks);
-  Sm90Cursor inputs(grid, args.blocks);
-  int num_early = 0;
-  for (; num_early < T::kStages && weights.is_valid; ++num_early, weights.advance()) {
-    sm90_load_weights<T>(args, maps, weights, pipeline, num_early);
+  template <Sm90Role kRole>
+  __device__ __forceinline__ void run() const {
+    if constexpr (kRole == Sm90Role::kInputs) prims::wait_for_previous_kernel();
+    // Weights that no other tile reads are the first to leave L2.
+    const uint64_t policy = grid.token_tiles == 1 ? prims::kEvictFirst : prims::kEvictNormal;
+    Sm90StageIndex<T> at;
+    for (Sm90Cursor from(grid, args.blocks); from.is_valid; from.advance(), at.advance()) {
+      if (kRole == Sm90Role::kWeights && from.block == from.work.begin) {
+        sm90_prefetch_scales<T>(args, from.place.row_tile);
+      }
+      prims::mbarrier_wait(pipeline.empty(at.stage), at.parity ^ 1U);
+      sm90_load<T, kRole>(args, maps, {from.place.row_tile, from.place.token_tile, from.block},
+                          pipeline, at.stage, policy);
+    }
   }
-  prims::wait_for_previous_kernel();
-  for (int stage = 0; stage < num_early; ++stage, inputs.advance()) {
-    sm90_load_inputs<T>(inputs, pipeline, stage, maps);
-  }
-  Sm90StageIndex<T> at;  // all stages are filled once, or nothing is left
-  for (; weights.is_valid; weights.advance(), inputs.advance(), at.advance()) {
-    prims::mbarrier_wait(pipeline.empty(at.stage), at.parity);
-    sm90_load_weights<T>(args, maps, weights, pipeline, at.stage);
-    sm90_load_inputs<T>(inputs, pipeline, at.stage, maps);
-  }
-}
+};
 
 // ---- Consumers
 

@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(T::kThreads, 1)
   const Sm90Share share = Sm90Share::of<T>(args, grid, num_splits);
   if (threadIdx.x >= T::kConsumers) {
     prims::registers_shrink<T::kProducerRegisters>();
-    if (sm90_is_producer<T>()) Sm90ShareLoader<T>{args, maps, pipeline, share}.run();
+    sm90_with_role<T>(Sm90ShareProducer<T>{args, maps, pipeline, share});
     return;  // who has ended is not waited for
   }
   prims::registers_grow<T::kConsumerRegisters>();

@@ -49,43 +49,32 @@ struct Sm90Share {
   }
 };
 
-// ---- Producer: one thread
+// ---- Producers: a thread of each role
 
+/// As Sm90Producer.
 template <class T>
-struct Sm90ShareLoader {
+struct Sm90ShareProducer {
   const GemmArgs& args;
   const Sm90Maps& maps;
   const Sm90Pipeline<T>& pipeline;
   const Sm90Share& share;
 
-  __device__ __forceinline__ void load_weights(int block, int stage) const {
-    sm90_load_tiles<T>(args, maps, {share.place.row_tile, block}, pipeline, stage,
-                       args.tokens <= T::kTokens ? prims::kEvictFirst : prims::kEvictNormal);
-  }
-  __device__ __forceinline__ void load_inputs(int block, int stage) const {
-    prims::tensor_load_2d(pipeline.inputs(stage), &maps.codes, block * kBlockChannels,
-                          share.place.token_tile * T::kTokens, pipeline.full(stage));
+  template <Sm90Role kRole>
+  __device__ __forceinline__ void load(int block, int stage) const {
+    sm90_load<T, kRole>(args, maps, {share.place.row_tile, share.place.token_tile, block}, pipeline,
+                        stage,
+                        args.tokens <= T::kTokens ? prims::kEvictFirst : prims::kEvictNormal);
   }
 
-  /// Weights of all stages are on their way before the kernel before, which makes the codes, has
-  /// ended.
+  template <Sm90Role kRole>
   __device__ __forceinline__ void run() const {
-    const int early_end = share.end < share.begin + T::kRing ? share.end : share.begin + T::kRing;
-    for (int block = share.begin; block < early_end; ++block) {
-      load_weights(block, block - share.begin);
+    if constexpr (kRole == Sm90Role::kInputs) prims::wait_for_previous_kernel();
+    Sm90Blocks<T> at{{0, 0}, 0};
+    for (int block = share.begin; block < share.end; ++block, at.advance(1)) {
+      prims::mbarrier_wait(pipeline.empty(at.at.stage), at.at.parity ^ 1U);
+      load<kRole>(block, at.at.stage);
     }
-    if constexpr (T::kTwoSegments) load_weights(args.int4_blocks, T::kRing);
-    prims::wait_for_previous_kernel();
-    for (int block = share.begin; block < early_end; ++block) {
-      load_inputs(block, block - share.begin);
-    }
-    if constexpr (T::kTwoSegments) load_inputs(args.int4_blocks, T::kRing);
-    Sm90Blocks<T> at{{0, 0}, 0};  // stage 0 is filled for the second time
-    for (int block = early_end; block < share.end; ++block, at.advance(1)) {
-      prims::mbarrier_wait(pipeline.empty(at.at.stage), at.at.parity);
-      load_weights(block, at.at.stage);
-      load_inputs(block, at.at.stage);
-    }
+    if constexpr (T::kTwoSegments) load<kRole>(args.int4_blocks, T::kRing);  // asked for last
   }
 };
 

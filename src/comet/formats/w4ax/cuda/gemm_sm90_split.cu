@@ -14,12 +14,12 @@ namespace {
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-/// One thread, of the producer's warp.
+/// One thread, of the first producer warp.
 template <class T>
 __device__ __forceinline__ void split_init_barriers(const SplitPipeline<T>& pipeline) {
 #pragma unroll
   for (int stage = 0; stage < T::kStages; ++stage) {
-    prims::mbarrier_init(pipeline.full(stage), 1);
+    prims::mbarrier_init(pipeline.full(stage), T::kProducers);
     prims::mbarrier_init(pipeline.empty(stage), T::kTeamWarps * T::kSharing);
   }
 #pragma unroll
@@ -59,7 +59,9 @@ __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
   prims::allow_next_kernel();  // it waits for this one's end before it reads what this one writes
   const SplitWork<T> work(args, num_splits);
   const SplitPipeline<T> pipeline{shared, static_cast<uint32_t>(work.rank * T::kSharing)};
-  if (threadIdx.x >= T::kConsumers && prims::elect_one()) split_init_barriers<T>(pipeline);
+  if (threadIdx.x / 32 == T::kConsumers / 32 && prims::elect_one()) {
+    split_init_barriers<T>(pipeline);
+  }
   if constexpr (T::kSharing == 1) {
     __syncthreads();
   } else {  // the other CTA's barriers are there, too

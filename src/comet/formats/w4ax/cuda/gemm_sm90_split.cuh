@@ -8,7 +8,9 @@
 //   that stages are filled from 0 on. Or of two neighbouring tiles, whose CTAs of a rank have the
 //   same codes: each copies half of a block's tokens into both (kSharing).
 // Roles: kTeams teams of consumer warpgroups, 64 rows a warpgroup; block i of the CTA goes to team
-//   i % kTeams. One warp more: a lane issues copies, all of them fetch what the end asks for.
+//   i % kTeams. Two warps more: a lane of one copies weights, of the other codes and levels, since
+//   what a lane does for a copy takes longer than the copy; the other also fetches what the end
+//   asks for.
 // A block in a consumer: two batches of 64 channels; nibbles of one are expanded while wgmma works
 //   on the one before, those of the next are read meanwhile.
 // Start: may overlap the end of the kernel before, which made the codes; weights of all stages are
@@ -29,7 +31,7 @@
 
 namespace comet::formats::w4ax::cuda {
 
-// ---- Producer: one warp
+// ---- Producers: two warps, a lane of each issues copies
 
 template <class T>
 __device__ __forceinline__ void split_load_weights(const GemmArgs& args, const SplitWork<T>& work,
@@ -37,29 +39,31 @@ __device__ __forceinline__ void split_load_weights(const GemmArgs& args, const S
                                                    const SplitCursor<T>& at,
                                                    const SplitMaps& maps) {
   constexpr int kMapRows = kTileBytes / kMapRowBytes;  // of a block of a packed tile
-  const int block = work.begin + at.block;
+  const int map_row = (work.tile * args.blocks + work.begin + at.block) * kMapRows + work.row / 4;
   uint64_t* full = pipeline.full(at.stage);
-  const bool has_levels = T::kHasLevels && at.block % T::kLevelBlocks == 0;
-  const int level_bytes = has_levels && T::kTeams == 1 ? T::kLevelBytes : 0;
-  prims::mbarrier_arrive_expect_tx(full, T::kInputBytes + T::kWeightBytes + level_bytes);
-  if constexpr (T::kHasLevels) {
-    if (has_levels) {
-      const int ring_idx = at.block % T::kLevelRing;
-      uint64_t* there = T::kTeams == 1 ? full : pipeline.levels_full(ring_idx);
-      uint8_t* levels = pipeline.levels(ring_idx);
-      const int row = work.tile * kTileRows;
-      if constexpr (T::kTeams > 1) prims::mbarrier_arrive_expect_tx(there, T::kLevelBytes);
-      prims::tensor_load_2d(levels, &maps.multiplier, row, block, there);
-      prims::tensor_load_2d(levels + pipeline.kLevelOffset, &maps.offset, row, block, there);
-    }
-  }
+  uint8_t* weights = pipeline.weights(at.stage);
+  prims::mbarrier_arrive_expect_tx(full, T::kWeightBytes);
 #pragma unroll
   for (int piece = 0; piece < T::kPacked; ++piece) {
-    const int map_row = (work.tile * args.blocks + block) * kMapRows +
-                        piece * (kHalfBytes / kMapRowBytes) + work.row / 4;
-    prims::tensor_load_2d_hint(pipeline.weights(at.stage) + piece * T::kCopyBytes, &maps.packed, 0,
-                               map_row, full, prims::kEvictFirst);
+    prims::tensor_load_2d_hint(weights + piece * T::kCopyBytes, &maps.packed, 0,
+                               map_row + piece * (kHalfBytes / kMapRowBytes), full,
+                               prims::kEvictFirst);
   }
+}
+
+/// Levels of the group that begins with this block.
+template <class T>
+__device__ __forceinline__ void split_load_levels(const SplitWork<T>& work,
+                                                  const SplitPipeline<T>& pipeline, int first,
+                                                  const SplitMaps& maps) {
+  const int ring_idx = first % T::kLevelRing;
+  uint64_t* full = pipeline.levels_full(ring_idx);
+  uint8_t* levels = pipeline.levels(ring_idx);
+  const int row = work.tile * kTileRows;
+  prims::mbarrier_arrive_expect_tx(full, T::kLevelBytes);
+  prims::tensor_load_2d(levels, &maps.multiplier, row, work.begin + first, full);
+  prims::tensor_load_2d(levels + pipeline.kLevelOffset, &maps.offset, row, work.begin + first,
+                        full);
 }
 
 template <class T>
@@ -69,6 +73,7 @@ __device__ __forceinline__ void split_load_inputs(const SplitWork<T>& work,
   uint8_t* inputs = pipeline.inputs(at.stage);
   uint64_t* full = pipeline.full(at.stage);
   const int channel = (work.begin + at.block) * kBlockChannels;
+  prims::mbarrier_arrive_expect_tx(full, T::kInputBytes);
   if constexpr (T::kSharing == 1) {
     prims::tensor_load_2d_hint(inputs, &maps.codes, channel, 0, full, prims::kEvictLast);
   } else {
@@ -105,22 +110,42 @@ __device__ __forceinline__ void split_fetch_token_scales(const GemmArgs& args, S
   }
 }
 
-/// Weights do not depend on the kernel before, which makes the codes: those of all stages are on
-/// their way before it has ended.
+/// Of a stage's first filling nothing is waited for. Weights do not depend on the kernel before,
+/// which makes the codes: those of all stages are on their way before it has ended.
 template <class T>
-__device__ __forceinline__ void split_produce(const GemmArgs& args, const SplitWork<T>& work,
-                                              const SplitPipeline<T>& pipeline,
-                                              const SplitMaps& maps) {
+__device__ __forceinline__ void split_produce_weights(const GemmArgs& args,
+                                                      const SplitWork<T>& work,
+                                                      const SplitPipeline<T>& pipeline,
+                                                      const SplitMaps& maps) {
+  // Elected, so that ptxas makes no loop over lanes of each copy (gemm_sm90.cuh).
+  if (prims::elect_one()) {
+    const int num_blocks = work.num_blocks();
+    for (SplitCursor<T> at(0); at.block < num_blocks; at.template advance<1>()) {
+      prims::mbarrier_wait(pipeline.empty(at.stage), at.parity ^ 1U);
+      split_load_weights<T>(args, work, pipeline, at, maps);
+    }
+  }
+  __syncwarp();
+}
+
+/// Codes, levels and what the end asks for. Levels of a group are overwritten when the group's last
+/// block has been released: every stage is waited for, in order, and none is full without its
+/// codes.
+template <class T>
+__device__ __forceinline__ void split_produce_inputs(const GemmArgs& args, const SplitWork<T>& work,
+                                                     const SplitPipeline<T>& pipeline,
+                                                     const SplitMaps& maps) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int num_blocks = work.num_blocks();
   const int num_early = num_blocks < T::kStages ? num_blocks : T::kStages;
-  // Elected, so that ptxas makes no loop over lanes of each copy (gemm_sm90.cuh).
   const bool copies = prims::elect_one();
   if (copies) {
-    for (SplitCursor<T> at(0); at.block < num_early; at.template advance<1>()) {
-      split_load_weights<T>(args, work, pipeline, at, maps);
-    }
     prims::tensor_map_prefetch(&maps.codes);
+    if constexpr (T::kHasLevels) {
+      for (int first = 0; first < num_early; first += T::kLevelBlocks) {
+        split_load_levels<T>(work, pipeline, first, maps);
+      }
+    }
   }
   __syncwarp();
   split_fetch_rows<T>(args, work, pipeline.end(), lane);
@@ -137,11 +162,26 @@ __device__ __forceinline__ void split_produce(const GemmArgs& args, const SplitW
     // Here stage 0 is filled for the second time: the first phase of its `empty` is waited for.
     for (; at.block < num_blocks; at.template advance<1>()) {
       prims::mbarrier_wait(pipeline.empty(at.stage), at.parity ^ 1U);
-      split_load_weights<T>(args, work, pipeline, at, maps);
       split_load_inputs<T>(work, pipeline, at, maps);
+      if constexpr (T::kHasLevels) {
+        if (at.block % T::kLevelBlocks == 0) {
+          split_load_levels<T>(work, pipeline, at.block, maps);
+        }
+      }
     }
   }
   __syncwarp();
+}
+
+template <class T>
+__device__ __forceinline__ void split_produce(const GemmArgs& args, const SplitWork<T>& work,
+                                              const SplitPipeline<T>& pipeline,
+                                              const SplitMaps& maps) {
+  if (threadIdx.x / 32 == T::kConsumers / 32) {
+    split_produce_weights<T>(args, work, pipeline, maps);
+  } else {
+    split_produce_inputs<T>(args, work, pipeline, maps);
+  }
 }
 
 // ---- Consumers
@@ -178,8 +218,8 @@ __device__ __forceinline__ uint4 split_nibbles(const SplitPipeline<T>& pipeline,
                                          unit * kUnitBytes + lane * 16);
 }
 
-/// This lane's levels of a block; `row`: that the tile begins with in the packed one. Of several
-/// teams each waits for a group's with its first block.
+/// This lane's levels of a block; `row`: that the tile begins with in the packed one. A team waits
+/// for a group's with the first block that it has of it.
 template <class T>
 __device__ __forceinline__ Levels split_levels(const SplitPipeline<T>& pipeline, int block,
                                                int row) {
@@ -187,11 +227,9 @@ __device__ __forceinline__ Levels split_levels(const SplitPipeline<T>& pipeline,
     return {};
   } else {
     const int ring_idx = block % T::kLevelRing;
-    if constexpr (T::kTeams > 1) {
-      if (ring_idx % T::kLevelBlocks < T::kTeams) {
-        prims::mbarrier_wait(pipeline.levels_full(ring_idx),
-                             static_cast<uint32_t>(block / T::kLevelRing) & 1U);
-      }
+    if (ring_idx % T::kLevelBlocks < T::kTeams) {
+      prims::mbarrier_wait(pipeline.levels_full(ring_idx),
+                           static_cast<uint32_t>(block / T::kLevelRing) & 1U);
     }
     const int unit = static_cast<int>(threadIdx.x) / 32 % T::kTeamWarps;
     return load_levels(pipeline.levels(ring_idx), row + unit * 16,

@@ -226,6 +226,7 @@ void print_line(const GemmArgs& args, const SplitPlan& plan, int ctas, double us
   std::printf("[%d, %d, %d, \"%s\", %d, %d, %d, %d, %.2f, %d, %d],\n", args.tokens,
               args.num_tiles * 128, args.blocks * 128, mode_of(args), plan.tile_tokens,
               plan.num_teams, plan.num_splits, ctas, us, plan.tile_rows, plan.num_sharing);
+  std::fflush(stdout);  // a launch that does not end is the one behind the last line
 }
 
 /// Of gemm_sm90: the cut that it takes itself, then wide tiles, whole and shared by clusters.
@@ -280,7 +281,6 @@ void check_linear(const CudaResources& gpu, const Operands& operands, GemmArgs a
     print_line(args, plan, count_split_clusters(args, plan),
                time_us(split, args, operands, gpu.stream));
   }
-  std::fflush(stdout);
 }
 
 /// Lines of JSON: m, n, k, mode, tokens of a tile, teams, splits, clusters that fit the card, µs,

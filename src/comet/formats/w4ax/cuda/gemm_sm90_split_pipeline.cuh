@@ -21,7 +21,8 @@ struct SplitTraits {
   static constexpr bool kHasLevels = kKind == WeightKind::kProgressive;
   static constexpr int kTeamWarps = kRows / 16;
   static constexpr int kConsumers = 32 * kTeamWarps * kTeams;
-  static constexpr int kThreads = kConsumers + 32;
+  static constexpr int kProducers = 2;  // warps
+  static constexpr int kThreads = kConsumers + 32 * kProducers;
   static constexpr int kSums = kTokens / 2;  // of a thread
   static constexpr int kCtasPerSm = split_ctas_per_sm(kRows, kTokens, kTeams);
   static constexpr int kPacked = kTileRows / kRows;  // tiles in a packed one
@@ -139,8 +140,7 @@ struct SplitPipeline {
     return reinterpret_cast<uint64_t*>(shared + T::kControlAt) + stage;
   }
   __device__ uint64_t* empty(int stage) const { return full(T::kStages + stage); }
-  /// Levels of a group of blocks are there; `at`: of any of them. Several teams wait for it; a team
-  /// alone waits for the group's first block, with which the levels are counted.
+  /// Levels of a group of blocks are there; `at`: of any of them.
   __device__ uint64_t* levels_full(int at) const {
     return full(2 * T::kStages + at / T::kLevelBlocks);
   }
