@@ -133,7 +133,7 @@ TEST(W4a16PlansCuda, EveryTileAndSplitOfLlama) {
   constexpr int32_t kShapes[][2] = {{6144, 4096},  {4096, 4096}, {28672, 4096}, {4096, 14336},
                                     {10240, 8192}, {8192, 8192}, {57344, 8192}, {8192, 28672}};
   for (const auto& [n, k] : kShapes) {
-    for (const int32_t rows : {16, 64, 256}) time_plans(*gpu, {n, k}, rows);
+    for (const int32_t rows : {16, 32, 64, 256}) time_plans(*gpu, {n, k}, rows);
   }
 }
 
