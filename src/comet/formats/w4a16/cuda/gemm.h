@@ -22,6 +22,7 @@ namespace comet::formats::w4a16_cuda {
 constexpr int kBlockRows = 128;
 constexpr int kBlockChannels = 128;
 constexpr int kWordBytes = kBlockRows * kBlockChannels / 2;
+constexpr int kMaxBlockBytes = kWordBytes + kBlockRows * 4 * 5;  // four groups, zero points
 constexpr int kRowPadding = 256;  // rows are padded to a multiple of it: two blocks
 constexpr int kShortGroup = 32;   // channels of a scale where they are not 128
 constexpr int kPlainZero = 8;     // the nibble that stands for 0 without zero points

@@ -89,7 +89,7 @@ void launch(const GemmArgs& args, const GemmPlan& plan, const CUtensorMap& x_map
   p.num_row_tiles = (args.blocks.n + T::kRows - 1) / T::kRows;
   p.num_token_tiles = (args.rows + T::kTokens - 1) / T::kTokens;
   p.stage_bytes = T::kRowBlocks * args.blocks.block_bytes();
-  p.num_stages = std::min(kMaxStages, T::kRoom / p.stage_bytes);
+  p.num_stages = std::min(T::kOneRing ? T::kInputStages : kMaxStages, T::kRoom / p.stage_bytes);
   std::array<cudaLaunchAttribute, 2> attributes{};
   cudaLaunchConfig_t config =
       config_of<T>(plan.num_splits, int64_t{p.num_row_tiles} * p.num_token_tiles, attributes);

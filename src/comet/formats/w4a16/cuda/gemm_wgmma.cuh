@@ -39,7 +39,7 @@ struct Params {
   int32_t num_splits;
   int32_t num_row_tiles;
   int32_t num_token_tiles;
-  int32_t num_stages;   // of weights
+  int32_t num_stages;   // of weights; of one ring kInputStages
   int32_t stage_bytes;  // of a stage of weights
 };
 
@@ -76,15 +76,18 @@ struct Traits {
 
   static constexpr int kBoxBytes = kTokens * 128;
   static constexpr int kInputBytes = 2 * kBoxBytes;
-  static constexpr int kInputStages = kTokens <= 16 || kShape == TileShape::kAlone
-                                          ? 6 - kTokens / 128
-                                      : kTokens == 64 && kCtasPerSm == 2 ? 3
+  // Inputs of a tall tile come with the weights: one ring, one barrier a stage.
+  static constexpr bool kOneRing = kIsTall;
+  static constexpr int kInputStages = kTokens == 128                     ? 5
+                                      : kTokens <= 16 || kCtasPerSm == 1 ? 6
+                                      : kTokens == 64                    ? 3
                                                                          : 4;
   static constexpr int kTilePitch = kRows + kTilePadding;
   static constexpr int kTileFloats = kTokens * kTilePitch;  // of a turn
   static constexpr int kSharedBytes = (kCtasPerSm == 2 ? 113 : 227) * 1024;
   static constexpr int kRoom =
       kSharedBytes - kTileAlignment - kControlBytes - kInputStages * kInputBytes;  // for weights
+  static_assert(!kOneRing || kRoom >= kInputStages * kRowBlocks * kMaxBlockBytes);
   static_assert(kBoxBytes % kTileAlignment == 0, "boxes follow each other");
   static_assert(kTurns * kTileFloats * 4 <= kSharedBytes - kTileAlignment - kControlBytes);
   static_assert(kInputStages <= kMaxInputStages && kInputStages > kTurns);
@@ -184,7 +187,7 @@ struct Loader {
     const uint64_t policy = p.num_token_tiles == 1 ? prims::kEvictFirst : prims::kEvictNormal;
     uint8_t* to = shared.weights + stage * p.stage_bytes;
     uint64_t* full = shared.full_weights + stage;
-    prims::mbarrier_arrive_expect_tx(full, p.stage_bytes);
+    prims::mbarrier_arrive_expect_tx(full, p.stage_bytes + (T::kOneRing ? T::kInputBytes : 0));
 #pragma unroll
     for (int b = 0; b < T::kRowBlocks; ++b) {
       const int from =
@@ -195,8 +198,8 @@ struct Loader {
   }
 
   __device__ __forceinline__ void load_inputs(int stage, int block) const {
-    uint64_t* full = shared.full_inputs + stage;
-    prims::mbarrier_arrive_expect_tx(full, T::kInputBytes);
+    uint64_t* full = (T::kOneRing ? shared.full_weights : shared.full_inputs) + stage;
+    if constexpr (!T::kOneRing) prims::mbarrier_arrive_expect_tx(full, T::kInputBytes);
 #pragma unroll
     for (int box = 0; box < 2; ++box) {
       prims::tensor_load_2d_hint(shared.inputs + stage * T::kInputBytes + box * T::kBoxBytes, x_map,
@@ -222,8 +225,11 @@ struct Loader {
     int input_stage = 0;
     for (int i = 0; i + T::kInputStages < num_blocks; ++i) {
       prims::mbarrier_wait(shared.empty + at.stage, at.parity);  // block i is through
+      if constexpr (T::kOneRing) load_weights(at.stage, i + T::kInputStages);
       load_inputs(input_stage, i + T::kInputStages);
-      if (i + p.num_stages < num_blocks) load_weights(at.stage, i + p.num_stages);
+      if constexpr (!T::kOneRing) {
+        if (i + p.num_stages < num_blocks) load_weights(at.stage, i + p.num_stages);
+      }
       at.advance(1, p.num_stages);
       if (++input_stage == T::kInputStages) input_stage = 0;
     }

@@ -54,14 +54,22 @@ struct Consumer {
     return own_weights + stage * p.stage_bytes;
   }
   __device__ __forceinline__ void advance(Stages& at) const {
-    at.weights.advance(T::kTurns, p.num_stages);
-    at.inputs.advance(T::kTurns, T::kInputStages);
+    if constexpr (T::kOneRing) {
+      at.weights.advance(1, T::kInputStages);
+    } else {
+      at.weights.advance(T::kTurns, p.num_stages);
+      at.inputs.advance(T::kTurns, T::kInputStages);
+    }
   }
   __device__ __forceinline__ void wait_weights(const Stages& at) const {
     prims::mbarrier_wait(shared.full_weights + at.weights.stage, at.weights.parity);
   }
   __device__ __forceinline__ void wait_inputs(const Stages& at) const {
+    if constexpr (T::kOneRing) return;
     prims::mbarrier_wait(shared.full_inputs + at.inputs.stage, at.inputs.parity);
+  }
+  static __device__ __forceinline__ int input_stage(const Stages& at) {
+    return T::kOneRing ? at.weights.stage : at.inputs.stage;
   }
   __device__ __forceinline__ void release(int stage) const {
     __syncwarp();
@@ -163,7 +171,7 @@ struct Consumer {
 #pragma unroll 1
     for (int item = 0; item < num_items; ++item) {
       wait_inputs(at);
-      multiply_item(sums, a, block, at.inputs.stage);
+      multiply_item(sums, a, block, input_stage(at));
       const int stage = at.weights.stage;
       if (item + 1 < num_items) advance(at);  // else this block again
       const float scales[2] = {block.factors.scales[0], block.factors.scales[1]};
@@ -258,7 +266,7 @@ struct Consumer {
           uint32_t a[2][4];
           dequantize(a[0], words[2 * group], factors.offsets);
           dequantize(a[1], words[2 * group + 1], factors.offsets);
-          multiply(sums, a, at.inputs.stage, 2 * group, true);
+          multiply(sums, a, input_stage(at), 2 * group, true);
           prims::wgmma_wait<0>();
           prims::wgmma_pin(sums);
           promote(totals, sums, factors.scales);
