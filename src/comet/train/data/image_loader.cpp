@@ -76,8 +76,7 @@ class ImageLoader::Workers {
       try {
         failure = loader_.settings_.training ? fill_training(*task) : fill_evaluation(*task);
       } catch (const std::bad_alloc&) {
-        failure = make_error(ErrorCode::kResourceExhausted,
-                             "no memory left for batches of images; take smaller ones");
+        failure = no_memory();
       } catch (const std::exception& e) {
         failure = make_error(ErrorCode::kIo, "loading images: {}", e.what());
       }
@@ -88,7 +87,7 @@ class ImageLoader::Workers {
     }
   }
 
-  /// Nothing when the loader ends.
+  /// Nothing when the loader ends, or has failed.
   std::optional<Task> take() {
     std::unique_lock lock(mutex_);
     has_room_.wait(lock, [&] {
@@ -96,7 +95,16 @@ class ImageLoader::Workers {
              next_batch_ < read_batch_ + loader_.settings_.num_batches_ahead;
     });
     if (stopping_ || failure_) return std::nullopt;
-    if (!has_untaken()) add_slot();
+    if (!has_untaken()) {
+      try {
+        add_slot();
+      } catch (const std::bad_alloc&) {
+        failure_ = no_memory();
+        has_batch_.notify_all();
+        has_room_.notify_all();
+        return std::nullopt;
+      }
+    }
     const std::shared_ptr<Slot>& slot = slots_.back();
     return Task{slot, slot->num_taken++};
   }
@@ -130,6 +138,10 @@ class ImageLoader::Workers {
     ++next_batch_;
   }
 
+  static Error no_memory() {
+    return make_error(ErrorCode::kResourceExhausted,
+                      "no memory left for batches of images; take smaller ones");
+  }
   static size_t image_bytes(const ImageBatch& batch) {
     return static_cast<size_t>(batch.image_size * batch.image_size * io::kImageColours);
   }

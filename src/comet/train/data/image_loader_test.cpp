@@ -158,5 +158,21 @@ TEST(ImageLoader, WhatCannotBeDoneIsAnError) {
   EXPECT_EQ(none.error().message, folder.path() + ": none of its 2 images can be read");
 }
 
+TEST(ImageLoader, ABatchWithoutMemoryIsAnError) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers end a program that asks for so much";
+#endif
+  const TemporaryFolder folder;
+  write_images(folder);
+  const auto data = io::open_image_folder(folder.path(), nullptr).value();
+  LoaderSettings settings = training_settings(3);
+  settings.augment.image_size = int64_t{1} << 24;  // 3 PB a batch
+  ImageLoader loader(data, settings, nullptr);
+  loader.start(0, 0);
+  const auto batch = loader.next();
+  ASSERT_FALSE(batch.ok());
+  EXPECT_EQ(batch.error().code, ErrorCode::kResourceExhausted);
+}
+
 }  // namespace
 }  // namespace comet::train
