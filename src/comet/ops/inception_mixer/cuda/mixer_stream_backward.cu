@@ -1,19 +1,25 @@
 // All gradients of inception_mixer for launches of a band of 7 rows or more an SM (sm_90): what
-// mixer_rows_backward.cu says of walks, sums and partials, by two sides of a CTA that are on their
-// way all the time. Walkers copy the branches' slices of the next band into one set of shared
-// memory while they walk over the other; keepers add dy to dx in the channels before them, straight
-// from memory to memory, eight pieces of 16 bytes of a thread at once.
-// Grid: one CTA on an SM, each with neighbouring bands. 12 warps walk, four a branch, 4 keep: 128
+// mixer_rows_backward.cu says of walks, sums and partials, by three sides of a CTA that are on
+// their way all the time. A copier has boxes of images (the branches' slices of a band of dy, of
+// the rows around it, of x and dx) copied into one set of shared memory while walkers walk over the
+// other, and dx copied back; keepers add dy to dx in the channels before the slices, from memory to
+// memory, kBatch pieces of 16 bytes of a thread at once. Grid: one CTA on an SM, each with
+// neighbouring bands. 12 warps walk, four a branch, 3 keep, a lane of one more copies: 128
 // registers a thread. Order: keepers begin when the walkers' first band is there; then they are one
 // band ahead of the walkers at most, and never behind, so that sectors that both sides touch are
-// still in L2. Slices begin at the 16-byte piece that the first branch begins in: every copy has 16
-// bytes, those of the rows around a band excepted. The kept channels of that piece are the
-// walkers'. Shared memory: two sets of dy of a band [7][width][slice] | dy around it, [2 of the
-// square, band − 1 of k×1][width][branch] | x | dx, which is added to in place. 220 KB for stage 1
-// of InceptionNeXt-T, 202 KB for the others. Floor: as mixer_rows_backward.cu's.
+// still in L2. Slices begin at the 16-byte piece that the first branch begins in; the kept channels
+// of that piece are the walkers'. What is outside of an image comes as zeros. Shared memory: two
+// sets of dy of a band [7][width][slice] | dy around it: a row above, one below (for the square),
+// half a kernel above, half below (for k×1) [rows][width][branch, in pieces] | x | dx, which is
+// added to in place; then a barrier a set. 231 KB for stage 1 of InceptionNeXt-T, 203 KB for the
+// others. Floor: as mixer_rows_backward.cu's.
 #include <algorithm>
 
+#include "comet/device/cuda/image_map.h"
+#include "comet/device/cuda/prims/bulk_copy.cuh"
 #include "comet/device/cuda/prims/control.cuh"
+#include "comet/device/cuda/prims/image_copy.cuh"
+#include "comet/device/cuda/prims/mbarrier.cuh"
 #include "comet/ops/cuda/overlapped_launch.cuh"
 #include "comet/ops/inception_mixer/cuda/cut.h"
 #include "comet/ops/inception_mixer/cuda/dw_sums.cuh"
@@ -26,28 +32,44 @@ namespace {
 
 constexpr int kWalkBranchThreads = 128;
 constexpr int kWalkThreads = 3 * kWalkBranchThreads;
-constexpr int kKeepThreads = 128;
-constexpr int kStreamThreads = kWalkThreads + kKeepThreads;
+constexpr int kKeepThreads = 96;
+constexpr int kCopyThreads = 32;
+constexpr int kStreamThreads = kWalkThreads + kKeepThreads + kCopyThreads;
 constexpr int kPieceChannels = 8;  // 16 bytes
 
-constexpr uint32_t kWalkers = 1;  // barriers
-constexpr uint32_t kBegun = 2;    // and 3: walkers have begun an even, an odd band
-constexpr uint32_t kKept = 4;     // and 5: an even, an odd band's kept channels are done
+// Barriers, and how many threads take part.
+constexpr uint32_t kWalkers = 1;
+constexpr uint32_t kBegun = 2;  // and 3: walkers have begun an even, an odd band; keepers wait
+constexpr uint32_t kKept = 4;  // and 5: an even, an odd band's kept channels are done; walkers wait
+constexpr uint32_t kWalked = 6;  // and 7: walkers are through with an even, an odd band; the copier
+constexpr uint32_t kWalkAndKeep = kWalkThreads + kKeepThreads;
+constexpr uint32_t kWalkAndCopy = kWalkThreads + kCopyThreads;
 
 struct StreamCut {
   int32_t bands_per_image = 0;
   int32_t num_tiles = 0;
-  int32_t halo_piece = 0;  // channels that a copy of the rows around takes: 2, 4 or 8
   int32_t segments = 0;    // walkers of 1×k in a row
   int32_t first = 0;       // the slices' first channel: of a piece
   int32_t slice = 0;       // channels
-  int32_t halo_at = 0;     // where the parts of a set lie, in elements
+  int32_t halo_slice = 0;  // channels of a pixel around a band
+  int32_t square_at = 0;   // where the parts of a set lie, in elements: the rows above,
+  int32_t square_below = 0;
+  int32_t band_h_at = 0;
+  int32_t band_h_below = 0;
   int32_t x_at = 0;
   int32_t dx_at = 0;
   int32_t set_elements = 0;
-  Divisor by_width;
-  Divisor by_slice;  // pieces of a pixel's slice
-  Divisor by_kept;   // pieces before it
+  int32_t set_bytes = 0;  // that copies bring
+  Divisor by_kept;        // pieces of a pixel before its slice
+};
+
+/// Boxes of a band's slices, and of the rows around it.
+struct StreamMaps {
+  CUtensorMap dy;
+  CUtensorMap dy_row;
+  CUtensorMap dy_half;
+  CUtensorMap x;
+  CUtensorMap dx;
 };
 
 /// A CTA's bands.
@@ -74,7 +96,7 @@ __device__ __forceinline__ int64_t at_band(const ImageSizes& sizes, const Band& 
 /// thread are read before the first is written.
 __device__ __forceinline__ void keep_band(uint16_t* dx, const uint16_t* dy, int channels,
                                           int num_pieces, const Divisor& by_kept) {
-  constexpr int kBatch = 8;
+  constexpr int kBatch = 11;
   const auto thread = static_cast<int>(threadIdx.x) - kWalkThreads;
 #pragma unroll 1
   for (int first = thread; first < num_pieces; first += kBatch * kKeepThreads) {
@@ -109,68 +131,86 @@ __device__ __forceinline__ void keep_span(const MixerBackwardArgs& args, const S
     const int i = tile - span.begin;
     if (i != 1) {
       const auto begun = static_cast<uint32_t>(max(i - 1, 0));
-      prims::named_barrier_sync(kBegun + (begun & 1U), kStreamThreads);
+      prims::named_barrier_sync(kBegun + (begun & 1U), kWalkAndKeep);
     }
     const Band band = band_of(sizes, cut.bands_per_image, tile);
     const int64_t at = at_band(sizes, band);
     keep_band(static_cast<uint16_t*>(args.dx) + at, static_cast<const uint16_t*>(args.dy) + at,
               sizes.channels, band.rows * sizes.width * cut.by_kept.divisor, cut.by_kept);
     if (tile + 1 < span.end) {
-      prims::named_barrier_arrive(kKept + (static_cast<uint32_t>(i) & 1U), kStreamThreads);
+      prims::named_barrier_arrive(kKept + (static_cast<uint32_t>(i) & 1U), kWalkAndKeep);
     }
   }
 }
 
-// ---- Walkers
+// ---- Copier: one lane
 
-__device__ __forceinline__ void sync_walkers() {
-  prims::named_barrier_sync(kWalkers, kWalkThreads);
+struct Copier {
+  const StreamMaps* maps = nullptr;
+  uint16_t* sets = nullptr;
+  uint64_t* full = nullptr;  // a barrier a set
+};
+
+/// A box's place: an image's row, its first channel.
+__device__ __forceinline__ prims::BoxAt4d box_at(int channel, int row, int image) {
+  return {channel / 2, 0, row, image};
 }
 
-/// Calls use(in shared memory, in memory) for this thread's pieces of the slices of pixels: places
-/// in elements from the band's first.
-template <typename Use>
-__device__ __forceinline__ void for_slices(const StreamCut& cut, int channels, int num_pixels,
-                                           const Use& use) {
-  const int num_pieces = num_pixels * cut.by_slice.divisor;
-#pragma unroll 2
-  for (auto e = static_cast<int>(prims::thread_idx_anew()); e < num_pieces; e += kWalkThreads) {
-    const int pixel = quotient(e, cut.by_slice);
-    const int piece = e - pixel * cut.by_slice.divisor;
-    use(e * kPieceChannels, pixel * channels + cut.first + piece * kPieceChannels);
-  }
-}
-
-/// Begins to copy a band into a set; zeros in dy and x behind the last row of an image.
 template <int kBand>
-__device__ __forceinline__ void stage_band(uint16_t* set, const MixerBackwardArgs& args,
-                                           const StreamCut& cut, const Band& band) {
-  const ImageSizes& sizes = args.forward.sizes;
-  const int branch = args.forward.branch;
-  const int64_t at = at_band(sizes, band);
-  const uint16_t* dy = static_cast<const uint16_t*>(args.dy) + at;
-  const uint16_t* x = static_cast<const uint16_t*>(args.forward.x) + at;
-  const uint16_t* dx = static_cast<const uint16_t*>(args.dx) + at;
-  const int num_pixels = band.rows * sizes.width;
-  for_slices(cut, sizes.channels, num_pixels, [&](int shared, int from) {
-    copy_existing<kPieceChannels>(set + shared, dy + from);
-    copy_existing<kPieceChannels>(set + cut.x_at + shared, x + from);
-    copy_existing<kPieceChannels>(set + cut.dx_at + shared, dx + from);
-  });
-  for_piece(cut.halo_piece, [&](auto piece) {
-    stage_halos<kBand, piece.value, kWalkThreads>(
-        set + cut.halo_at,
-        static_cast<const uint16_t*>(args.dy) + band.image_at + sizes.channels - 3 * branch, sizes,
-        cut.by_width, band.first_row, branch, branch);
-  });
-  prims::cp_async_commit();
-  const int end = kOutputs * sizes.width * cut.slice;
-  for (int i = num_pixels * cut.slice + static_cast<int>(threadIdx.x) * kPieceChannels; i < end;
-       i += kWalkThreads * kPieceChannels) {
-    store_bits<kPieceChannels>(set + i, Bits<kPieceChannels>{});
-    store_bits<kPieceChannels>(set + cut.x_at + i, Bits<kPieceChannels>{});
+__device__ __forceinline__ void load_band(const Copier& copier, const StreamCut& cut, int num_kept,
+                                          int branch, int tile, int set_idx) {
+  constexpr int kHalf = kBand / 2;
+  const int image = tile / cut.bands_per_image;
+  const int row = (tile - image * cut.bands_per_image) * kOutputs;
+  uint16_t* set = copier.sets + set_idx * cut.set_elements;
+  uint64_t* full = copier.full + set_idx;
+  const StreamMaps& maps = *copier.maps;
+  const int band_h = num_kept + 2 * branch;
+  prims::mbarrier_arrive_expect_tx(full, static_cast<uint32_t>(cut.set_bytes));
+  prims::tensor_load_4d(set, &maps.dy, box_at(cut.first, row, image), full);
+  prims::tensor_load_4d(set + cut.square_at, &maps.dy_row, box_at(num_kept, row - 1, image), full);
+  prims::tensor_load_4d(set + cut.square_at + cut.square_below, &maps.dy_row,
+                        box_at(num_kept, row + kOutputs, image), full);
+  prims::tensor_load_4d(set + cut.band_h_at, &maps.dy_half, box_at(band_h, row - kHalf, image),
+                        full);
+  prims::tensor_load_4d(set + cut.band_h_at + cut.band_h_below, &maps.dy_half,
+                        box_at(band_h, row + kOutputs, image), full);
+  prims::tensor_load_4d(set + cut.x_at, &maps.x, box_at(cut.first, row, image), full);
+  prims::tensor_load_4d(set + cut.dx_at, &maps.dx, box_at(cut.first, row, image), full);
+}
+
+/// The whole warp.
+template <int kBand>
+__device__ __forceinline__ void copy_span(const Copier& copier, const MixerArgs& forward,
+                                          const StreamCut& cut, const Span& span) {
+  const int branch = forward.branch;
+  const int num_kept = forward.sizes.channels - 3 * branch;
+  if (prims::elect_one()) {
+    for (int i = 0; i < 2 && span.begin + i < span.end; ++i) {
+      load_band<kBand>(copier, cut, num_kept, branch, span.begin + i, i);
+    }
+  }
+  __syncwarp();
+#pragma unroll 1
+  for (int tile = span.begin; tile < span.end; ++tile) {
+    const int set_idx = (tile - span.begin) & 1;
+    prims::named_barrier_sync(kWalked + static_cast<uint32_t>(set_idx), kWalkAndCopy);
+    if (prims::elect_one()) {
+      const int image = tile / cut.bands_per_image;
+      const int row = (tile - image * cut.bands_per_image) * kOutputs;
+      prims::tensor_store_4d(&copier.maps->dx, copier.sets + set_idx * cut.set_elements + cut.dx_at,
+                             box_at(cut.first, row, image));
+      prims::bulk_commit();
+      prims::bulk_wait_read<0>();
+      if (tile + 2 < span.end) {
+        load_band<kBand>(copier, cut, num_kept, branch, tile + 2, set_idx);
+      }
+    }
+    __syncwarp();
   }
 }
+
+// ---- Walkers
 
 /// dx += dy in the kept channels that the slices begin with.
 __device__ __forceinline__ void keep_in_slices(uint16_t* dx, const uint16_t* dy, int num_kept,
@@ -184,15 +224,30 @@ __device__ __forceinline__ void keep_in_slices(uint16_t* dx, const uint16_t* dy,
   }
 }
 
+/// A thread's channels of a band.
+__device__ __forceinline__ View view_of(uint16_t* set, const ImageSizes& sizes, int branch,
+                                        const StreamCut& cut, const Role& role) {
+  const int own = cut.slice - 3 * branch + static_cast<int>(role.branch) * branch + role.within;
+  const bool is_band_h = role.branch == kBandH;
+  View view;
+  view.dy = {set + own,
+             set + (is_band_h ? cut.band_h_at : cut.square_at) + role.within,
+             is_band_h ? cut.band_h_below : cut.square_below,
+             sizes.width,
+             cut.slice,
+             cut.halo_slice};
+  view.x = set + cut.x_at + own;
+  view.dx = set + cut.dx_at + own;
+  view.segments = cut.segments;
+  return view;
+}
+
 template <int kBand>
 __device__ __forceinline__ void walk_span(const MixerBackwardArgs& args, const StreamCut& cut,
-                                          const Span& span, uint16_t* sets) {
+                                          const Span& span, uint16_t* sets, uint64_t* full) {
   const ImageSizes& sizes = args.forward.sizes;
   const int branch = args.forward.branch;
-  const int kept_in_slices = cut.slice - 3 * branch;
-  const auto band_at = [&](int tile) { return band_of(sizes, cut.bands_per_image, tile); };
   const Role role = role_of_thread<kWalkBranchThreads>({0, branch}, threadIdx.x);
-  stage_band<kBand>(sets, args, cut, band_at(span.begin));
   Taps<kBand> taps = {};
   if (role.is_active) {
     taps = load_taps<kBand, true>(weights_of(args.forward, role.branch),
@@ -202,111 +257,143 @@ __device__ __forceinline__ void walk_span(const MixerBackwardArgs& args, const S
 #pragma unroll 1
   for (int tile = span.begin; tile < span.end; ++tile) {
     const auto i = static_cast<uint32_t>(tile - span.begin);
-    const bool has_next = tile + 1 < span.end;
     uint16_t* set = sets + (i & 1U) * cut.set_elements;
-    prims::cp_async_wait<0>();
-    if (i == 0) {
-      sync_walkers();
-    } else {
-      prims::named_barrier_sync(kKept + ((i - 1) & 1U), kStreamThreads);
+    prims::mbarrier_wait(full + (i & 1U), (i >> 1) & 1U);
+    if (i > 0) prims::named_barrier_sync(kKept + ((i - 1) & 1U), kWalkAndKeep);
+    if (i == 0 || tile + 1 < span.end) {
+      prims::named_barrier_arrive(kBegun + (i & 1U), kWalkAndKeep);
     }
-    if (i == 0 || has_next) prims::named_barrier_arrive(kBegun + (i & 1U), kStreamThreads);
-    if (has_next) {
-      stage_band<kBand>(sets + ((i + 1) & 1U) * cut.set_elements, args, cut, band_at(tile + 1));
-    }
-    const int rows = band_at(tile).rows;
+    const int rows = band_of(sizes, cut.bands_per_image, tile).rows;
     if (role.is_active) {
-      const int own = kept_in_slices + static_cast<int>(role.branch) * branch + role.within;
-      const int own_halo =
-          cut.halo_at + role.within + (role.branch == kBandH ? 2 * sizes.width * branch : 0);
-      View view;
-      view.dy = {set + own, set + own_halo, sizes.width, cut.slice, branch};
-      view.x = set + cut.x_at + own;
-      view.dx = set + cut.dx_at + own;
+      View view = view_of(set, sizes, branch, cut, role);
       view.rows = rows;
-      view.segments = cut.segments;
       walk_band(sums, taps, view, role);
     }
-    keep_in_slices(set + cut.dx_at, set, kept_in_slices, cut.slice, rows * sizes.width);
-    sync_walkers();
-    uint16_t* dx = static_cast<uint16_t*>(args.dx) + at_band(sizes, band_at(tile));
-    for_slices(cut, sizes.channels, rows * sizes.width, [&](int shared, int to) {
-      store_bits<kPieceChannels>(dx + to, load_bits<kPieceChannels>(set + cut.dx_at + shared));
-    });
+    keep_in_slices(set + cut.dx_at, set, cut.slice - 3 * branch, cut.slice, rows * sizes.width);
+    prims::fence_proxy_async();
+    prims::named_barrier_arrive(kWalked + (i & 1U), kWalkAndCopy);
   }
   const int64_t num_sums = kSquareSums + 2 * (kBand + 1);
   write_partials<kBand, kWalkBranchThreads>(
       sums, role, {branch / 2, branch, role.within}, reinterpret_cast<float*>(sets),
-      args.workspace + blockIdx.x * num_sums * branch, [] { sync_walkers(); });
+      args.workspace + blockIdx.x * num_sums * branch,
+      [] { prims::named_barrier_sync(kWalkers, kWalkThreads); });
 }
 
 template <int kBand>
 __global__ void __launch_bounds__(kStreamThreads, 1)
-    stream_backward_kernel(MixerBackwardArgs args, StreamCut cut) {
-  extern __shared__ __align__(16) uint16_t mixer_sets[];
+    stream_backward_kernel(MixerBackwardArgs args, StreamCut cut,
+                           const __grid_constant__ StreamMaps maps) {
+  extern __shared__ __align__(128) uint16_t mixer_sets[];
   const Span span = span_of(cut);
+  auto* full = reinterpret_cast<uint64_t*>(mixer_sets + 2 * cut.set_elements);
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  constexpr int kCopyWarp = (kWalkThreads + kKeepThreads) / 32;
+  if (warp == kCopyWarp && prims::elect_one()) {
+    prims::mbarrier_init(full, 1);
+    prims::mbarrier_init(full + 1, 1);
+    prims::mbarrier_init_fence();
+  }
+  __syncthreads();
   prims::wait_for_previous_kernel();
   prims::allow_next_kernel();
-  if (threadIdx.x < kWalkThreads) {
-    walk_span<kBand>(args, cut, span, mixer_sets);
-  } else {
+  if (warp < kWalkThreads / 32) {
+    walk_span<kBand>(args, cut, span, mixer_sets, full);
+  } else if (warp < kCopyWarp) {
     keep_span(args, cut, span);
+  } else {
+    copy_span<kBand>({&maps, mixer_sets, full}, args.forward, cut, span);
   }
 }
 
-StreamCut stream_cut_of(const MixerBackwardArgs& args) {
-  const MixerArgs& forward = args.forward;
+int64_t sums_bytes_of(int band) {
+  return int64_t{band + 1} * 2 * kWalkThreads * int64_t{sizeof(float)};
+}
+
+StreamCut stream_cut_of(const MixerArgs& forward) {
   const ImageSizes& sizes = forward.sizes;
   const int num_kept = sizes.channels - 3 * forward.branch;
-  const auto whole = [](int elements) { return (elements + 7) / 8 * 8; };
-  const auto by = [](int divisor) { return Divisor{divisor, 1.0F / static_cast<float>(divisor)}; };
+  const int half = forward.band / 2;
+  const auto pieces = [](int channels) {
+    return (channels + kPieceChannels - 1) / kPieceChannels * kPieceChannels;
+  };
+  const auto whole = [](int elements) { return (elements + 63) / 64 * 64; };  // 128 bytes
   StreamCut cut;
   cut.bands_per_image = (sizes.height + kOutputs - 1) / kOutputs;
   cut.num_tiles = sizes.num_images * cut.bands_per_image;
-  cut.halo_piece = piece_of({sizes.channels, num_kept, forward.branch}, {args.dy});
   cut.segments = (sizes.width + kOutputs - 1) / kOutputs;
   cut.first = num_kept / kPieceChannels * kPieceChannels;
   cut.slice = sizes.channels - cut.first;
+  cut.halo_slice = pieces(forward.branch);
   const int band = kOutputs * sizes.width * cut.slice;
-  cut.halo_at = band;
-  cut.x_at = band + whole((forward.band + 1) * sizes.width * forward.branch);
-  cut.dx_at = cut.x_at + band;
-  cut.set_elements = cut.dx_at + band;
-  cut.by_width = by(sizes.width);
-  cut.by_slice = by(cut.slice / kPieceChannels);
-  cut.by_kept = by(cut.first / kPieceChannels);
+  const int row = sizes.width * cut.halo_slice;
+  cut.square_at = whole(band);
+  cut.square_below = whole(row);
+  cut.band_h_at = cut.square_at + 2 * cut.square_below;
+  cut.band_h_below = whole(half * row);
+  // The sums of dw go where the first set's dy is; dx behind it may still be read then.
+  const int sums = static_cast<int>(sums_bytes_of(forward.band)) / 2;
+  cut.x_at = std::max(cut.band_h_at + 2 * cut.band_h_below, whole(sums));
+  cut.dx_at = cut.x_at + whole(band);
+  cut.set_elements = cut.dx_at + whole(band);
+  cut.set_bytes = (3 * band + 2 * (half + 1) * row) * static_cast<int>(sizeof(uint16_t));
+  const int kept_pieces = cut.first / kPieceChannels;
+  cut.by_kept = {kept_pieces, 1.0F / static_cast<float>(kept_pieces)};
   return cut;
 }
 
-int64_t shared_bytes_of(const StreamCut& cut, int band) {
-  const int64_t sums_bytes = int64_t{band + 1} * 2 * kWalkThreads * int64_t{sizeof(float)};
-  return std::max(sums_bytes, 2 * int64_t{cut.set_elements} * int64_t{sizeof(uint16_t)});
+int64_t shared_bytes_of(const StreamCut& cut) {
+  return 2 * (int64_t{cut.set_elements} * int64_t{sizeof(uint16_t)} + int64_t{sizeof(uint64_t)});
+}
+
+StreamMaps maps_of(const MixerBackwardArgs& args, const StreamCut& cut) {
+  const ImageSizes& sizes = args.forward.sizes;
+  const auto map = [&](const void* data, int box_channels, int box_rows, bool is_read_whole) {
+    return make_image_map({.data = data,
+                           .num_images = sizes.num_images,
+                           .height = sizes.height,
+                           .width = sizes.width,
+                           .channels = sizes.channels,
+                           .box_channels = box_channels,
+                           .box_rows = box_rows,
+                           .is_read_whole = is_read_whole});
+  };
+  return {map(args.dy, cut.slice, kOutputs, true), map(args.dy, cut.halo_slice, 1, true),
+          map(args.dy, cut.halo_slice, args.forward.band / 2, true),
+          map(args.forward.x, cut.slice, kOutputs, false), map(args.dx, cut.slice, kOutputs, true)};
 }
 
 template <int kBand>
 void launch_band(const MixerBackwardArgs& args, const StreamCut& cut, int num_ctas,
                  CUstream_st* stream) {
   const auto kernel = stream_backward_kernel<kBand>;
-  const auto shared_bytes = static_cast<int>(shared_bytes_of(cut, kBand));
+  const auto shared_bytes = static_cast<int>(shared_bytes_of(cut));
   COMET_CUDA(
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
   launch_overlapped({dim3(static_cast<unsigned>(num_ctas)), kStreamThreads, shared_bytes, stream},
-                    kernel, args, cut);
+                    kernel, args, cut, maps_of(args, cut));
+}
+
+/// Boxes can be described (image_map.h), and 32 bits count what lies in a band.
+bool has_boxes(const MixerBackwardArgs& args) {
+  const ImageSizes& sizes = args.forward.sizes;
+  const int num_kept = sizes.channels - 3 * args.forward.branch;
+  if (piece_of({sizes.channels}, {args.forward.x, args.dy, args.dx}) < kPieceChannels) return false;
+  constexpr int kMaxBox = 256;  // columns, pairs of channels
+  return num_kept >= kPieceChannels && sizes.width <= kMaxBox && sizes.channels <= 16 * kMaxBox &&
+         sizes.channels - num_kept / kPieceChannels * kPieceChannels <= 2 * kMaxBox;
 }
 
 }  // namespace
 
 bool launch_stream_backward(const MixerBackwardArgs& args, CUstream_st* stream) {
-  const ImageSizes& sizes = args.forward.sizes;
-  constexpr int kMaxRowElements = 1 << 20;  // of 7 rows: what follows stays in 32 bits
-  if (piece_of({sizes.channels}, {args.forward.x, args.dy, args.dx}) < kPieceChannels) return false;
-  if (args.forward.branch > 2 * kWalkBranchThreads) return false;
-  if (int64_t{kOutputs} * sizes.width * sizes.channels > kMaxRowElements) return false;
-  const StreamCut cut = stream_cut_of(args);
+  if (device_attribute(cudaDevAttrComputeCapabilityMajor) < 9) return false;
+  if (args.forward.branch > 2 * kWalkBranchThreads || !has_boxes(args)) return false;
+  const StreamCut cut = stream_cut_of(args.forward);
   const int num_sms = device_attribute(cudaDevAttrMultiProcessorCount);
-  if (4 * int64_t{cut.num_tiles} < 3 * int64_t{num_sms} || cut.first == 0) return false;
+  if (4 * int64_t{cut.num_tiles} < 3 * int64_t{num_sms}) return false;
   const int most_bytes = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
-  if (shared_bytes_of(cut, args.forward.band) > most_bytes) return false;
+  if (shared_bytes_of(cut) > most_bytes) return false;
   const int num_ctas = std::min({cut.num_tiles, num_sms, kMaxPartials});
   if (args.forward.band == 11) {
     launch_band<11>(args, cut, num_ctas, stream);
