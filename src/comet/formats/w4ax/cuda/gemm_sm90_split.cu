@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <array>
 
 #include "comet/device/cuda/cuda_check.h"
@@ -51,12 +52,22 @@ __device__ __forceinline__ void split_end(int num_splits) {
 
 #endif
 
+/// The grid may be larger, see config_of().
+template <class T>
+__host__ __device__ constexpr int num_working_ctas(const GemmArgs& args, int num_splits) {
+  return args.num_tiles * T::kPacked * num_splits;
+}
+
 template <class T>
 __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
     gemm_sm90_split(const GemmArgs args, int num_splits, const __grid_constant__ SplitMaps maps) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) uint8_t shared[];
   prims::allow_next_kernel();  // it waits for this one's end before it reads what this one writes
+  if (static_cast<int>(blockIdx.x) >= num_working_ctas<T>(args, num_splits)) {
+    prims::wait_for_previous_kernel();  // the next launch has been placed by then
+    return;
+  }
   const SplitWork<T> work(args, num_splits);
   const SplitPipeline<T> pipeline{shared, static_cast<uint32_t>(work.rank * T::kSharing)};
   if (threadIdx.x / 32 == T::kConsumers / 32 && prims::elect_one()) {
@@ -82,7 +93,17 @@ __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
 #endif
 }
 
-/// A launch of the product; `attributes` must outlive it.
+int count_sms() {
+  int device = 0;
+  int num_sms = 0;
+  COMET_CUDA(cudaGetDevice(&device));
+  COMET_CUDA(cudaDeviceGetAttribute(&num_sms, cudaDevAttrMultiProcessorCount, device));
+  return num_sms;
+}
+
+/// A launch of the product; `attributes` must outlive it. Somewhat fewer CTAs than SMs are filled
+/// up with idle ones: else the SMs that have none now get two of the next launch, which comes in
+/// meanwhile, and two on an SM take twice as long.
 template <class T>
 cudaLaunchConfig_t config_of(const GemmArgs& args, const SplitPlan& plan,
                              std::array<cudaLaunchAttribute, 2>& attributes) {
@@ -91,15 +112,20 @@ cudaLaunchConfig_t config_of(const GemmArgs& args, const SplitPlan& plan,
   attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attributes[0].val.programmaticStreamSerializationAllowed = 1;
   attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim.x = static_cast<unsigned>(plan.num_splits * T::kSharing);
+  const int cluster = plan.num_splits * T::kSharing;
+  const int num_working = num_working_ctas<T>(args, plan.num_splits);
+  const int num_sms = count_sms();
+  const int num_ctas =
+      num_working > num_sms / 2 ? std::max(num_working, num_sms / cluster * cluster) : num_working;
+  attributes[1].val.clusterDim.x = static_cast<unsigned>(cluster);
   attributes[1].val.clusterDim.y = 1;
   attributes[1].val.clusterDim.z = 1;
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(args.num_tiles * T::kPacked * plan.num_splits));
+  config.gridDim = dim3(static_cast<unsigned>(num_ctas));
   config.blockDim = dim3(T::kThreads);
   config.dynamicSmemBytes = T::kSharedBytes;
   config.attrs = attributes.data();
-  config.numAttrs = plan.num_splits * T::kSharing > 1 ? 2 : 1;
+  config.numAttrs = cluster > 1 ? 2 : 1;
   return config;
 }
 

@@ -262,20 +262,27 @@ void check_tiles(const CudaResources& gpu, const Operands& operands, const GemmA
   }
 }
 
-/// Cuts in clusters of which `num_sharing` tiles share codes; with 1 also those of gemm_sm90.
-void check_linear(const CudaResources& gpu, const Operands& operands, GemmArgs args,
-                  int num_sharing) {
+enum class Cuts { kOwn, kManyRounds, kShared };
+
+/// Clusters that come in several rounds do not pay, and more than a few are not run.
+bool is_in(Cuts cuts, const GemmArgs& args, const SplitPlan& plan, int num_sms) {
+  const int ctas = args.num_tiles * 128 / plan.tile_rows * plan.num_splits;
+  if (plan.num_splits > 1 && ctas > 6 * num_sms) return false;
+  const bool are_many = plan.num_splits > 1 && ctas > 3 * num_sms;
+  if (plan.num_sharing > 1) return cuts == Cuts::kShared;
+  return cuts == (are_many ? Cuts::kManyRounds : Cuts::kOwn);
+}
+
+/// Of Cuts::kOwn also what gemm_sm90 does.
+void check_linear(const CudaResources& gpu, const Operands& operands, GemmArgs args, Cuts cuts) {
   const DeviceArray<uint16_t> out(static_cast<size_t>(args.tokens) * args.num_tiles * 128);
   args.out = out.get();
   args.out_is_bf16 = true;
   const std::vector<uint8_t> want = wanted(gpu, operands, args);
-  if (num_sharing == 1) check_tiles(gpu, operands, args, want);
+  if (cuts == Cuts::kOwn) check_tiles(gpu, operands, args, want);
   if (::testing::Test::HasFatalFailure()) return;
   for (const SplitPlan& plan : plans_of(args)) {
-    if (plan.num_sharing != num_sharing) continue;
-    // Many rounds of clusters never pay.
-    const int ctas = args.num_tiles * 128 / plan.tile_rows * plan.num_splits;
-    if (plan.num_splits > 1 && ctas > 6 * gpu.num_sms) continue;
+    if (!is_in(cuts, args, plan, gpu.num_sms)) continue;
     const Launch split = [&](const GemmArgs& a) { run_gemm_split(a, plan, gpu.stream); };
     ASSERT_TRUE(want == outputs_of(split, args, gpu.stream)) << label(args, plan);
     print_line(args, plan, count_split_clusters(args, plan),
@@ -288,8 +295,7 @@ void check_linear(const CudaResources& gpu, const Operands& operands, GemmArgs a
 /// CTAs where it has no clusters.
 class W4axSplitPlansCuda : public ::testing::TestWithParam<std::pair<int, int>> {};
 
-void check_all(std::pair<int, int> shape, std::initializer_list<int32_t> all_tokens,
-               int num_sharing) {
+void check_all(std::pair<int, int> shape, std::initializer_list<int32_t> all_tokens, Cuts cuts) {
   const auto gpu = testing::open_gpu();
   if (!gpu || gpu->sm != 90) GTEST_SKIP() << "no GPU of sm_90";
   const auto& [n, k] = shape;
@@ -298,14 +304,21 @@ void check_all(std::pair<int, int> shape, std::initializer_list<int32_t> all_tok
   for (const int32_t tokens : all_tokens) {
     for (const WeightKind kind : {WeightKind::kProgressive, WeightKind::kChannel}) {
       const int32_t int4_blocks = kind == WeightKind::kProgressive ? 0 : k / 128 - 1;
-      check_linear(*gpu, operands, operands.args_of(kind, tokens, int4_blocks), num_sharing);
+      check_linear(*gpu, operands, operands.args_of(kind, tokens, int4_blocks), cuts);
       if (::testing::Test::HasFatalFailure()) return;
     }
   }
 }
 
-TEST_P(W4axSplitPlansCuda, SameBitsWhateverThePlan) { check_all(GetParam(), {16, 32, 64}, 1); }
-TEST_P(W4axSplitPlansCuda, SameBitsOfSharedCodes) { check_all(GetParam(), {32, 64}, 2); }
+TEST_P(W4axSplitPlansCuda, SameBitsWhateverThePlan) {
+  check_all(GetParam(), {16, 32, 64}, Cuts::kOwn);
+}
+TEST_P(W4axSplitPlansCuda, SameBitsOfSharedCodes) {
+  check_all(GetParam(), {32, 64}, Cuts::kShared);
+}
+TEST_P(W4axSplitPlansCuda, SameBitsOfManyRounds) {
+  check_all(GetParam(), {16, 32, 64}, Cuts::kManyRounds);
+}
 
 INSTANTIATE_TEST_SUITE_P(Linears, W4axSplitPlansCuda,
                          ::testing::Values(std::pair{6144, 4096}, std::pair{4096, 4096},
