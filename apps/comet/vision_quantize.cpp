@@ -127,6 +127,26 @@ void print_report(const quant::VisionQuantReport& report, const std::string& out
   }
 }
 
+/// A progress bar from the moment that its length is known; gone when it is full.
+class StepProgress {
+ public:
+  StepProgress(const char* what, const char* unit, bool quiet)
+      : what_(what), unit_(unit), quiet_(quiet) {}
+  void reach(int64_t num_done, int64_t num_all) {
+    if (!bar_) bar_.emplace(what_, num_all, unit_, quiet_);
+    bar_->advance(num_done - num_done_);
+    num_done_ = num_done;
+    if (num_done == num_all) bar_.reset();
+  }
+
+ private:
+  const char* what_;
+  const char* unit_;
+  bool quiet_;
+  int64_t num_done_ = 0;
+  std::optional<Progress> bar_;
+};
+
 Status run_quantize(const Globals& globals, const Options& options) {
   auto chosen = method_of(options);
   if (!chosen) return chosen.error();
@@ -145,13 +165,11 @@ Status run_quantize(const Globals& globals, const Options& options) {
   if (const Status read = read_images(ctx, options, *checkpoint, skipped, request); !read) {
     return read;
   }
-  std::optional<Progress> progress;
-  request.on_product = [&](int64_t /*num_done*/, int64_t num_all) {
-    if (!progress) progress.emplace("quantizing", num_all, "products", globals.quiet);
-    progress->advance(1);
-  };
+  StepProgress calibrating("calibrating", "images", globals.quiet);
+  StepProgress quantizing("quantizing", "products", globals.quiet);
+  request.on_images = [&](int64_t done, int64_t all) { calibrating.reach(done, all); };
+  request.on_product = [&](int64_t done, int64_t all) { quantizing.reach(done, all); };
   const auto report = quant::quantize_vision(ctx, *checkpoint, request);
-  progress.reset();
   if (!report) return report.error();
   if (prints_text(globals)) print_report(*report, options.out);
   Json result = quant::report_json(*report);

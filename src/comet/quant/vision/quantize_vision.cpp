@@ -74,9 +74,12 @@ void observe(Context& ctx, models::VisionModel& model, Run& run, bool needs_hess
     run.inputs.watch(layout_of(run.request.options, product), product.name, needs_hessian);
     linear.set_observer(&run.inputs);
   });
+  int64_t num_done = 0;
   for (const Tensor& images : run.request.calibration) {
     const ArenaScope scope(ctx.arena);
     model.forward(ctx, copy_to_device(ctx, images));
+    num_done += images.size(0);
+    if (run.request.on_images) run.request.on_images(num_done, num_images(run.request.calibration));
   }
   model.for_each_product([](nn::Linear& linear) { linear.set_observer(nullptr); });
 }

@@ -26,7 +26,9 @@ struct VisionQuantizeRequest {
   /// needs_calibration() says so.
   std::vector<Tensor> calibration;
   std::vector<Tensor> held_back;
-  std::function<void(int64_t num_products, int64_t num_all)> on_product = {};
+  // Told what is done, of how many: images of `calibration`, then products.
+  std::function<void(int64_t num_done, int64_t num_all)> on_images = {};
+  std::function<void(int64_t num_done, int64_t num_all)> on_product = {};
 };
 
 /// The quantized model beside the original on the images held back.
