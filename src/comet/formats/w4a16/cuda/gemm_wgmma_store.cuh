@@ -29,7 +29,25 @@ __device__ __forceinline__ void end_reads(int num_splits) {
   prims::cluster_wait();
 }
 
-/// Four rows of a token: all reads are under way before the first is added.
+__device__ __forceinline__ void add_four(float4& total, const float4& part) {
+  total.x += part.x;
+  total.y += part.y;
+  total.z += part.z;
+  total.w += part.w;
+}
+
+/// Four rows of a token, of a tile that this CTA has alone.
+template <class T>
+__device__ __forceinline__ float4 own_four(const float* from) {
+  float4 total = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+#pragma unroll
+  for (int turn = 0; turn < T::kTurns; ++turn) {
+    add_four(total, *reinterpret_cast<const float4*>(from + turn * T::kTileFloats));
+  }
+  return total;
+}
+
+/// The same of a cluster's tile: all reads are under way before the first is added.
 template <class T>
 __device__ __forceinline__ float4 gather_four(const float* from, int num_splits) {
   float4 parts[kMaxSplits][T::kTurns];
@@ -37,13 +55,10 @@ __device__ __forceinline__ float4 gather_four(const float* from, int num_splits)
   for (int split = 0; split < kMaxSplits; ++split) {
 #pragma unroll
     for (int turn = 0; turn < T::kTurns; ++turn) {
-      const float* part = from + turn * T::kTileFloats;
       parts[split][turn] = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
-      if (num_splits == 1) {
-        if (split == 0) parts[split][turn] = *reinterpret_cast<const float4*>(part);
-      } else if (split < num_splits) {
-        parts[split][turn] = prims::cluster_load(part, static_cast<uint32_t>(split));
-      }
+      if (split >= num_splits) continue;
+      parts[split][turn] =
+          prims::cluster_load(from + turn * T::kTileFloats, static_cast<uint32_t>(split));
     }
   }
   float4 total = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
@@ -51,11 +66,7 @@ __device__ __forceinline__ float4 gather_four(const float* from, int num_splits)
   for (int split = 0; split < kMaxSplits; ++split) {
 #pragma unroll
     for (int turn = 0; turn < T::kTurns; ++turn) {
-      if (split >= num_splits) continue;
-      total.x += parts[split][turn].x;
-      total.y += parts[split][turn].y;
-      total.z += parts[split][turn].z;
-      total.w += parts[split][turn].w;
+      if (split < num_splits) add_four(total, parts[split][turn]);
     }
   }
   return total;
@@ -73,7 +84,8 @@ __device__ __forceinline__ void store_share(const Params& p, const float* tile, 
     const int row = work.tile.row_tile * T::kRows + i % kColumns * 4;
     if (row >= target.n) continue;  // what is read is stored: end_reads()
     const float* from = tile + i / kColumns * T::kTilePitch + i % kColumns * 4;
-    store_four(target, first_token + i / kColumns, row, gather_four<T>(from, p.num_splits));
+    const float4 sums = p.num_splits == 1 ? own_four<T>(from) : gather_four<T>(from, p.num_splits);
+    store_four(target, first_token + i / kColumns, row, sums);
   }
 }
 
