@@ -236,12 +236,8 @@ __global__ void __launch_bounds__(kAllThreads, 1) rows_kernel(MixerArgs args, Ro
       if (band.rows < kOutputs) {
         clear_rows(block, band.rows * sizes.width * sizes.channels, cut.block_elements);
       }
-      const Ground ground{block + own,
-                          halos + block_idx * cut.halo_elements + own_halo,
-                          below_of<kBand>(role.branch, sizes.width, branch),
-                          sizes.width,
-                          sizes.channels,
-                          branch};
+      const Ground ground{block + own, halos + block_idx * cut.halo_elements + own_halo,
+                          sizes.width, sizes.channels, branch};
       change_block<kBand>(taps, role, ground, block + own, held, band.rows, cut.segments);
       prims::fence_proxy_async();
       prims::cp_async_wait<0>();  // what the next walks read around their block

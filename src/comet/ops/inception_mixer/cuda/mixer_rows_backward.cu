@@ -201,11 +201,7 @@ __global__ void __launch_bounds__(kMixerThreads, kCtasOfSm)
       const int own_halo =
           cut.halo_at + role.within + (role.branch == kBandH ? 2 * sizes.width * chunk.count : 0);
       View view;
-      view.dy = {mixer_bands + own,
-                 mixer_bands + own_halo,
-                 below_of<kBand>(role.branch, sizes.width, chunk.count),
-                 sizes.width,
-                 3 * chunk.count,
+      view.dy = {mixer_bands + own, mixer_bands + own_halo, sizes.width, 3 * chunk.count,
                  chunk.count};
       view.x = mixer_bands + cut.x_at + own;
       view.dx = mixer_bands + cut.dx_at + own;

@@ -48,14 +48,16 @@ constexpr uint32_t kWalkAndCopy = kWalkThreads + kCopyThreads;
 struct StreamCut {
   int32_t bands_per_image = 0;
   int32_t num_tiles = 0;
-  int32_t segments = 0;    // walkers of 1×k in a row
-  int32_t first = 0;       // the slices' first channel: of a piece
-  int32_t slice = 0;       // channels
-  int32_t halo_slice = 0;  // channels of a pixel around a band
-  int32_t square_at = 0;   // where the parts of a set lie, in elements: the rows above,
-  int32_t square_below = 0;
+  int32_t segments = 0;      // walkers of 1×k in a row
+  int32_t first = 0;         // the slices' first channel: of a piece
+  int32_t slice = 0;         // channels
+  int32_t halo_slice = 0;    // channels of a pixel around a band
+  int32_t square_at = 0;     // where the parts of a set lie, in elements: the rows above,
+  int32_t square_below = 0;  // from there to the rows below,
+  int32_t square_gap = 0;    // of which lie between them
   int32_t band_h_at = 0;
   int32_t band_h_below = 0;
+  int32_t band_h_gap = 0;
   int32_t x_at = 0;
   int32_t dx_at = 0;
   int32_t set_elements = 0;
@@ -230,12 +232,9 @@ __device__ __forceinline__ View view_of(uint16_t* set, const ImageSizes& sizes, 
   const int own = cut.slice - 3 * branch + static_cast<int>(role.branch) * branch + role.within;
   const bool is_band_h = role.branch == kBandH;
   View view;
-  view.dy = {set + own,
-             set + (is_band_h ? cut.band_h_at : cut.square_at) + role.within,
-             is_band_h ? cut.band_h_below : cut.square_below,
-             sizes.width,
-             cut.slice,
-             cut.halo_slice};
+  view.dy = {set + own,      set + (is_band_h ? cut.band_h_at : cut.square_at) + role.within,
+             sizes.width,    cut.slice,
+             cut.halo_slice, is_band_h ? cut.band_h_gap : cut.square_gap};
   view.x = set + cut.x_at + own;
   view.dx = set + cut.dx_at + own;
   view.segments = cut.segments;
@@ -329,8 +328,10 @@ StreamCut stream_cut_of(const MixerArgs& forward) {
   const int row = sizes.width * cut.halo_slice;
   cut.square_at = whole(band);
   cut.square_below = whole(row);
+  cut.square_gap = cut.square_below - row;
   cut.band_h_at = cut.square_at + 2 * cut.square_below;
   cut.band_h_below = whole(half * row);
+  cut.band_h_gap = cut.band_h_below - half * row;
   // The sums of dw go where the first set's dy is; dx behind it may still be read then.
   const int sums = static_cast<int>(sums_bytes_of(forward.band)) / 2;
   cut.x_at = std::max(cut.band_h_at + 2 * cut.band_h_below, whole(sums));

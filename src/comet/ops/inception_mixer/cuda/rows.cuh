@@ -57,10 +57,10 @@ __device__ __forceinline__ void stage_halos(uint16_t* halos, const uint16_t* x,
 struct Ground {
   const uint16_t* block = nullptr;
   const uint16_t* halo = nullptr;  // of its branch: the rows above
-  int below = 0;                   // from there to the rows below, in elements
   int width = 0;
   int channels = 0;  // of a pixel of the block
   int branch = 0;    // of a pixel of the rows around it
+  int gap = 0;       // elements between the rows above and those below
 
   [[nodiscard]] __device__ __forceinline__ const uint16_t* at(int row, int column) const {
     return block + (row * width + column) * channels;
@@ -74,9 +74,9 @@ __device__ __forceinline__ void walk_square(const Ground& ground, int column, co
   for (int i = 0; i < kOutputs + 2; ++i) {
     const bool is_block = i > 0 && i <= kOutputs;
     const int step = is_block ? ground.channels : ground.branch;
-    const uint16_t* p = is_block
-                            ? ground.at(i - 1, column)
-                            : ground.halo + (i == 0 ? 0 : ground.below) + column * ground.branch;
+    const uint16_t* p = is_block ? ground.at(i - 1, column)
+                                 : ground.halo + (i == 0 ? 0 : ground.gap) +
+                                       ((i == 0 ? 0 : ground.width) + column) * ground.branch;
 #pragma unroll
     for (int t = 0; t < 3; ++t) {
       float v[2];
@@ -107,21 +107,15 @@ __device__ __forceinline__ void walk_line(const Ground& ground, int row, int col
     } else if (i >= kHalf && i < kHalf + kOutputs) {
       load_channels(v, ground.at(i - kHalf, column));
     } else {
-      const int row_in = i < kHalf ? i : i - kOutputs - kHalf;
-      load_channels(v, ground.halo + (i < kHalf ? 0 : ground.below) +
-                           (row_in * ground.width + column) * ground.branch);
+      const int halo = i < kHalf ? i : i - kOutputs;
+      load_channels(v, ground.halo + (i < kHalf ? 0 : ground.gap) +
+                           (halo * ground.width + column) * ground.branch);
     }
 #pragma unroll
     for (int r = 0; r < kOutputs; ++r) {
       if (i - r >= 0 && i - r < kBand) use(r, i - r, v);
     }
   }
-}
-
-/// Ground::below where all rows around a band lie one behind the other.
-template <int kBand>
-__device__ __forceinline__ int below_of(Branch branch, int width, int num_channels) {
-  return (branch == kBandH ? kBand / 2 : 1) * width * num_channels;
 }
 
 /// A walker's first output and how many of them exist.
