@@ -98,7 +98,7 @@ __device__ __forceinline__ int64_t at_band(const ImageSizes& sizes, const Band& 
 /// thread are read before the first is written.
 __device__ __forceinline__ void keep_band(uint16_t* dx, const uint16_t* dy, int channels,
                                           int num_pieces, const Divisor& by_kept) {
-  constexpr int kBatch = 11;
+  constexpr int kBatch = 8;
   const auto thread = static_cast<int>(threadIdx.x) - kWalkThreads;
 #pragma unroll 1
   for (int first = thread; first < num_pieces; first += kBatch * kKeepThreads) {
