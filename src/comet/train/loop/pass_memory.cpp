@@ -16,6 +16,9 @@ constexpr int kNumBisections = 6;  // to 2 % of what is measured
 // Kept free: the library's workspaces, a captured graph, ends of blocks that are not filled.
 constexpr int64_t kReserveBytes = int64_t{256} << 20;
 constexpr double kFilledShare = 0.9;
+// An arena's blocks double, and the first is as large as the first tensor: at worst the second of
+// two, twice as large, is taken for the last byte.
+constexpr double kMostTaken = 3;
 
 /// Whether a pass needs no second block where the first has so many bytes; `capacity`: all blocks.
 bool fits_in_block(Context& ctx, const Recipe& recipe, models::TrainableVision& model,
@@ -53,11 +56,8 @@ double gib(int64_t bytes) { return static_cast<double>(bytes) / (int64_t{1} << 3
 }  // namespace
 
 int64_t PassMemory::images_in(int64_t free_bytes) const {
-  int64_t blocks = 0;
-  for (int64_t block = int64_t{1} << 20; blocks + block <= free_bytes - kReserveBytes; block *= 2) {
-    blocks += block;
-  }
-  const auto usable = static_cast<int64_t>(kFilledShare * static_cast<double>(blocks));
+  const auto blocks = static_cast<double>(std::max<int64_t>(0, free_bytes - kReserveBytes));
+  const auto usable = static_cast<int64_t>(blocks * kFilledShare / kMostTaken);
   return std::max<int64_t>(0, (usable - fixed_bytes) / image_bytes);
 }
 

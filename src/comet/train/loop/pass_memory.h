@@ -11,8 +11,8 @@ struct PassMemory {
   int64_t fixed_bytes = 0;
   int64_t image_bytes = 0;  // for every image of the batch
 
-  /// A batch that fits into an arena that may grow to `free_bytes`, whose blocks double; 0: not one
-  /// image does.
+  /// A batch that fits for sure into an arena that may grow to `free_bytes`, whose blocks double;
+  /// 0: not one image does.
   [[nodiscard]] int64_t images_in(int64_t free_bytes) const;
 };
 

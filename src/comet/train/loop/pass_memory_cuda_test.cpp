@@ -40,7 +40,8 @@ TEST(PassMemoryCuda, TheBatchThatIsToldFits) {
   ASSERT_GT(num_fit, 0);
   ASSERT_LT(num_fit, recipe.batch_size);
   EXPECT_NE(batch_error(ctx, recipe, model).message.find("fit: take --batch"), std::string::npos);
-  train(ctx, recipe, model, num_fit);
+  SCOPED_TRACE(fmt::format("{} fit into {} bytes", num_fit, free_bytes));
+  EXPECT_NO_THROW(train(ctx, recipe, model, num_fit));
 }
 
 }  // namespace
