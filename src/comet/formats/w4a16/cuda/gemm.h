@@ -17,6 +17,8 @@
 
 #include <cstdint>
 
+#include "comet/formats/w4a16/cuda/gemm_choice.h"
+
 namespace comet::formats::w4a16_cuda {
 
 constexpr int kBlockRows = 128;
@@ -85,17 +87,6 @@ struct GemmArgs {
   void* out = nullptr;
   int64_t out_stride = 0;
   bool out_is_bf16 = true;
-};
-
-/// CTAs of the wgmma kernel: of 128 rows, two of which fit an SM (up to 64 tokens); of 128 rows,
-/// one an SM, with more registers and longer rings; of 256 rows, one an SM (64 tokens).
-enum class TileShape : int32_t { kHalf, kAlone, kTall };
-
-/// What a product is cut into.
-struct GemmPlan {
-  int32_t tile_tokens = 0;
-  int32_t num_splits = 1;              // of K
-  TileShape shape = TileShape::kHalf;  // wgmma only; 128 tokens are always kAlone
 };
 
 /// mma.sync, any card from sm_80 on. With num_splits > 1 it needs `workspace`.

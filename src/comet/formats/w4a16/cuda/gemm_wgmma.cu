@@ -214,6 +214,10 @@ void launch_shape(const GemmArgs& args, const GemmPlan& plan, const CUtensorMap&
 }  // namespace wgmma
 
 GemmPlan plan_gemm_wgmma(const GemmArgs& args, int num_sms) {
+  const Blocks& blocks = args.blocks;
+  const GemmPlan measured =
+      measured_plan(args.rows, blocks.n, blocks.num_k_blocks * kBlockChannels, num_sms);
+  if (measured.tile_tokens > 0 && blocks.num_groups == 1) return measured;
   if (args.rows <= 8) return wgmma::plan_tile<8>(args, num_sms);
   if (args.rows <= 16) return wgmma::plan_tile<16>(args, num_sms);
   if (args.rows <= 32) return wgmma::plan_tile<32>(args, num_sms);
