@@ -11,7 +11,8 @@ namespace comet {
 
 /// Images [num_images, height, width, channels] of BF16 pairs, cut into boxes [box_rows][width]
 /// [box_channels] of one image, which lie in order in shared memory. Coordinates: pairs of
-/// channels, column, row, image; what is outside of the image reads as 0 and is not written.
+/// channels (a multiple of 4), column, row, image; what is outside of the image reads as 0 and is
+/// not written.
 struct ImageMapDesc {
   const void* data = nullptr;  // 16-byte aligned
   int64_t num_images = 0;

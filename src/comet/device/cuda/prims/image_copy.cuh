@@ -1,6 +1,7 @@
 // Copies of boxes of images (4-d tensors described by make_image_map) by the copy engine of an SM
 // (sm_90), as bulk_copy.cuh's of matrices. Callers: kernels over images; below sm_90 they trap.
-// Alignment: shared addresses 128 bytes.
+// Alignment: shared addresses 128 bytes; x, the innermost coordinate, 16 bytes of elements: others
+// end in cudaErrorIllegalInstruction.
 #pragma once
 
 #include <cstdint>

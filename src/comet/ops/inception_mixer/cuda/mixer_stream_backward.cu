@@ -52,6 +52,8 @@ struct StreamCut {
   int32_t first = 0;         // the slices' first channel: of a piece
   int32_t slice = 0;         // channels
   int32_t halo_slice = 0;    // channels of a pixel around a band
+  int32_t band_h_first = 0;  // the first of those around k×1: of a piece
+  int32_t band_h_skip = 0;   // channels there before the branch
   int32_t square_at = 0;     // where the parts of a set lie, in elements: the rows above,
   int32_t square_below = 0;  // from there to the rows below,
   int32_t square_gap = 0;    // of which lie between them
@@ -153,43 +155,40 @@ struct Copier {
   uint64_t* full = nullptr;  // a barrier a set
 };
 
-/// A box's place: an image's row, its first channel.
+/// A box's place: an image's row, its first channel, which begins a piece.
 __device__ __forceinline__ prims::BoxAt4d box_at(int channel, int row, int image) {
   return {channel / 2, 0, row, image};
 }
 
 template <int kBand>
-__device__ __forceinline__ void load_band(const Copier& copier, const StreamCut& cut, int num_kept,
-                                          int branch, int tile, int set_idx) {
+__device__ __forceinline__ void load_band(const Copier& copier, const StreamCut& cut, int tile,
+                                          int set_idx) {
   constexpr int kHalf = kBand / 2;
   const int image = tile / cut.bands_per_image;
   const int row = (tile - image * cut.bands_per_image) * kOutputs;
   uint16_t* set = copier.sets + set_idx * cut.set_elements;
   uint64_t* full = copier.full + set_idx;
   const StreamMaps& maps = *copier.maps;
-  const int band_h = num_kept + 2 * branch;
   prims::mbarrier_arrive_expect_tx(full, static_cast<uint32_t>(cut.set_bytes));
   prims::tensor_load_4d(set, &maps.dy, box_at(cut.first, row, image), full);
-  prims::tensor_load_4d(set + cut.square_at, &maps.dy_row, box_at(num_kept, row - 1, image), full);
+  prims::tensor_load_4d(set + cut.square_at, &maps.dy_row, box_at(cut.first, row - 1, image), full);
   prims::tensor_load_4d(set + cut.square_at + cut.square_below, &maps.dy_row,
-                        box_at(num_kept, row + kOutputs, image), full);
-  prims::tensor_load_4d(set + cut.band_h_at, &maps.dy_half, box_at(band_h, row - kHalf, image),
-                        full);
+                        box_at(cut.first, row + kOutputs, image), full);
+  prims::tensor_load_4d(set + cut.band_h_at, &maps.dy_half,
+                        box_at(cut.band_h_first, row - kHalf, image), full);
   prims::tensor_load_4d(set + cut.band_h_at + cut.band_h_below, &maps.dy_half,
-                        box_at(band_h, row + kOutputs, image), full);
+                        box_at(cut.band_h_first, row + kOutputs, image), full);
   prims::tensor_load_4d(set + cut.x_at, &maps.x, box_at(cut.first, row, image), full);
   prims::tensor_load_4d(set + cut.dx_at, &maps.dx, box_at(cut.first, row, image), full);
 }
 
 /// The whole warp.
 template <int kBand>
-__device__ __forceinline__ void copy_span(const Copier& copier, const MixerArgs& forward,
-                                          const StreamCut& cut, const Span& span) {
-  const int branch = forward.branch;
-  const int num_kept = forward.sizes.channels - 3 * branch;
+__device__ __forceinline__ void copy_span(const Copier& copier, const StreamCut& cut,
+                                          const Span& span) {
   if (prims::elect_one()) {
     for (int i = 0; i < 2 && span.begin + i < span.end; ++i) {
-      load_band<kBand>(copier, cut, num_kept, branch, span.begin + i, i);
+      load_band<kBand>(copier, cut, span.begin + i, i);
     }
   }
   __syncwarp();
@@ -205,7 +204,7 @@ __device__ __forceinline__ void copy_span(const Copier& copier, const MixerArgs&
       prims::bulk_commit();
       prims::bulk_wait_read<0>();
       if (tile + 2 < span.end) {
-        load_band<kBand>(copier, cut, num_kept, branch, tile + 2, set_idx);
+        load_band<kBand>(copier, cut, tile + 2, set_idx);
       }
     }
     __syncwarp();
@@ -229,12 +228,13 @@ __device__ __forceinline__ void keep_in_slices(uint16_t* dx, const uint16_t* dy,
 /// A thread's channels of a band.
 __device__ __forceinline__ View view_of(uint16_t* set, const ImageSizes& sizes, int branch,
                                         const StreamCut& cut, const Role& role) {
-  const int own = cut.slice - 3 * branch + static_cast<int>(role.branch) * branch + role.within;
+  const int num_kept = cut.slice - 3 * branch;
+  const int own = num_kept + static_cast<int>(role.branch) * branch + role.within;
   const bool is_band_h = role.branch == kBandH;
+  const int halo = is_band_h ? cut.band_h_at + cut.band_h_skip : cut.square_at + num_kept;
   View view;
-  view.dy = {set + own,      set + (is_band_h ? cut.band_h_at : cut.square_at) + role.within,
-             sizes.width,    cut.slice,
-             cut.halo_slice, is_band_h ? cut.band_h_gap : cut.square_gap};
+  view.dy = {set + own, set + halo + role.within, sizes.width,
+             cut.slice, cut.halo_slice,           is_band_h ? cut.band_h_gap : cut.square_gap};
   view.x = set + cut.x_at + own;
   view.dx = set + cut.dx_at + own;
   view.segments = cut.segments;
@@ -301,7 +301,7 @@ __global__ void __launch_bounds__(kStreamThreads, 1)
   } else if (warp < kCopyWarp) {
     keep_span(args, cut, span);
   } else {
-    copy_span<kBand>({&maps, mixer_sets, full}, args.forward, cut, span);
+    copy_span<kBand>({&maps, mixer_sets, full}, cut, span);
   }
 }
 
@@ -323,7 +323,9 @@ StreamCut stream_cut_of(const MixerArgs& forward) {
   cut.segments = (sizes.width + kOutputs - 1) / kOutputs;
   cut.first = num_kept / kPieceChannels * kPieceChannels;
   cut.slice = sizes.channels - cut.first;
-  cut.halo_slice = pieces(forward.branch);
+  cut.band_h_first = (sizes.channels - forward.branch) / kPieceChannels * kPieceChannels;
+  cut.band_h_skip = sizes.channels - forward.branch - cut.band_h_first;
+  cut.halo_slice = pieces(std::max(num_kept - cut.first, cut.band_h_skip) + forward.branch);
   const int band = kOutputs * sizes.width * cut.slice;
   const int row = sizes.width * cut.halo_slice;
   cut.square_at = whole(band);
