@@ -52,9 +52,12 @@ struct SplitTraits {
   static constexpr int most_stages() {
     int stages = kMaxStages;
     while (stages * kStageBytes + level_ring(stages) * 2 * kTileRows > kRoom) --stages;
-    return stages;
+    return stages / kTeams * kTeams;
   }
+  // A stage is always the same team's: a wait names a phase by its parity, so that a team that came
+  // by every second time would take the end of the phase before the other team's for its own.
   static constexpr int kStages = most_stages();
+  static_assert(kStages % kTeams == 0);
   static constexpr int kLevelRing = level_ring(kStages);
   static constexpr int kLevelsAt = kStages * kStageBytes;
   static constexpr int kParkedAt = kLevelsAt + kLevelRing * 2 * kTileRows;

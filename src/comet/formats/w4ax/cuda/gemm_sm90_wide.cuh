@@ -63,7 +63,11 @@ struct Sm90WideTraits {
   static constexpr int kRoom = 227 * 1024 - kTurnsBytes - kTablesBytes - kControlBytes;
   static constexpr int kMaxStages = 12;
   static constexpr int kStagesThatFit = kRoom / (kStageBytes + kLevelBytes);
-  static constexpr int kStages = kStagesThatFit < kMaxStages ? kStagesThatFit : kMaxStages;
+  // Even where pairs take blocks in turn: within a tile a stage is one pair's. A wait names a phase
+  // by its parity, so that a pair that came by every second time would take the end of the phase
+  // before the other pair's for its own.
+  static constexpr int kStages = (kStagesThatFit < kMaxStages ? kStagesThatFit : kMaxStages) /
+                                 (kSplitsK ? 2 : 1) * (kSplitsK ? 2 : 1);
   static constexpr int kRing = kStages;  // stages that blocks take in turn
   static constexpr int kLevelsAt = kStages * kStageBytes;
   static constexpr int kTurnAt = kLevelsAt + kStages * kLevelBytes;
