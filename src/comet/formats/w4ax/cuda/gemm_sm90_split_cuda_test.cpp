@@ -25,6 +25,8 @@ constexpr int64_t kRotatedBytes = int64_t{256} << 20;  // of weights: more than 
 constexpr int64_t kWorkspaceBytes = int64_t{256} << 20;
 constexpr int kLaunches = 24;
 constexpr int32_t kGuard = 5;  // columns behind the last that nobody may write
+constexpr int kRepeats = 20;
+constexpr int kCodesApart = 128;  // bytes between the codes of one repeat and the next
 
 /// Tiles of `rows` outputs each, one behind the other.
 std::vector<OutputTile> tiles_of(int32_t count, int32_t rows) {
@@ -40,7 +42,7 @@ struct Shape {
   int64_t num_copies;
 };
 
-/// A linear, its packed weights `num_copies` times, and codes of 64 tokens.
+/// A linear, its packed weights `num_copies` times, and codes of 64 tokens, with some behind.
 struct Operands {
   explicit Operands(const Shape& shape)
       : weight_bytes(int64_t{shape.num_tiles} * shape.blocks * 8192),
@@ -48,7 +50,7 @@ struct Operands {
         packed(static_cast<size_t>(num_copies * weight_bytes)),
         multiplier(static_cast<size_t>(shape.num_tiles) * shape.blocks * 128),
         offset(multiplier.bytes()),
-        codes(static_cast<size_t>(shape.blocks) * 128 * kMaxSplitTokens),
+        codes(static_cast<size_t>(shape.blocks) * 128 * kMaxSplitTokens + kRepeats * kCodesApart),
         channel_scale(random_floats(int64_t{shape.num_tiles} * 128, 5)),
         bias(random_floats(int64_t{shape.num_tiles} * 128, 7)),
         x_scales(random_floats(int64_t{2} * kMaxSplitTokens, 6)),
@@ -140,14 +142,17 @@ std::vector<uint8_t> outputs_of(const Launch& launch, const GemmArgs& args, cuda
   return host;
 }
 
-std::vector<uint8_t> wanted(const CudaResources& gpu, const Operands& operands,
-                            const GemmArgs& args) {
+Launch mma_of(const CudaResources& gpu, const Operands& operands, const GemmArgs& args) {
   const GemmPlan plan = plan_gemm(args, gpu.num_sms);
   COMET_CHECK(plan.workspace_bytes <= kWorkspaceBytes, "{} bytes", plan.workspace_bytes);
-  const Launch mma = [&](const GemmArgs& a) {
+  return [&gpu, &operands, plan](const GemmArgs& a) {
     gemm_mma(a, plan, operands.workspace.get(), operands.counters.get(), gpu.stream);
   };
-  return outputs_of(mma, args, gpu.stream);
+}
+
+std::vector<uint8_t> wanted(const CudaResources& gpu, const Operands& operands,
+                            const GemmArgs& args) {
+  return outputs_of(mma_of(gpu, operands, args), args, gpu.stream);
 }
 
 /// Outputs of every cut, in both types, with and without bias.
@@ -229,6 +234,39 @@ void print_line(const GemmArgs& args, const SplitPlan& plan, int ctas, double us
   std::fflush(stdout);  // a launch that does not end is the one behind the last line
 }
 
+/// Products of kRepeats weights and codes, one launch right behind the other, to find what is wrong
+/// only now and then, where copies come late.
+class Repeats {
+ public:
+  Repeats(const Operands& operands, const GemmArgs& args)
+      : operands_(operands),
+        args_(args),
+        num_outputs_(static_cast<size_t>(args.tokens) * args.num_tiles * 128),
+        out_(kRepeats * num_outputs_) {
+    args_.out_is_bf16 = true;
+  }
+  [[nodiscard]] std::vector<uint8_t> outputs_of(const Launch& launch, cudaStream_t stream) const {
+    std::vector<uint8_t> host(kRepeats * num_outputs_ * 2);
+    COMET_CUDA(cudaMemsetAsync(out_.get(), 0xFF, host.size(), stream));
+    for (int i = 0; i < kRepeats; ++i) {
+      GemmArgs args = args_;
+      args.packed = operands_.packed.get() + i % operands_.num_copies * operands_.weight_bytes;
+      args.codes += i * kCodesApart;
+      args.out = out_.get() + static_cast<size_t>(i) * num_outputs_;
+      launch(args);
+    }
+    COMET_CUDA(cudaStreamSynchronize(stream));
+    COMET_CUDA(cudaMemcpy(host.data(), out_.get(), host.size(), cudaMemcpyDeviceToHost));
+    return host;
+  }
+
+ private:
+  const Operands& operands_;
+  GemmArgs args_;
+  size_t num_outputs_;
+  DeviceArray<uint16_t> out_;
+};
+
 /// Of gemm_sm90: the cut that it takes itself, then wide tiles, whole and shared by clusters.
 std::vector<Sm90Plan> tile_plans_of(const GemmArgs& args, int num_sms) {
   std::vector<Sm90Plan> plans{plan_gemm_sm90(args, num_sms)};
@@ -262,15 +300,14 @@ void check_tiles(const CudaResources& gpu, const Operands& operands, const GemmA
   }
 }
 
-enum class Cuts { kOwn, kManyRounds, kShared };
+enum class Cuts { kNone, kOwn, kManyRounds, kShared };
 
 /// Clusters that come in several rounds do not pay, and more than a few are not run.
-bool is_in(Cuts cuts, const GemmArgs& args, const SplitPlan& plan, int num_sms) {
+Cuts cuts_of(const GemmArgs& args, const SplitPlan& plan, int num_sms) {
   const int ctas = args.num_tiles * 128 / plan.tile_rows * plan.num_splits;
-  if (plan.num_splits > 1 && ctas > 6 * num_sms) return false;
-  const bool are_many = plan.num_splits > 1 && ctas > 3 * num_sms;
-  if (plan.num_sharing > 1) return cuts == Cuts::kShared;
-  return cuts == (are_many ? Cuts::kManyRounds : Cuts::kOwn);
+  if (plan.num_splits > 1 && ctas > 6 * num_sms) return Cuts::kNone;
+  if (plan.num_sharing > 1) return Cuts::kShared;
+  return plan.num_splits > 1 && ctas > 3 * num_sms ? Cuts::kManyRounds : Cuts::kOwn;
 }
 
 /// Of Cuts::kOwn also what gemm_sm90 does.
@@ -282,11 +319,32 @@ void check_linear(const CudaResources& gpu, const Operands& operands, GemmArgs a
   if (cuts == Cuts::kOwn) check_tiles(gpu, operands, args, want);
   if (::testing::Test::HasFatalFailure()) return;
   for (const SplitPlan& plan : plans_of(args)) {
-    if (!is_in(cuts, args, plan, gpu.num_sms)) continue;
+    if (cuts_of(args, plan, gpu.num_sms) != cuts) continue;
     const Launch split = [&](const GemmArgs& a) { run_gemm_split(a, plan, gpu.stream); };
     ASSERT_TRUE(want == outputs_of(split, args, gpu.stream)) << label(args, plan);
     print_line(args, plan, count_split_clusters(args, plan),
                time_us(split, args, operands, gpu.stream));
+  }
+}
+
+/// Every cut, kRepeats times, with no pause between launches.
+void check_repeats(const CudaResources& gpu, const Operands& operands, const GemmArgs& args) {
+  const Repeats repeats(operands, args);
+  const std::vector<uint8_t> want = repeats.outputs_of(mma_of(gpu, operands, args), gpu.stream);
+  for (const Sm90Plan& plan : tile_plans_of(args, gpu.num_sms)) {
+    const Launch tiles = [&](const GemmArgs& a) {
+      run_gemm_sm90(a, plan, operands.workspace.get(), operands.counters.get(), gpu.stream);
+    };
+    ASSERT_TRUE(want == repeats.outputs_of(tiles, gpu.stream))
+        << mode_of(args) << ", " << args.tokens << " tokens, " << plan.tile_rows << " x "
+        << plan.tile_tokens << ", splits " << plan.num_splits;
+  }
+  for (const SplitPlan& plan : plans_of(args)) {
+    if (cuts_of(args, plan, gpu.num_sms) == Cuts::kNone) continue;
+    const Launch split = [&](const GemmArgs& a) { run_gemm_split(a, plan, gpu.stream); };
+    std::printf("%s\n", label(args, plan).c_str());
+    std::fflush(stdout);  // as in print_line()
+    ASSERT_TRUE(want == repeats.outputs_of(split, gpu.stream)) << label(args, plan);
   }
 }
 
@@ -295,7 +353,10 @@ void check_linear(const CudaResources& gpu, const Operands& operands, GemmArgs a
 /// CTAs where it has no clusters.
 class W4axSplitPlansCuda : public ::testing::TestWithParam<std::pair<int, int>> {};
 
-void check_all(std::pair<int, int> shape, std::initializer_list<int32_t> all_tokens, Cuts cuts) {
+using Check = std::function<void(const CudaResources&, const Operands&, const GemmArgs&)>;
+
+void check_all(std::pair<int, int> shape, std::initializer_list<int32_t> all_tokens,
+               const Check& check) {
   const auto gpu = testing::open_gpu();
   if (!gpu || gpu->sm != 90) GTEST_SKIP() << "no GPU of sm_90";
   const auto& [n, k] = shape;
@@ -304,21 +365,28 @@ void check_all(std::pair<int, int> shape, std::initializer_list<int32_t> all_tok
   for (const int32_t tokens : all_tokens) {
     for (const WeightKind kind : {WeightKind::kProgressive, WeightKind::kChannel}) {
       const int32_t int4_blocks = kind == WeightKind::kProgressive ? 0 : k / 128 - 1;
-      check_linear(*gpu, operands, operands.args_of(kind, tokens, int4_blocks), cuts);
+      check(*gpu, operands, operands.args_of(kind, tokens, int4_blocks));
       if (::testing::Test::HasFatalFailure()) return;
     }
   }
 }
 
+Check check_of(Cuts cuts) {
+  return [cuts](const CudaResources& gpu, const Operands& operands, const GemmArgs& args) {
+    check_linear(gpu, operands, args, cuts);
+  };
+}
+
 TEST_P(W4axSplitPlansCuda, SameBitsWhateverThePlan) {
-  check_all(GetParam(), {16, 32, 64}, Cuts::kOwn);
+  check_all(GetParam(), {16, 32, 64}, check_of(Cuts::kOwn));
 }
 TEST_P(W4axSplitPlansCuda, SameBitsOfSharedCodes) {
-  check_all(GetParam(), {32, 64}, Cuts::kShared);
+  check_all(GetParam(), {32, 64}, check_of(Cuts::kShared));
 }
 TEST_P(W4axSplitPlansCuda, SameBitsOfManyRounds) {
-  check_all(GetParam(), {16, 32, 64}, Cuts::kManyRounds);
+  check_all(GetParam(), {16, 32, 64}, check_of(Cuts::kManyRounds));
 }
+TEST_P(W4axSplitPlansCuda, SameBitsEachTime) { check_all(GetParam(), {16, 32, 64}, check_repeats); }
 
 INSTANTIATE_TEST_SUITE_P(Linears, W4axSplitPlansCuda,
                          ::testing::Values(std::pair{6144, 4096}, std::pair{4096, 4096},
