@@ -54,62 +54,59 @@ struct MixerCase {
   int64_t branch, band;
 };
 
-/// Stages of T (with half the images' sides where that changes nothing), of atto, odd ones, two of
-/// more tiles than CTAs, one too wide for whole rows in shared memory.
-const std::array<MixerCase, 18> kMixerCases{{{{2, 56, 56, 96}, 12, 11},
-                                             {{51, 20, 20, 96}, 12, 11},
-                                             {{410, 5, 5, 96}, 12, 11},
-                                             {{140, 8, 6, 40}, 10, 9},
-                                             {{1, 9, 130, 96}, 12, 11},
-                                             {{3, 28, 28, 192}, 24, 11},
-                                             {{2, 14, 14, 384}, 48, 11},
-                                             {{5, 7, 7, 768}, 96, 11},
-                                             {{2, 16, 12, 40}, 10, 9},
-                                             {{2, 9, 8, 320}, 80, 9},
-                                             {{1, 3, 4, 128}, 16, 11},
-                                             {{3, 1, 1, 96}, 12, 11},
-                                             {{1, 8, 15, 9}, 3, 5},
-                                             {{2, 13, 6, 10}, 3, 11},
-                                             {{1, 5, 5, 12}, 4, 3},
-                                             {{1, 7, 30, 1024}, 300, 11},
-                                             {{1, 6, 6, 6}, 2, 9},
-                                             {{1, 6, 6, 8}, 0, 11}}};
+/// Stages of T (with half the images' sides where that changes nothing) of few images and of a band
+/// of rows an SM and more, atto, odd ones, two of more tiles than CTAs, one too wide for whole rows
+/// in shared memory.
+const std::array<MixerCase, 21> kMixerCases{
+    {{{2, 56, 56, 96}, 12, 11},   {{17, 56, 56, 96}, 12, 11},  {{34, 28, 28, 192}, 24, 11},
+     {{67, 14, 14, 384}, 48, 11}, {{134, 7, 7, 768}, 96, 11},  {{51, 20, 20, 96}, 12, 11},
+     {{410, 5, 5, 96}, 12, 11},   {{140, 8, 6, 40}, 10, 9},    {{1, 9, 130, 96}, 12, 11},
+     {{3, 28, 28, 192}, 24, 11},  {{2, 14, 14, 384}, 48, 11},  {{5, 7, 7, 768}, 96, 11},
+     {{2, 16, 12, 40}, 10, 9},    {{2, 9, 8, 320}, 80, 9},     {{1, 3, 4, 128}, 16, 11},
+     {{3, 1, 1, 96}, 12, 11},     {{1, 8, 15, 9}, 3, 5},       {{2, 13, 6, 10}, 3, 11},
+     {{1, 5, 5, 12}, 4, 3},       {{1, 7, 30, 1024}, 300, 11}, {{1, 6, 6, 6}, 2, 9}}};
 
-TEST_F(ImageOpsCuda, InceptionMixerAndItsGradients) {
-  for (const MixerCase& c : kMixerCases) {
-    SCOPED_TRACE(fmt::format("{} branch {} band {}", c.images.to_string(), c.branch, c.band));
-    if (c.branch == 0) continue;  // PyTorch has none either
-    const Tensor x = rounded(c.images, 1);
-    const Tensor dy = rounded(c.images, 2);
-    const std::array<Kernels, 3> host{Kernels(3, 3, c.branch, 3), Kernels(1, c.band, c.branch, 5),
-                                      Kernels(c.band, 1, c.branch, 7)};
-    const std::array<Kernels, 3> device{host[0].on(gpu()), host[1].on(gpu()), host[2].on(gpu())};
-    const auto weights = [](const std::array<Kernels, 3>& k) {
-      return InceptionWeights{k[0].weights(), k[1].weights(), k[2].weights()};
-    };
-    const auto grads = [](const std::array<Kernels, 3>& k) {
-      return InceptionGrads{k[0].grads(), k[1].grads(), k[2].grads()};
-    };
-    const Tensor gpu_x = on_gpu(x);
-    const Tensor gpu_dy = on_gpu(dy);
-    const Tensor out = allocate_tensor(host_allocator(), DType::kF32, c.images);
-    const Tensor gpu_out = poisoned(c.images);
-    inception_mixer(cpu(), out, x, weights(host));
-    inception_mixer(gpu(), gpu_out, gpu_x, weights(device));
-    expect_near(gpu_out, out, 1e-6);
-    const Tensor shortcut = rounded(c.images, 9);
-    std::memcpy(out.raw(), shortcut.raw(), static_cast<size_t>(out.num_bytes()));
-    const Tensor gpu_dx = on_gpu(shortcut);
-    inception_mixer_backward(cpu(), out, grads(host), dy, x, weights(host));
-    inception_mixer_backward(gpu(), gpu_dx, grads(device), gpu_dy, gpu_x, weights(device));
-    expect_near(gpu_dx, out, 1e-6);
-    for (size_t i = 0; i < host.size(); ++i) {
-      SCOPED_TRACE(i);
-      expect_near(device[i].weight_grad, host[i].weight_grad, 2e-5, 0);
-      expect_near(device[i].bias_grad, host[i].bias_grad, 2e-5, 0);
-    }
+class MixerCuda : public ImageOpsCuda, public ::testing::WithParamInterface<MixerCase> {};
+
+TEST_P(MixerCuda, OutputsAndGradients) {
+  const MixerCase& c = GetParam();
+  const Tensor x = rounded(c.images, 1);
+  const Tensor dy = rounded(c.images, 2);
+  const std::array<Kernels, 3> host{Kernels(3, 3, c.branch, 3), Kernels(1, c.band, c.branch, 5),
+                                    Kernels(c.band, 1, c.branch, 7)};
+  const std::array<Kernels, 3> device{host[0].on(gpu()), host[1].on(gpu()), host[2].on(gpu())};
+  const auto weights = [](const std::array<Kernels, 3>& k) {
+    return InceptionWeights{k[0].weights(), k[1].weights(), k[2].weights()};
+  };
+  const auto grads = [](const std::array<Kernels, 3>& k) {
+    return InceptionGrads{k[0].grads(), k[1].grads(), k[2].grads()};
+  };
+  const Tensor gpu_x = on_gpu(x);
+  const Tensor gpu_dy = on_gpu(dy);
+  const Tensor out = allocate_tensor(host_allocator(), DType::kF32, c.images);
+  const Tensor gpu_out = poisoned(c.images);
+  inception_mixer(cpu(), out, x, weights(host));
+  inception_mixer(gpu(), gpu_out, gpu_x, weights(device));
+  expect_near(gpu_out, out, 1e-6);
+  const Tensor shortcut = rounded(c.images, 9);
+  std::memcpy(out.raw(), shortcut.raw(), static_cast<size_t>(out.num_bytes()));
+  const Tensor gpu_dx = on_gpu(shortcut);
+  inception_mixer_backward(cpu(), out, grads(host), dy, x, weights(host));
+  inception_mixer_backward(gpu(), gpu_dx, grads(device), gpu_dy, gpu_x, weights(device));
+  expect_near(gpu_dx, out, 1e-6);
+  for (size_t i = 0; i < host.size(); ++i) {
+    SCOPED_TRACE(i);
+    expect_near(device[i].weight_grad, host[i].weight_grad, 2e-5, 0);
+    expect_near(device[i].bias_grad, host[i].bias_grad, 2e-5, 0);
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Shapes, MixerCuda, ::testing::ValuesIn(kMixerCases),
+                         [](const ::testing::TestParamInfo<MixerCase>& shapes) {
+                           const MixerCase& c = shapes.param;
+                           return fmt::format("{}x{}x{}x{}Band{}", c.images[0], c.images[1],
+                                              c.images[2], c.images[3], c.band);
+                         });
 
 /// Few bands of rows, and several for each SM.
 TEST_F(ImageOpsCuda, MixerGradientsAreTheSameBitsEachTime) {
