@@ -120,9 +120,16 @@ __device__ __forceinline__ void split_produce_weights(const GemmArgs& args,
   // Elected, so that ptxas makes no loop over lanes of each copy (gemm_sm90.cuh).
   if (prims::elect_one()) {
     const int num_blocks = work.num_blocks();
-    for (SplitCursor<T> at(0); at.block < num_blocks; at.template advance<1>()) {
+    SplitCursor<T> at(0);
+    for (; at.block < num_blocks; at.template advance<1>()) {
       prims::mbarrier_wait(pipeline.empty(at.stage), at.parity ^ 1U);
       split_load_weights<T>(args, work, pipeline, at, maps);
+    }
+    if constexpr (T::kSharing > 1) {
+      // The other CTA's arrivals are in before this one ends and its barriers are gone.
+      for (; at.block < num_blocks + T::kStages; at.template advance<1>()) {
+        prims::mbarrier_wait(pipeline.empty(at.stage), at.parity ^ 1U);
+      }
     }
   }
   __syncwarp();
