@@ -17,7 +17,7 @@ template <class T, RatePart kPart>
 __device__ __forceinline__ void bare_products(const Consumer<T>& consumer,
                                               float (&totals)[T::kSums],
                                               typename Consumer<T>::Batch (&a)[2], int stage) {
-  if constexpr (kPart == RatePart::kRegisters) {
+  if constexpr (kPart != RatePart::kShared) {
 #pragma unroll
     for (int i = 0; i < 32 / T::kBatch; ++i) {
       consumer.multiply(totals, a[i % 2], stage, i % T::kBatches * T::kBatch, false);
@@ -74,6 +74,33 @@ __device__ __forceinline__ void one_item(const Consumer<T>& consumer, float (&to
   }
 }
 
+/// What is beside the products of an item, without them, until the others are through.
+template <class T>
+__device__ __forceinline__ void decode_and_add(const Consumer<T>& consumer,
+                                               float (&totals)[T::kSums], LaneBlock& block,
+                                               const volatile uint32_t* num_through,
+                                               uint32_t num_others) {
+  float sums[T::kSums];
+#pragma unroll
+  for (int i = 0; i < T::kSums; ++i) sums[i] = static_cast<float>(i);
+  while (*num_through < num_others) {
+#pragma unroll
+    for (int batch = 0; batch < T::kBatches; ++batch) {
+      uint32_t a[T::kBatch][4];
+      consumer.make_batch(a, block, batch);
+#pragma unroll
+      for (int j = 0; j < T::kBatch; ++j) {
+        uint32_t& word = block.words[batch * T::kBatch + j];
+        word = (word ^ a[j][0]) + (a[j][1] ^ a[j][2] ^ a[j][3]);
+      }
+    }
+    prims::wgmma_pin(sums);
+    consumer.promote(totals, sums, block.factors.scales);
+  }
+#pragma unroll
+  for (const uint32_t word : block.words) totals[0] += static_cast<float>(word);
+}
+
 #endif
 
 template <class T, RatePart kPart>
@@ -92,6 +119,7 @@ __global__ void __launch_bounds__(T::kConsumers, 1)
 #pragma unroll
   for (float& total : totals) total = 0.0F;
   LaneBlock block = consumer.read(0);
+  if (threadIdx.x == 0) *reinterpret_cast<uint32_t*>(shared.full_weights) = 0;  // warps through
   typename Consumer<T>::Batch a[2];
   consumer.make_batch(a[0], block, 0);
   consumer.make_batch(a[1], block, 1);
@@ -100,9 +128,16 @@ __global__ void __launch_bounds__(T::kConsumers, 1)
   if (kPart == RatePart::kTurns && consumer.group() == T::kConsumers / 128 - 1) {
     consumer.pass_turn();
   }
+  auto* num_through = reinterpret_cast<uint32_t*>(shared.full_weights);
+  const uint32_t num_multiply = kPart == RatePart::kBeside ? blockDim.x / 2 : blockDim.x;
+  if constexpr (kPart == RatePart::kBeside) {
+    const bool is_adder = __shfl_sync(0xFFFFFFFF, threadIdx.x >= num_multiply ? 1 : 0, 0) != 0;
+    if (is_adder) decode_and_add(consumer, totals, block, num_through, num_multiply / 32);
+    if (is_adder) num_items = 0;
+  }
 #pragma unroll 1
   for (int item = 0; item < num_items;) {
-    if constexpr (kPart <= RatePart::kShared) {
+    if constexpr (kPart <= RatePart::kShared || kPart == RatePart::kBeside) {
       bare_products<T, kPart>(consumer, totals, a, item / 4 % kRateStages);
       item += 4;
     } else {
@@ -111,6 +146,9 @@ __global__ void __launch_bounds__(T::kConsumers, 1)
     }
   }
   if (kPart == RatePart::kTurns && consumer.group() == 0) consumer.await_turn();
+  if (kPart == RatePart::kBeside && threadIdx.x < num_multiply && threadIdx.x % 32 == 0) {
+    atomicAdd(num_through, 1);
+  }
   __syncthreads();
   const int64_t end = clock64();
   float sum = 0.0F;
@@ -160,6 +198,8 @@ void launch_tile(const RateCase& c, int num_items, int num_ctas, int64_t* clocks
     case RatePart::kTurns:
       if constexpr (T::kIsOrdered) return launch.template operator()<RatePart::kTurns>();
       break;
+    case RatePart::kBeside:
+      return launch.template operator()<RatePart::kBeside>();
   }
   COMET_CHECK(false);
 }

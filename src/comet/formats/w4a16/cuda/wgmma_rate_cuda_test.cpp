@@ -17,7 +17,7 @@ namespace {
 
 constexpr int kItems = 512;
 constexpr const char* kNames[] = {"registers", "shared", "items", "promoted",
-                                  "decoded",   "read",   "turns"};
+                                  "decoded",   "read",   "turns", "beside"};
 
 /// Of the slowest SM, the best of three.
 double clocks_of_block(const RateCase& c, int num_sms, cudaStream_t stream) {
@@ -30,7 +30,8 @@ double clocks_of_block(const RateCase& c, int num_sms, cudaStream_t stream) {
     const int64_t slowest = *std::max_element(all.begin(), all.end());
     if (best == 0 || slowest < best) best = slowest;
   }
-  return static_cast<double>(best) / kItems * 2 / c.num_groups;  // a block is two items
+  const int num_multiply = c.part == RatePart::kBeside ? c.num_groups / 2 : c.num_groups;
+  return static_cast<double>(best) / kItems * 2 / num_multiply;  // a block is two items
 }
 
 TEST(W4a16WgmmaRateCuda, PartsOfTheLoop) {
@@ -43,7 +44,9 @@ TEST(W4a16WgmmaRateCuda, PartsOfTheLoop) {
                   8 * tokens);
       const bool has_turns =
           (tokens == 64 && num_groups == 4) || (tokens == 128 && num_groups == 2);
-      for (int part = 0; part < (has_turns ? 7 : 6); ++part) {
+      for (int part = 0; part < 8; ++part) {
+        if (part == static_cast<int>(RatePart::kTurns) && !has_turns) continue;
+        if (part == static_cast<int>(RatePart::kBeside) && num_groups == 1) continue;
         const RateCase c{tokens, num_groups, static_cast<RatePart>(part)};
         const double block = clocks_of_block(c, gpu->num_sms, gpu->stream);
         std::printf("  %s %.0f", kNames[part], block);
