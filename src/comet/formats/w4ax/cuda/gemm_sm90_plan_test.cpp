@@ -204,7 +204,8 @@ TEST(W4axSm90Choice, TableHoldsBetweenMeasuredTokens) {
   const auto choose = [](int32_t tokens, int32_t n, int num_sms) {
     return choose_gemm_sm90(args_of(tokens, n, 4096, "w4a8"), num_sms);
   };
-  for (const auto& [tokens, next] : {std::pair{1, 16}, {7, 16}, {17, 32}, {31, 32}, {33, 64}}) {
+  for (const auto& [tokens, next] :
+       {std::pair{1, 8}, {7, 8}, {9, 16}, {17, 32}, {31, 32}, {33, 64}}) {
     EXPECT_TRUE(choose(tokens, 4096, 132).is_measured) << tokens;
     EXPECT_EQ(split_cut_of(choose(tokens, 4096, 132)), split_cut_of(choose(next, 4096, 132)));
   }
