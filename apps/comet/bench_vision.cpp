@@ -135,7 +135,7 @@ Status run_vision(const Globals& globals, const Options& options) {
   }
   Json result{{"rows", std::move(rows)}};
   if (ctx.cuda == nullptr) result["fma_gflop_per_s"] = 2 * fma_gmac_per_s;
-  return write_json_result(globals, "bench vision", std::move(result));
+  return write_json_result(globals, "bench vision", result);
 }
 
 }  // namespace
