@@ -130,7 +130,7 @@ inline int64_t spin_packed(int64_t num_rounds, float& sink) {
   const simd::F32 term = simd::splat(1.0F);
   for (int64_t round = 0; round < num_rounds; ++round) {
 #pragma GCC unroll 16
-    for (int i = 0; i < kSums; ++i) acc[i] = simd::fma(acc[i], factor, term);
+    for (simd::F32& sum : acc) sum = simd::fma(sum, factor, term);
   }
 #pragma GCC unroll 16
   for (int i = 1; i < kSums; ++i) acc[0] = simd::add(acc[0], acc[i]);
