@@ -1,28 +1,11 @@
 #include "comet/device/cuda/image_map.h"
 
 #include "comet/base/check.h"
-#include "comet/device/cuda/cuda_check.h"
+#include "comet/device/cuda/encode_tiled.h"
 
 namespace comet {
-namespace {
-
-using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
-
-/// From the driver, which is not linked.
-EncodeTiled find_encode_tiled() {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
-  COMET_CUDA(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
-                                              cudaEnableDefault, &found));
-  COMET_CHECK(found == cudaDriverEntryPointSuccess && function != nullptr,
-              "the driver has no cuTensorMapEncodeTiled ({})", static_cast<int>(found));
-  return reinterpret_cast<EncodeTiled>(function);
-}
-
-}  // namespace
 
 CUtensorMap make_image_map(const ImageMapDesc& desc) {
-  static const EncodeTiled kEncode = find_encode_tiled();
   constexpr int64_t kPairBytes = 4;
   COMET_CHECK(reinterpret_cast<uintptr_t>(desc.data) % 16 == 0 && desc.channels % 8 == 0,
               "pixels of {} channels at {}", desc.channels, desc.data);
@@ -37,7 +20,7 @@ CUtensorMap make_image_map(const ImageMapDesc& desc) {
                              static_cast<cuuint32_t>(desc.box_rows), 1};
   const cuuint32_t element_strides[4] = {1, 1, 1, 1};
   CUtensorMap map{};
-  const CUresult made = kEncode(
+  const CUresult made = encode_tiled()(
       &map, CU_TENSOR_MAP_DATA_TYPE_UINT32, 4, const_cast<void*>(desc.data), sizes, strides, box,
       element_strides, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE,
       desc.is_read_whole ? CU_TENSOR_MAP_L2_PROMOTION_L2_128B : CU_TENSOR_MAP_L2_PROMOTION_NONE,

@@ -4,13 +4,11 @@
 
 #include "comet/base/check.h"
 #include "comet/device/cuda/cuda_check.h"
+#include "comet/device/cuda/encode_tiled.h"
 
 namespace comet {
 namespace {
 
-using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
-
-/// From the driver, which is not linked.
 EncodeTiled find_encode_tiled() {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
@@ -22,7 +20,6 @@ EncodeTiled find_encode_tiled() {
 }
 
 CUresult encode(CUtensorMap& map, const TensorMapDesc& desc, CUtensorMapSwizzle swizzle) {
-  static const EncodeTiled kEncode = find_encode_tiled();
   const int64_t element_bytes = dtype_bytes(desc.dtype);
   const int64_t stride_bytes = desc.stride * element_bytes;
   COMET_CHECK(element_bytes == 1 || desc.dtype == DType::kBF16, "{}", dtype_name(desc.dtype));
@@ -34,7 +31,7 @@ CUresult encode(CUtensorMap& map, const TensorMapDesc& desc, CUtensorMapSwizzle 
   const cuuint32_t box[2] = {static_cast<cuuint32_t>(kMapRowBytes / element_bytes),
                              static_cast<cuuint32_t>(desc.box_rows)};
   const cuuint32_t element_strides[2] = {1, 1};
-  return kEncode(
+  return encode_tiled()(
       &map, element_bytes == 1 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
       2, const_cast<void*>(desc.data), sizes, strides, box, element_strides,
       CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
@@ -42,6 +39,11 @@ CUresult encode(CUtensorMap& map, const TensorMapDesc& desc, CUtensorMapSwizzle 
 }
 
 }  // namespace
+
+EncodeTiled encode_tiled() {
+  static const EncodeTiled kFunction = find_encode_tiled();
+  return kFunction;
+}
 
 CUtensorMap make_tensor_map(const TensorMapDesc& desc) {
   CUtensorMap map{};
