@@ -14,10 +14,14 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <type_traits>
 
 #include "comet/device/cuda/cuda_check.h"
+#include "comet/device/cuda/overlapped_launch.cuh"
 #include "comet/device/cuda/prims/control.cuh"
+#include "comet/device/cuda/prims/cp_async.cuh"
 #include "comet/formats/cuda/producer.cuh"
+#include "comet/formats/cuda/producer_cluster.h"
 
 namespace comet::formats::cuda {
 namespace {
@@ -101,19 +105,14 @@ __device__ __forceinline__ void stored_chunk(const RowValues<kSource>& values,
   const int begin = chunk * kChunk;
 #pragma unroll
   for (int i = 0; i < kChunk; ++i) v[i] = 0.0F;
-  if (is_valid && sink.perm != nullptr) values.gather(sink.perm, begin, v);
+  if (is_valid && sink.perm != nullptr) {
+    int32_t from[kChunk];
+    load_perm(sink.perm, begin, from);
+    values.gather(from, v);
+  }
   if (is_valid && sink.perm == nullptr) values.chunk(begin, v);
   if (sink.scale != BlockScale::kSegmentRotated) return;
-  // A warp may hold the last INT4 block and the first INT8 one: every lane takes part.
-  const bool is_rotated = chunk < static_cast<int>(sink.int4_blocks) * kBlockLanes;
-  if (__any_sync(kAllLanes, is_rotated)) {
-    float rotated[kChunk];
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) rotated[i] = v[i];
-    rotate_block(rotated);
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) v[i] = is_rotated ? rotated[i] : v[i];
-  }
+  rotate_where(chunk < static_cast<int>(sink.int4_blocks) * kBlockLanes, v);
 }
 
 /// S1: a scale per block, which 16 lanes hold.
@@ -169,11 +168,10 @@ __device__ void write_row(const RowValues<kSource>& values, const BlockSink& sin
     }
   }
   block_max(tops, scratch);
-  const SpanScale low = span_scale(tops[0], 7.0F, sink.clip);
-  const SpanScale high = span_scale(tops[1], 127.0F, 1.0F);
+  const SegmentScales scales(tops, sink.clip);
   if (threadIdx.x == 0) {
-    sink.scales[blockIdx.x * 2] = low.scale;
-    sink.scales[blockIdx.x * 2 + 1] = high.scale;
+    sink.scales[blockIdx.x * 2] = scales.low.scale;
+    sink.scales[blockIdx.x * 2 + 1] = scales.high.scale;
   }
   int8_t* codes = sink.codes + blockIdx.x * sink.blocks * 128;
   for (int first = threadIdx.x - lane; first < plan.num_chunks; first += blockDim.x) {
@@ -186,19 +184,52 @@ __device__ void write_row(const RowValues<kSource>& values, const BlockSink& sin
       load_floats(staged + chunk * kChunk, v);
     }
     if (!is_valid) continue;
-    const bool is_int4 = chunk < int4_chunks;
-    *reinterpret_cast<uint2*>(codes + chunk * kChunk) =
-        encode<false>(v, is_int4 ? low : high, is_int4 ? 7.0F : 127.0F, false);
+    *reinterpret_cast<uint2*>(codes + chunk * kChunk) = scales.codes(v, chunk < int4_chunks);
   }
+}
+
+/// Eight words a chunk, each read by the thread that copies it, so that no barrier is needed.
+__device__ __forceinline__ void copy_chunks(float* shared, const void* global, int num_chunks) {
+  const auto* words = static_cast<const float*>(global);
+  for (int begin = threadIdx.x * kChunk; begin < num_chunks * kChunk;
+       begin += blockDim.x * kChunk) {
+    prims::cp_async_16(shared + begin, words + begin);
+    prims::cp_async_16(shared + begin + 4, words + begin + 4);
+  }
+}
+
+/// What no kernel writes: a norm's weights, a permutation. Their copies, from memory as a rule, are
+/// under way while the kernel before ends; source and sink then point to them.
+template <SourceKind kSource, class Sink>
+__device__ __forceinline__ void fetch_constants(RowSource& source, Sink& sink, const RowPlan& plan,
+                                                float* shared) {
+  float* at = shared + plan.constant_floats;
+  if constexpr (kSource == SourceKind::kNorm) {
+    const int num_chunks = static_cast<int>(source.k) / kChunk;
+    copy_chunks(at, source.weight, num_chunks);
+    source.weight = at;
+    at += num_chunks * kChunk;
+  }
+  if constexpr (std::is_same_v<Sink, BlockSink>) {
+    if (sink.perm != nullptr) {
+      copy_chunks(at, sink.perm, plan.num_chunks);
+      sink.perm = reinterpret_cast<const int32_t*>(at);
+    }
+  }
+  prims::cp_async_commit();
 }
 
 template <SourceKind kSource, class Sink>
 __global__ void __launch_bounds__(kMaxThreads, 1)
-    produce_kernel(const RowSource source, const Sink sink, const RowPlan plan) {
+    produce_kernel(const RowSource from, const Sink to, const RowPlan plan) {
   extern __shared__ __align__(16) float shared[];
   __shared__ BlockScratch scratch;
-  prims::allow_next_kernel();         // a product, which loads weights until this kernel ends
+  prims::allow_next_kernel();  // a product, which loads weights until this kernel ends
+  RowSource source = from;
+  Sink sink = to;
+  if (plan.constant_floats >= 0) fetch_constants<kSource>(source, sink, plan, shared);
   prims::wait_for_previous_kernel();  // which made the rows, or still reads what is written here
+  prims::cp_async_wait<0>();
   const SourceRow<kSource> row{source, static_cast<int64_t>(blockIdx.x), plan.is_aligned};
   RowValues<kSource> values{row, plan.in_shared ? shared : nullptr, 1.0F};
   if constexpr (kSource == SourceKind::kNorm) {
@@ -226,37 +257,26 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
 
 // ---- Host
 
-bool is_multiple(int64_t value, int64_t of) { return value % of == 0; }
-bool is_aligned_to(const void* pointer, uintptr_t bytes) {
-  return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
-}
-
-bool chunks_are_aligned(const FloatRows& rows) {
-  return is_multiple(rows.stride, kChunk) && is_aligned_to(rows.data, 16);
-}
-
-/// A null `other` or `weight` is aligned.
-bool chunks_are_aligned(const RowSource& source) {
-  return is_multiple(source.k, kChunk) && chunks_are_aligned(source.x) &&
-         chunks_are_aligned(source.other) && is_aligned_to(source.weight, 16);
-}
-
 int64_t shared_memory_limit() {
   constexpr int64_t kScratchBytes = 1024;  // BlockScratch and what the system keeps
-  int device_idx = 0;
-  int bytes = 0;
-  COMET_CUDA(cudaGetDevice(&device_idx));
-  COMET_CUDA(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device_idx));
-  return bytes - kScratchBytes;
+  return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - kScratchBytes;
 }
 
-/// Whether the kernel's waits exist: machine code of sm_90. Later cards run the PTX of sm_80.
-bool may_start_early() {
-  int device = 0;
-  int major = 0;
-  COMET_CUDA(cudaGetDevice(&device));
-  COMET_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-  return major == 9;
+/// Places of a norm's weights and of `perm_floats` of a permutation behind the row's values, where
+/// there are any, chunks are whole, and a CTA stays small enough for a product's to start beside
+/// it.
+void place_constants(const RowSource& source, int64_t perm_floats, RowPlan& plan,
+                     int64_t& shared_floats) {
+  constexpr int64_t kMostFloats = 128 * 1024 / sizeof(float);
+  constexpr int64_t kMostRows = 256;
+  const int64_t weights = source.kind == SourceKind::kNorm ? source.k : 0;
+  const int64_t floats = weights + perm_floats;
+  if (source.rows > kMostRows || floats == 0 || !plan.is_aligned ||
+      shared_floats + floats > kMostFloats) {
+    return;
+  }
+  plan.constant_floats = static_cast<int>(shared_floats);
+  shared_floats += floats;
 }
 
 template <SourceKind kSource, class Sink>
@@ -272,18 +292,10 @@ void launch(const RowSource& source, const Sink& sink, const RowPlan& plan, int6
   // As few steps as possible, with equal shares.
   const int64_t num_steps = (plan.num_chunks + kMaxThreads - 1) / kMaxThreads;
   const int64_t share = (plan.num_chunks + num_steps - 1) / num_steps;
-  const auto num_threads = static_cast<unsigned>(std::max<int64_t>((share + 31) / 32 * 32, 64));
-  cudaLaunchAttribute early{};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(source.rows));
-  config.blockDim = dim3(num_threads);
-  config.dynamicSmemBytes = static_cast<size_t>(bytes);
-  config.stream = stream;
-  config.attrs = &early;
-  config.numAttrs = may_start_early() ? 1 : 0;
-  COMET_CUDA(cudaLaunchKernelEx(&config, kernel, source, sink, plan));
+  const int64_t num_threads = std::max<int64_t>((share + 31) / 32 * 32, 64);
+  launch_overlapped({dim3(static_cast<unsigned>(source.rows)), static_cast<int>(num_threads),
+                     static_cast<int>(bytes), stream},
+                    kernel, source, sink, plan);
 }
 
 template <class Sink>
@@ -308,7 +320,9 @@ void produce_codes(const RowSource& source, const Sink& sink, cudaStream_t strea
                     is_aligned_to(sink.codes, kChunk);
   const int64_t row_floats = (source.k + kChunk - 1) / kChunk * kChunk;
   plan.in_shared = row_floats * int64_t{sizeof(float)} <= shared_memory_limit();
-  launch_source(source, sink, plan, plan.in_shared ? row_floats : 0, stream);
+  int64_t shared_floats = plan.in_shared ? row_floats : 0;
+  place_constants(source, 0, plan, shared_floats);
+  launch_source(source, sink, plan, shared_floats, stream);
 }
 
 }  // namespace
@@ -323,7 +337,9 @@ void produce_bf16(const RowSource& source, const Bf16Sink& sink, CUstream_st* st
   const int64_t row_floats = int64_t{plan.num_chunks} * kChunk;
   plan.in_shared = source.kind == SourceKind::kNorm &&
                    row_floats * int64_t{sizeof(float)} <= shared_memory_limit();
-  launch_source(source, sink, plan, plan.in_shared ? row_floats : 0, stream);
+  int64_t shared_floats = plan.in_shared ? row_floats : 0;
+  place_constants(source, 0, plan, shared_floats);
+  launch_source(source, sink, plan, shared_floats, stream);
 }
 
 void produce_e4m3(const RowSource& source, const CodeSink& sink, CUstream_st* stream) {
@@ -335,7 +351,7 @@ void produce_int8(const RowSource& source, const CodeSink& sink, CUstream_st* st
 }
 
 void produce_w4ax(const RowSource& source, const BlockSink& sink, CUstream_st* stream) {
-  if (source.rows == 0) return;
+  if (source.rows == 0 || produce_w4ax_by_clusters(source, sink, stream)) return;
   RowPlan plan;
   plan.num_chunks = static_cast<int>(sink.blocks) * kBlockLanes;
   plan.is_aligned = chunks_are_aligned(source);
@@ -349,6 +365,7 @@ void produce_w4ax(const RowSource& source, const BlockSink& sink, CUstream_st* s
     plan.staged_floats = static_cast<int>(shared_floats);
     shared_floats += row_floats;
   }
+  place_constants(source, sink.perm == nullptr ? 0 : row_floats, plan, shared_floats);
   launch_source(source, sink, plan, shared_floats, stream);
 }
 

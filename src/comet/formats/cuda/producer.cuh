@@ -1,7 +1,7 @@
 // Device functions of the producers: source rows → FP32 values → codes (docs/formats.md §1, §2.4).
-// Included by producer.cu only; the kernel there says who does what.
+// Included by producer.cu and producer_cluster.cu; the kernels there say who does what.
 //
-// A CTA has one row. A thread takes chunks of 8 neighbouring positions, so that 16 lanes hold a
+// A thread takes chunks of 8 neighbouring positions, so that 16 lanes hold a
 // block of 128 and a warp two of them.
 #pragma once
 
@@ -23,10 +23,11 @@ constexpr float kRound = 0x1.8p23F;  // the low byte of v + kRound is rne(v) for
 
 /// What the host decided from shapes and addresses.
 struct RowPlan {
-  int num_chunks = 0;       // of the sink's row
-  bool is_aligned = false;  // chunks of source and sink are whole and 16-byte (codes: 8) aligned
-  bool in_shared = false;   // the row's FP32 values lie in shared memory, else they are made again
-  int staged_floats = -1;   // where stored-order values lie in shared memory; −1: nowhere
+  int num_chunks = 0;        // of the sink's row
+  bool is_aligned = false;   // chunks of source and sink are whole and 16-byte (codes: 8) aligned
+  bool in_shared = false;    // the row's FP32 values lie in shared memory, else they are made again
+  int staged_floats = -1;    // where stored-order values lie in shared memory; −1: nowhere
+  int constant_floats = -1;  // where a norm's weights and the permutation lie there; −1: nowhere
 };
 
 struct BlockScratch {
@@ -175,6 +176,14 @@ struct SourceRow {
   }
 };
 
+/// Of a permutation, stored positions begin … begin + 7.
+__device__ __forceinline__ void load_perm(const int32_t* perm, int begin, int32_t (&from)[kChunk]) {
+  const int4 low = reinterpret_cast<const int4*>(perm + begin)[0];
+  const int4 high = reinterpret_cast<const int4*>(perm + begin)[1];
+  from[0] = low.x, from[1] = low.y, from[2] = low.z, from[3] = low.w;
+  from[4] = high.x, from[5] = high.y, from[6] = high.z, from[7] = high.w;
+}
+
 /// The row's values: in shared memory, or made again from the source.
 template <SourceKind kSource>
 struct RowValues {
@@ -194,15 +203,17 @@ struct RowValues {
     scale(v);
   }
 
-  /// Stored positions begin … begin + 7.
-  __device__ void gather(const int32_t* perm, int begin, float (&v)[kChunk]) const {
-    const int4 low = reinterpret_cast<const int4*>(perm + begin)[0];
-    const int4 high = reinterpret_cast<const int4*>(perm + begin)[1];
-    const int32_t from[kChunk] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+  /// The channels `from`; 0 for those below 0. Loads from shared memory have no branches between
+  /// them, which would make a chain of eight.
+  __device__ void gather(const int32_t (&from)[kChunk], float (&v)[kChunk]) const {
+    if (shared != nullptr) {
 #pragma unroll
-    for (int i = 0; i < kChunk; ++i) {
-      v[i] = 0.0F;
-      if (from[i] >= 0) v[i] = shared != nullptr ? shared[from[i]] : row.at(from[i]);
+      for (int i = 0; i < kChunk; ++i) v[i] = shared[max(from[i], 0)];
+#pragma unroll
+      for (int i = 0; i < kChunk; ++i) v[i] = from[i] >= 0 ? v[i] : 0.0F;
+    } else {
+#pragma unroll
+      for (int i = 0; i < kChunk; ++i) v[i] = from[i] >= 0 ? row.at(from[i]) : 0.0F;
     }
     scale(v);
   }
@@ -309,6 +320,49 @@ __device__ __forceinline__ void rotate_block(float (&v)[kChunk]) {
   constexpr float kNorm = 0.08838834764831845F;  // 1/√128
 #pragma unroll
   for (int i = 0; i < kChunk; ++i) v[i] = __fmul_rn(v[i], kNorm);
+}
+
+/// Rotates the blocks of the lanes that say so. A warp may hold the last INT4 block and the first
+/// INT8 one: every lane takes part.
+__device__ __forceinline__ void rotate_where(bool is_rotated, float (&v)[kChunk]) {
+  if (!__any_sync(kAllLanes, is_rotated)) return;
+  float rotated[kChunk];
+#pragma unroll
+  for (int i = 0; i < kChunk; ++i) rotated[i] = v[i];
+  rotate_block(rotated);
+#pragma unroll
+  for (int i = 0; i < kChunk; ++i) v[i] = is_rotated ? rotated[i] : v[i];
+}
+
+/// Scales of a row's two segments (S2, S2h).
+struct SegmentScales {
+  SpanScale low;
+  SpanScale high;
+
+  /// Of the largest |v| of each segment, as bits.
+  __device__ __forceinline__ SegmentScales(const uint32_t (&tops)[2], float clip)
+      : low(span_scale(tops[0], 7.0F, clip)), high(span_scale(tops[1], 127.0F, 1.0F)) {}
+
+  __device__ __forceinline__ uint2 codes(const float (&v)[kChunk], bool is_int4) const {
+    return encode<false>(v, is_int4 ? low : high, is_int4 ? 7.0F : 127.0F, false);
+  }
+};
+
+// ---- Host
+
+inline bool is_multiple(int64_t value, int64_t of) { return value % of == 0; }
+inline bool is_aligned_to(const void* pointer, uintptr_t bytes) {
+  return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
+}
+
+inline bool chunks_are_aligned(const FloatRows& rows) {
+  return is_multiple(rows.stride, kChunk) && is_aligned_to(rows.data, 16);
+}
+
+/// A null `other` or `weight` is aligned.
+inline bool chunks_are_aligned(const RowSource& source) {
+  return is_multiple(source.k, kChunk) && chunks_are_aligned(source.x) &&
+         chunks_are_aligned(source.other) && is_aligned_to(source.weight, 16);
 }
 
 }  // namespace comet::formats::cuda

@@ -135,13 +135,25 @@ DecodePlan plan_of(const RaggedCase& c, int64_t max_kv_len, int pages_per_split)
   return plan;
 }
 
+/// How a launch reads pages.
+struct Reading {
+  bool bulk;
+  bool early;  // old pages before the kernel ahead ends
+
+  [[nodiscard]] std::string name() const {
+    return std::string(bulk ? "bulk copies" : "cp.async") + (early ? ", early" : "");
+  }
+};
+
 std::vector<uint16_t> run_decode(const RaggedCase& c, const DeviceCase& device, DecodePlan plan,
-                                 const NamedFormat& format, bool bulk, cudaStream_t stream) {
+                                 const NamedFormat& format, Reading reading, cudaStream_t stream) {
   const DeviceArray<uint16_t> out(static_cast<size_t>(device.num_rows * device.out_stride));
   const DeviceArray<float> workspace(static_cast<size_t>(plan.workspace_floats));
   DecodeParams params = decode_params(c, device, out.get());
   params.workspace = workspace.get();
-  params.bulk_copies = bulk;
+  params.bulk_copies = reading.bulk;
+  params.overlaps = reading.early;
+  params.old_pages_settled = reading.early;
   COMET_CUDA(launch_decode(params, plan, format.page, static_cast<int>(c.head_dim), stream));
   return out.to_host();
 }
@@ -159,15 +171,23 @@ void check_decode(const CudaResources& gpu, const NamedFormat& format, RaggedCas
   std::vector<DecodePlan> plans{decode_plan(decode_params(c, device, nullptr), format.page,
                                             static_cast<int>(c.head_dim), longest, kNumSms)};
   for (const int pages : {1, 3, 1000}) plans.push_back(plan_of(c, longest, pages));
+  if (format.page == PageFormat::kKv4 && gpu.sm == 90) {
+    for (const int pages : {3, 1000}) {
+      plans.push_back(plan_of(c, longest, pages));
+      plans.back().many_warps = true;
+    }
+  }
   for (const DecodePlan& plan : plans) {
-    for (const bool bulk : {false, true}) {
-      if (bulk && gpu.sm != 90) continue;
-      const std::vector<uint16_t> out = run_decode(c, device, plan, format, bulk, gpu.stream);
-      const std::string what = describe(
-          format, c,
-          std::to_string(plan.num_splits) + " splits" + (bulk ? ", bulk copies" : ", cp.async"));
-      expect_small(errors_of(c, device, out, want), what);
-      EXPECT_EQ(out, run_decode(c, device, plan, format, bulk, gpu.stream)) << what;
+    const std::vector<uint16_t> first =
+        run_decode(c, device, plan, format, {false, false}, gpu.stream);
+    const std::string what = describe(
+        format, c,
+        std::to_string(plan.num_splits) + " splits" + (plan.many_warps ? ", many warps" : ""));
+    expect_small(errors_of(c, device, first, want), what);
+    for (const Reading reading : {Reading{false, true}, {true, false}, {true, true}}) {
+      if (reading.bulk && gpu.sm != 90) continue;
+      EXPECT_EQ(first, run_decode(c, device, plan, format, reading, gpu.stream))
+          << what << ", " << reading.name();
     }
   }
 }

@@ -34,10 +34,10 @@ struct Step {
   int head_dim = 0;
   int num_heads = 0;
   int num_kv_heads = 0;
-  const uint16_t* q = nullptr;  // BF16 [tokens, heads, head_dim]
+  uint16_t* q = nullptr;  // BF16 [tokens, heads, head_dim]
 };
 
-void append_step(Context& ctx, const KvAttendArgs& args, const Step& step, uint16_t* q) {
+AppendParams append_params(const Context& ctx, const KvAttendArgs& args, const Step& step) {
   const HeadsInput& heads = args.heads;
   const auto norm_of = [&](const View<const float, 1>& weight) {
     return weight.size(0) > 0 ? weight.data : nullptr;
@@ -56,17 +56,17 @@ void append_step(Context& ctx, const KvAttendArgs& args, const Step& step, uint1
   params.k_norm = norm_of(heads.k_norm);
   params.norm_eps = heads.norm_eps;
   params.rotate = args.rotate;
-  params.q_out = q;
+  params.q_out = step.q;
   params.pages = reinterpret_cast<uint8_t*>(args.pages);
   params.num_saturated = args.num_saturated;
   params.num_tokens = static_cast<int>(args.batch.num_tokens);
   params.num_heads = step.num_heads;
   params.num_kv_heads = step.num_kv_heads;
   params.overlaps = ctx.cuda->sm == kHopper;
-  COMET_CUDA(launch_append(params, step.format, step.head_dim, ctx.cuda->stream));
+  return params;
 }
 
-void decode_step(Context& ctx, const KvAttendArgs& args, const Step& step) {
+DecodeParams decode_params(const Context& ctx, const KvAttendArgs& args, const Step& step) {
   const DeviceBatch& batch = args.batch;
   DecodeParams params;
   params.q = step.q;
@@ -82,12 +82,38 @@ void decode_step(Context& ctx, const KvAttendArgs& args, const Step& step) {
   // Small blocks gain by them, large ones do not (docs/kernels/attention_cuda.md).
   params.bulk_copies = ctx.cuda->sm == kHopper && step.format == PageFormat::kKv4;
   params.overlaps = ctx.cuda->sm == kHopper;
-  const DecodePlan plan =
-      decode_plan(params, step.format, step.head_dim, batch.max_kv_len, ctx.cuda->num_sms);
+  params.old_pages_settled = true;  // a step's arrays are copied between its kernels and the last's
+  return params;
+}
+
+void append_step(Context& ctx, const KvAttendArgs& args, const Step& step) {
+  const AppendParams params = append_params(ctx, args, step);
+  COMET_CUDA(launch_append(params, step.format, step.head_dim, ctx.cuda->stream));
+}
+
+DecodePlan plan_decode(const Context& ctx, const KvAttendArgs& args, const Step& step) {
+  return decode_plan(decode_params(ctx, args, step), step.format, step.head_dim,
+                     args.batch.max_kv_len, ctx.cuda->num_sms);
+}
+
+void decode_step(Context& ctx, const KvAttendArgs& args, const Step& step) {
+  DecodeParams params = decode_params(ctx, args, step);
+  const DecodePlan plan = plan_decode(ctx, args, step);
   if (plan.workspace_floats > 0) {
     params.workspace = ctx.arena.alloc_array<float>(plan.workspace_floats);
   }
   COMET_CUDA(launch_decode(params, plan, step.format, step.head_dim, ctx.cuda->stream));
+}
+
+/// A step of few sequences with one new token each: both in one kernel. False, and nothing done,
+/// elsewhere.
+bool append_and_decode(Context& ctx, const KvAttendArgs& args, const Step& step) {
+  if (args.batch.num_decode_seqs != args.batch.num_seqs) return false;
+  const DecodePlan plan = plan_decode(ctx, args, step);
+  if (!plan.can_append) return false;
+  COMET_CUDA(launch_append_decode(append_params(ctx, args, step), decode_params(ctx, args, step),
+                                  plan, step.head_dim, ctx.cuda->stream));
+  return true;
 }
 
 /// Points `params` to kv16 pages that wgmma reads: the cache's own, or copies of coded ones in the
@@ -196,11 +222,12 @@ void attend_cuda(Context& ctx, const KvAttendArgs& args) {
                   args.out.stride % 2 == 0,
               "rows {}, {}, {}, {} apart; kernels read pairs", heads.q.stride, heads.k.stride,
               heads.v.stride, args.out.stride);
+  if (append_and_decode(ctx, args, step)) return;
   const ArenaScope scratch(ctx.arena);  // later launches of the stream may reuse it
   const Tensor q =
       ctx.arena.alloc(DType::kBF16, {batch.num_tokens, int64_t{step.num_heads} * step.head_dim});
-  step.q = reinterpret_cast<const uint16_t*>(q.raw());
-  append_step(ctx, args, step, reinterpret_cast<uint16_t*>(q.raw()));
+  step.q = reinterpret_cast<uint16_t*>(q.raw());
+  append_step(ctx, args, step);
   if (batch.num_decode_seqs > 0) decode_step(ctx, args, step);
   if (batch.num_seqs > batch.num_decode_seqs) prefill_step(ctx, args, step);
 }

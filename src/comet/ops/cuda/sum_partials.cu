@@ -5,9 +5,9 @@
 #include <iterator>
 
 #include "comet/base/check.h"
+#include "comet/device/cuda/overlapped_launch.cuh"
 #include "comet/device/cuda/prims/control.cuh"
 #include "comet/ops/cuda/image_launches.h"
-#include "comet/ops/cuda/overlapped_launch.cuh"
 
 namespace comet::ops_cuda {
 namespace {

@@ -34,7 +34,9 @@ struct AppendParams {
   bool overlaps = false;  // sm_90: the launch may begin while the kernel before it ends
 };
 
-/// head_dim 64 or 128; other values return cudaErrorInvalidValue. Inputs 4-byte aligned.
+/// head_dim 64 or 128; other values return cudaErrorInvalidValue; a failed launch throws CudaError.
+/// Inputs 4-byte aligned. With `overlaps`, positions, slots and inv_freq are read before the
+/// kernels ahead in the stream have ended: none since the last copy writes them.
 cudaError_t launch_append(const AppendParams& params, PageFormat format, int head_dim,
                           cudaStream_t stream);
 

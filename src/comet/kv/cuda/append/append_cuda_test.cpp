@@ -254,10 +254,13 @@ TEST(AppendCuda, HeadsMatchFloat64) {
   if (!gpu) GTEST_SKIP() << "no GPU";
   for (const int64_t dim : {64, 128}) {
     for (const NamedFormat& format : all_page_formats()) {
-      const RaggedCase c({{1, 45}, {1, 1}, {1, 96}}, 6, 3, dim, 3);
-      for (const HeadOptions options :
-           {HeadOptions{false, false}, HeadOptions{true, false}, HeadOptions{true, true}}) {
-        check_append(*gpu, format, c, options);
+      // One CTA a token, and few tokens: a warp a head.
+      for (const RaggedCase& c : {RaggedCase({{1, 45}, {1, 1}, {1, 96}}, 6, 3, dim, 3),
+                                  RaggedCase({{1, 37}, {1, 1}}, 10, 2, dim, 3)}) {
+        for (const HeadOptions options :
+             {HeadOptions{false, false}, HeadOptions{true, false}, HeadOptions{true, true}}) {
+          check_append(*gpu, format, c, options);
+        }
       }
     }
   }

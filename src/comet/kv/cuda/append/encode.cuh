@@ -9,12 +9,12 @@
 
 #include <cstdint>
 
+#include "comet/kv/cuda/lanes.cuh"
 #include "comet/kv/cuda/page_map.h"
 
 namespace comet::kv {
 
 constexpr uint16_t kHalfNaN = 0x7E00;
-constexpr uint32_t kAllLanes = 0xFFFFFFFF;
 
 /// A finite FP32 narrowed to FP16; `saturated` when the bound is beyond ±65504.
 struct HalfBound {

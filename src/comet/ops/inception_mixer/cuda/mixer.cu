@@ -9,8 +9,8 @@
 // InceptionNeXt-T.
 // Floor: 2 · bytes of x at copy rate: stage 1 of InceptionNeXt-T at 128 images 154 MB, 36 µs at 4.3
 // TB/s; 10.3 FMA for every one of 3/8 of the outputs, 5 µs at 30 TFMA/s.
+#include "comet/device/cuda/overlapped_launch.cuh"
 #include "comet/device/cuda/prims/control.cuh"
-#include "comet/ops/cuda/overlapped_launch.cuh"
 #include "comet/ops/inception_mixer/cuda/cut.h"
 #include "comet/ops/inception_mixer/cuda/kept.cuh"
 #include "comet/ops/inception_mixer/cuda/taps.cuh"
@@ -130,7 +130,7 @@ __global__ void __launch_bounds__(kMixerThreads, 2) mixer_kernel(MixerArgs args,
 
 template <int kBand, bool kFlip>
 void launch(const MixerArgs& args, CUstream_st* stream) {
-  if (!kFlip && launch_rows(args, stream)) return;
+  if (!kFlip && (launch_slices(args, stream) || launch_rows(args, stream))) return;
   const Cut cut = cut_of(args, {args.x, args.out});
   const int shared_bytes = all_elements<kBand>(cut) * static_cast<int>(sizeof(uint16_t));
   COMET_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(mixer_kernel<kBand, kFlip>),
