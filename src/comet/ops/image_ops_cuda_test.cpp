@@ -108,25 +108,35 @@ INSTANTIATE_TEST_SUITE_P(Shapes, MixerCuda, ::testing::ValuesIn(kMixerCases),
                                               c.images[2], c.images[3], c.band);
                          });
 
-/// Few bands of rows, and several for each SM.
+/// Few bands of rows, several for each SM, and one; launches right behind one another.
 TEST_F(ImageOpsCuda, MixerGradientsAreTheSameBitsEachTime) {
-  for (const Shape& shape : {Shape{9, 28, 28, 192}, Shape{70, 28, 28, 192}}) {
+  for (const Shape& shape : {Shape{9, 28, 28, 192}, Shape{70, 28, 28, 192}, Shape{40, 56, 56, 96},
+                             Shape{128, 7, 7, 768}}) {
     SCOPED_TRACE(shape.to_string());
+    const int64_t branch = shape[3] / 8;
     const Tensor x = on_gpu(rounded(shape, 1));
     const Tensor dy = on_gpu(rounded(shape, 2));
-    std::array<Tensor, 2> results;
-    for (Tensor& result : results) {
-      const std::array<Kernels, 3> k{Kernels(3, 3, 24, 3).on(gpu()),
-                                     Kernels(1, 11, 24, 5).on(gpu()),
-                                     Kernels(11, 1, 24, 7).on(gpu())};
-      const Tensor dx = on_gpu(rounded(shape, 3));
-      inception_mixer_backward(gpu(), dx, {k[0].grads(), k[1].grads(), k[2].grads()}, dy, x,
-                               {k[0].weights(), k[1].weights(), k[2].weights()});
-      result = copy_to_host(gpu(), k[1].weight_grad);
+    std::array<std::array<Tensor, 2>, 6> results;
+    for (auto& [dx, grad] : results) {
+      const std::array<Kernels, 3> k{Kernels(3, 3, branch, 3).on(gpu()),
+                                     Kernels(1, 11, branch, 5).on(gpu()),
+                                     Kernels(11, 1, branch, 7).on(gpu())};
+      dx = on_gpu(rounded(shape, 3));
+      for (int i = 0; i < 3; ++i) {
+        inception_mixer_backward(gpu(), dx, {k[0].grads(), k[1].grads(), k[2].grads()}, dy, x,
+                                 {k[0].weights(), k[1].weights(), k[2].weights()});
+      }
+      dx = copy_to_host(gpu(), dx);
+      grad = copy_to_host(gpu(), k[1].weight_grad);
     }
-    EXPECT_EQ(std::memcmp(results[0].raw(), results[1].raw(),
-                          static_cast<size_t>(results[0].num_bytes())),
-              0);
+    for (const auto& result : results) {
+      for (size_t i = 0; i < result.size(); ++i) {
+        EXPECT_EQ(std::memcmp(result[i].raw(), results[0][i].raw(),
+                              static_cast<size_t>(result[i].num_bytes())),
+                  0)
+            << i;
+      }
+    }
   }
 }
 

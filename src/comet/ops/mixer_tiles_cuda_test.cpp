@@ -38,7 +38,8 @@ class ManyTilesCuda : public testing::OpsCuda {
 TEST_F(ManyTilesCuda, MixerHasTheBitsOfFewTiles) {
   constexpr int64_t kRepeats = 18;
   constexpr int64_t kBand = 11;
-  for (const Shape& images : {Shape{2, 56, 56, 96}, Shape{14, 14, 14, 384}}) {
+  for (const Shape& images :
+       {Shape{2, 56, 56, 96}, Shape{4, 28, 28, 192}, Shape{14, 14, 14, 384}}) {
     SCOPED_TRACE(images.to_string());
     const int64_t branch = images[3] / 8;
     const std::array<Kernel, 3> k{kernel_of({3, 3, branch}, 3), kernel_of({1, kBand, branch}, 5),

@@ -54,6 +54,10 @@ void launch_transposed(const MixerArgs& args, CUstream_st* stream);
 /// nothing is launched, others must.
 bool launch_rows(const MixerArgs& args, CUstream_st* stream);
 
+/// mixer_slices.cu: the same for a band an SM and more of narrow images, whose slices fit into
+/// shared memory.
+bool launch_slices(const MixerArgs& args, CUstream_st* stream);
+
 /// mixer_rows_backward.cu: all gradients at once, where the branches' rows fit into shared memory.
 /// The same of false.
 bool launch_rows_backward(const MixerBackwardArgs& args, CUstream_st* stream);

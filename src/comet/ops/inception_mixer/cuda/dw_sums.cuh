@@ -60,11 +60,14 @@ __device__ __forceinline__ void write_partials(const Sums<kBand>& sums, const Ro
   }
 }
 
-/// A band as a thread sees it.
+/// A band as a thread sees it: its channels of dy, of x, of where dx goes, and of what is added.
 struct View {
   Ground dy;
-  const uint16_t* x = nullptr;  // its channels
-  uint16_t* dx = nullptr;       // its channels
+  const uint16_t* x = nullptr;
+  uint16_t* dx = nullptr;
+  const uint16_t* old = nullptr;
+  int channels = 0;      // of a pixel of x and dx
+  int old_channels = 0;  // of a pixel of old
   int rows = 0;
   int segments = 0;
 };
@@ -73,19 +76,20 @@ __device__ __forceinline__ uint32_t word_at(const uint16_t* p) {
   return *reinterpret_cast<const uint32_t*>(p);
 }
 
-/// All walkers of a thread. products(walk, use): rows.cuh's. kAlong: those of 1×k.
-template <int kTaps, bool kAlong, int kBand, typename Products>
+/// All walkers of a thread. products(walk, use): rows.cuh's. kAlong: those of 1×k. kIsFar: old is
+/// in memory, so it is read on the way; else it is where dx goes.
+template <int kTaps, bool kAlong, bool kIsFar, int kBand, typename Products>
 __device__ __forceinline__ void add_gradients(Sums<kBand>& sums, const Taps<kBand>& taps,
                                               const View& view, const Role& role,
                                               const Products& products) {
   const Ground& dy = view.dy;
   const int num = kAlong ? view.rows * view.segments : dy.width;
-  const int step = kAlong ? dy.channels : dy.width * dy.channels;
+  const int step = kAlong ? view.channels : dy.width * view.channels;
 #pragma unroll 1
   for (int walker = role.slot; walker < num; walker += role.num_slots) {
     const Walk walk =
         walk_of_rows(kAlong ? kBandW : kBandH, walker, view.segments, view.rows, dy.width);
-    const int at = (walk.row * dy.width + walk.column) * dy.channels;
+    const int at = (walk.row * dy.width + walk.column) * view.channels;
     float x[kOutputs][2];
     float out[kOutputs][2];
 #pragma unroll
@@ -95,7 +99,17 @@ __device__ __forceinline__ void add_gradients(Sums<kBand>& sums, const Taps<kBan
       widen(x[r][0], x[r][1], exists ? bits : 0);
       out[r][0] = out[r][1] = 0.0F;
     }
+    uint32_t old[kOutputs];
+    const auto load_old = [&] {
+      const int old_step = kAlong ? view.old_channels : dy.width * view.old_channels;
+      const uint16_t* from = view.old + (walk.row * dy.width + walk.column) * view.old_channels;
+#pragma unroll
+      for (int r = 0; r < kOutputs; ++r) {  // the first again where there is none
+        old[r] = word_at(from + (r < walk.num_outputs ? r * old_step : 0));
+      }
+    };
     products(walk, [&](int r, int tap, const float(&v)[2]) {
+      if (kIsFar && r == kOutputs - 1 && tap == 3) load_old();
       fma_channels(out[r], taps.w[tap], v);
       fma_channels(sums.taps[tap], x[r], v);
       if (tap != kTaps / 2) return;  // dy where output r is
@@ -107,28 +121,30 @@ __device__ __forceinline__ void add_gradients(Sums<kBand>& sums, const Taps<kBan
     for (int r = 0; r < kOutputs; ++r) {  // nobody else reads or writes these
       if (r >= walk.num_outputs) continue;
       float low, high;
-      widen(low, high, word_at(to + r * step));
+      widen(low, high, kIsFar ? old[r] : word_at(to + r * step));
       *reinterpret_cast<uint32_t*>(to + r * step) =
           prims::bf16x2_of(out[r][0] + low, out[r][1] + high);
     }
   }
 }
 
-template <int kBand>
+template <bool kIsFar = false, int kBand>
 __device__ __forceinline__ void walk_band(Sums<kBand>& sums, const Taps<kBand>& taps,
                                           const View& view, const Role& role) {
   if (role.branch == kSquare) {
-    add_gradients<9, false>(sums, taps, view, role, [&](const Walk& walk, const auto& use) {
+    add_gradients<9, false, kIsFar>(sums, taps, view, role, [&](const Walk& walk, const auto& use) {
       walk_square(view.dy, walk.column, use);
     });
   } else if (role.branch == kBandW) {
-    add_gradients<kBand, true>(sums, taps, view, role, [&](const Walk& walk, const auto& use) {
-      walk_line<kBand, true>(view.dy, walk.row, walk.column, use);
-    });
+    add_gradients<kBand, true, kIsFar>(
+        sums, taps, view, role, [&](const Walk& walk, const auto& use) {
+          walk_line<kBand, true>(view.dy, walk.row, walk.column, use);
+        });
   } else {
-    add_gradients<kBand, false>(sums, taps, view, role, [&](const Walk& walk, const auto& use) {
-      walk_line<kBand, false>(view.dy, 0, walk.column, use);
-    });
+    add_gradients<kBand, false, kIsFar>(sums, taps, view, role,
+                                        [&](const Walk& walk, const auto& use) {
+                                          walk_line<kBand, false>(view.dy, 0, walk.column, use);
+                                        });
   }
 }
 

@@ -2,6 +2,8 @@
 // loads of a thread on their way at once. Callers: mixer.cu, mixer_rows_backward.cu.
 #pragma once
 
+#include <cuda_bf16.h>
+
 #include "comet/device/cuda/prims/control.cuh"
 #include "comet/ops/inception_mixer/cuda/tile.cuh"
 
@@ -36,11 +38,15 @@ __device__ __forceinline__ void store_bits(uint16_t* p, const Bits<kPiece>& bits
   }
 }
 
+/// Two sums of BF16, each rounded once.
 __device__ __forceinline__ uint32_t add_pair(uint32_t a, uint32_t b) {
-  float a_low, a_high, b_low, b_high;
-  widen(a_low, a_high, a);
-  widen(b_low, b_high, b);
-  return prims::bf16x2_of(a_low + b_low, a_high + b_high);
+  __nv_bfloat162 x, y;
+  memcpy(&x, &a, sizeof(x));
+  memcpy(&y, &b, sizeof(y));
+  const __nv_bfloat162 sum = __hadd2(x, y);
+  uint32_t bits;
+  memcpy(&bits, &sum, sizeof(bits));
+  return bits;
 }
 
 /// out (kAdd: +)= x in this CTA's share of the tile's pixels. A thread keeps its piece of the

@@ -31,11 +31,11 @@ __device__ __forceinline__ Band band_of(const ImageSizes& sizes, int bands_per_i
 template <int kBand, int kPiece, int kNumThreads>
 __device__ __forceinline__ void stage_halos(uint16_t* halos, const uint16_t* x,
                                             const ImageSizes& sizes, const Divisor& by_width,
-                                            int first_row, int branch, int num_channels) {
+                                            int first_row, int branch, int num_channels,
+                                            int thread) {
   constexpr int kHalf = kBand / 2;
   const int pieces = num_channels / kPiece;
   const int num_lanes = kNumThreads / pieces;
-  const int thread = static_cast<int>(prims::thread_idx_anew());
   const int lane = thread / pieces;
   const int within = (thread - lane * pieces) * kPiece;
   if (lane >= num_lanes) return;
