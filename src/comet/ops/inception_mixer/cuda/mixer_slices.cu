@@ -140,6 +140,7 @@ __device__ __forceinline__ void load_near(const SlicesMaps& maps, const Shared& 
   uint16_t* halos = shared.halos(turn);
   prims::mbarrier_arrive_expect_tx(full, static_cast<uint32_t>(cut.near_bytes));
   prims::tensor_load_4d(shared.slices(turn), &maps.x, box_at(cut.first, row, image), full);
+  if (cut.bands_per_image == 1) return;  // nothing is around, and zeros are there
   prims::tensor_load_4d(halos, &maps.x_row, box_at(cut.first, row - 1, image), full);
   prims::tensor_load_4d(halos + cut.square_below, &maps.x_row,
                         box_at(cut.first, row + kOutputs, image), full);
@@ -316,6 +317,15 @@ __device__ __forceinline__ void walk_all(const MixerArgs& args, const Shared& sh
   }
 }
 
+/// Where a band is all of an image, what lies around it stays zero. All threads.
+__device__ __forceinline__ void clear_halos(const Shared& shared) {
+  auto* halos = reinterpret_cast<uint4*>(shared.halos(0));
+  const int num = 2 * shared.cut.halos_elements / kPieceChannels;
+  for (auto i = static_cast<int>(threadIdx.x); i < num; i += kAllThreads) {
+    halos[i] = make_uint4(0, 0, 0, 0);
+  }
+}
+
 template <int kBand>
 __global__ void __launch_bounds__(kAllThreads, 1)
     slices_kernel(const MixerArgs args, const __grid_constant__ SlicesCut cut,
@@ -324,6 +334,7 @@ __global__ void __launch_bounds__(kAllThreads, 1)
   const Shared shared{mixer_slices, cut};
   const bool copies_slices = threadIdx.x >= kWalkThreads && threadIdx.x < kWalkThreads + 32;
   if (copies_slices && prims::elect_one()) shared.init_barriers();
+  if (cut.bands_per_image == 1) clear_halos(shared);
   __syncthreads();
   prims::wait_for_previous_kernel();
   prims::allow_next_kernel();
@@ -374,7 +385,8 @@ SlicesCut slices_cut_of(const MixerArgs& args, int shared_bytes) {
   const int room = shared_bytes / 2 - cut.kept_at - barriers;
   if (cut.first > 0) cut.kept_slots = std::clamp(room / cut.kept_elements, 0, kMaxKeptSlots);
   cut.barriers_at = cut.kept_at + cut.kept_slots * cut.kept_elements;
-  cut.near_bytes = (slices + 2 * (half + 1) * row) * static_cast<int>(sizeof(uint16_t));
+  const int around = cut.bands_per_image == 1 ? 0 : 2 * (half + 1) * row;
+  cut.near_bytes = (slices + around) * static_cast<int>(sizeof(uint16_t));
   return cut;
 }
 
