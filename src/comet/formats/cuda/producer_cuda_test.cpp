@@ -241,30 +241,37 @@ TEST(ProducerCuda, BlockCodesAfterNormAndSilu) {
 }
 
 /// BF16 rows of gate and up are made by clusters (sm_90), the same numbers as F32 by a CTA a row.
-TEST(ProducerCuda, ClustersGiveTheBitsOfOneCta) {
-  if (!open_gpu()) GTEST_SKIP() << "no GPU";
-  for (const int64_t k : {8192, 8328, 14336, 28672, 32768}) {
-    Rows halves = gated_rows(k, 2 * k);
-    Rows floats = halves;
-    floats.source.x = floats.put_floats(sample_rows(k, 9), k, k);
-    floats.source.other = floats.put_floats(sample_rows(k, 10), k, k);
-    const int64_t blocks = (k + 127) / 128;
-    const std::vector<int32_t> perm = random_perm(k, blocks * 128);
-    for (const BlockScale scale : {BlockScale::kSegment, BlockScale::kSegmentRotated}) {
-      for (const int64_t int8_blocks : {int64_t{0}, int64_t{1}, blocks / 3, blocks}) {
-        for (const bool permuted : {false, true}) {
-          const BlockCase c{scale, int8_blocks, permuted};
-          const Codes want = produced_blocks(floats, c, perm);
-          for (int i = 0; i < 5; ++i) {
-            expect_close(produced_blocks(halves, c, perm), want, 0,
-                         fmt::format("k={} scale={} int8={} permuted={}", k,
-                                     static_cast<int>(scale), int8_blocks, permuted));
-            if (HasFatalFailure()) return;
-          }
+void check_clusters(int64_t k, int num_repeats) {
+  Rows halves = gated_rows(k, 2 * k);
+  Rows floats = halves;
+  floats.source.x = floats.put_floats(sample_rows(k, 9), k, k);
+  floats.source.other = floats.put_floats(sample_rows(k, 10), k, k);
+  const int64_t blocks = (k + 127) / 128;
+  const std::vector<int32_t> perm = random_perm(k, blocks * 128);
+  for (const BlockScale scale : {BlockScale::kSegment, BlockScale::kSegmentRotated}) {
+    for (const int64_t int8_blocks : {int64_t{0}, int64_t{1}, blocks / 3, blocks}) {
+      for (const bool permuted : {false, true}) {
+        const BlockCase c{scale, int8_blocks, permuted};
+        const Codes want = produced_blocks(floats, c, perm);
+        for (int i = 0; i < num_repeats; ++i) {
+          expect_close(produced_blocks(halves, c, perm), want, 0,
+                       fmt::format("k={} scale={} int8={} permuted={}", k, static_cast<int>(scale),
+                                   int8_blocks, permuted));
+          if (::testing::Test::HasFatalFailure()) return;
         }
       }
     }
   }
+}
+
+TEST(ProducerCuda, SmallClustersGiveTheBitsOfOneCta) {
+  if (!open_gpu()) GTEST_SKIP() << "no GPU";
+  check_clusters(8192, 1);
+}
+
+TEST(ProducerClustersCuda, BitsOfOneCta) {
+  if (!open_gpu()) GTEST_SKIP() << "no GPU";
+  for (const int64_t k : {8192, 8328, 14336, 28672, 32768}) check_clusters(k, 5);
 }
 
 /// x += delta in place; a second launch would add it again, so one launch per row set.

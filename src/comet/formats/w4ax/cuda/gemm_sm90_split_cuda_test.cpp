@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <functional>
 #include <string>
+#include <tuple>
 
 #include "comet/device/cuda/graph.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90.h"
@@ -192,23 +193,29 @@ TEST(W4axSplitCuda, SameBitsOnRaggedShapes) {
 }
 
 /// Few CTAs and stages filled again, for compute-sanitizer.
-/// Racecheck takes a minute for either kind.
-void check_small_shapes(WeightKind kind) {
+/// One kind of weights, tokens and INT4 blocks of 41 a test: racecheck takes its time.
+using CutsCase = std::tuple<WeightKind, int32_t, int32_t>;
+class W4axSplitCutsCuda : public ::testing::TestWithParam<CutsCase> {};
+
+TEST_P(W4axSplitCutsCuda, SmallShapesOfEveryCut) {
   const auto gpu = testing::open_gpu();
   if (!gpu || gpu->sm != 90) GTEST_SKIP() << "no GPU of sm_90";
   const Operands operands({1, 41, 120, 1});
-  for (const int32_t tokens : {16, 30, 60}) {
-    check_ragged(*gpu, operands, operands.args_of(kind, tokens, 0));
-    check_ragged(*gpu, operands, operands.args_of(kind, tokens, 40));
-    if (::testing::Test::HasFatalFailure()) return;
-  }
+  const auto [kind, tokens, int4_blocks] = GetParam();
+  check_ragged(*gpu, operands, operands.args_of(kind, tokens, int4_blocks));
 }
 
-TEST(W4axSplitCuda, SmallShapesOfEveryCutProgressive) {
-  check_small_shapes(WeightKind::kProgressive);
+std::string cuts_name(const ::testing::TestParamInfo<CutsCase>& info) {
+  const auto [kind, tokens, int4_blocks] = info.param;
+  return std::string(kind == WeightKind::kChannel ? "Channel" : "Progressive") + "Tokens" +
+         std::to_string(tokens) + "Int4Blocks" + std::to_string(int4_blocks);
 }
 
-TEST(W4axSplitCuda, SmallShapesOfEveryCutChannel) { check_small_shapes(WeightKind::kChannel); }
+INSTANTIATE_TEST_SUITE_P(
+    Cuts, W4axSplitCutsCuda,
+    ::testing::Combine(::testing::Values(WeightKind::kChannel, WeightKind::kProgressive),
+                       ::testing::Values(16, 30, 60), ::testing::Values(0, 40)),
+    cuts_name);
 
 double time_us(const Launch& launch, GemmArgs args, const Operands& operands, cudaStream_t stream) {
   const CudaGraph graph = CudaGraph::capture(stream, [&] {
