@@ -1,5 +1,5 @@
 // A head of a step's q, k or v by one warp: from the product's row, normed, turned, rotated, to q
-// or its row of a page. Callers: append.cu's kernels, append_decode.cu.
+// or its row of a page. Callers: append.cu, decode/step_token.cuh.
 #pragma once
 
 #include <cuda_bf16.h>
