@@ -75,6 +75,7 @@ void EngineLoop::State::take_mail(std::unique_lock<std::mutex>& lock) {
   std::vector<Inbound> arrived = std::exchange(inbound, {});
   std::vector<int64_t> cancelled = std::exchange(cancels, {});
   const bool all = cancel_all;
+  stats.num_waiting += static_cast<int64_t>(arrived.size());  // until the next step's say otherwise
   lock.unlock();
   for (Inbound& mail : arrived) {
     engine->enqueue(mail.request_id, wrap(std::move(mail.request)), mail.submitted);

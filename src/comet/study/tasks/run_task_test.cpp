@@ -47,6 +47,11 @@ double value_of(const TaskResult& result, std::string_view name) {
   return NAN;
 }
 
+/// The goldens were made with AVX-512. Other instruction sets add in another order, whose roundings
+/// to BF16 move the log-probability of a continuation by 0.030 at most (portable and AVX2, the same
+/// for both; an EPYC, 2026-11-26).
+double most_off() { return detect_cpu_isa() >= CpuIsa::kAvx512 ? 2e-3 : 5e-2; }
+
 void expect_answer(const Answer& answer, const Json& golden, const std::string& what) {
   if (golden.is_string()) {
     // Far down a greedy text another instruction set may choose otherwise.
@@ -55,7 +60,8 @@ void expect_answer(const Answer& answer, const Json& golden, const std::string& 
   }
   ASSERT_EQ(answer.likelihoods.size(), golden.size()) << what;
   for (size_t i = 0; i < golden.size(); ++i) {
-    EXPECT_NEAR(answer.likelihoods[i].log_prob, golden[i][0].get<double>(), 2e-3) << what << i;
+    EXPECT_NEAR(answer.likelihoods[i].log_prob, golden[i][0].get<double>(), most_off())
+        << what << i;
     EXPECT_EQ(answer.likelihoods[i].is_greedy, golden[i][1].get<bool>()) << what << i;
   }
 }
