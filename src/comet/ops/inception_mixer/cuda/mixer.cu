@@ -47,13 +47,7 @@ __device__ __forceinline__ void make_outputs(const Taps<kBand>& taps, const Imag
   for (int walker = role.slot; walker < num; walker += role.num_slots) {
     const Walk walk = walk_of(place, role.branch, walker);
     float sums[kOutputs][2];
-#pragma unroll
-    for (int r = 0; r < kOutputs; ++r) {
-      sums[r][0] = taps.bias[0];
-      sums[r][1] = taps.bias[1];
-    }
-    products(walk,
-             [&](int r, int tap, const float(&v)[2]) { fma_channels(sums[r], taps.w[tap], v); });
+    walker_sums(sums, taps, [&](const auto& use) { products(walk, use); });
     const int row = place.first_row + walk.row;
     const int column = place.first_column + walk.column;
     uint16_t* p = out + (row * sizes.width + column) * sizes.channels;

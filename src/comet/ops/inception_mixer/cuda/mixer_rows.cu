@@ -91,23 +91,6 @@ struct Copier {
   }
 };
 
-/// The outputs of one walker: BF16 pairs. products(use): its products.
-template <int kBand, typename Products>
-__device__ __forceinline__ void make_outputs(uint32_t (&out)[kOutputs], const Taps<kBand>& taps,
-                                             const Products& products) {
-  float sums[kOutputs][2];
-#pragma unroll
-  for (int r = 0; r < kOutputs; ++r) {
-    sums[r][0] = taps.bias[0];
-    sums[r][1] = taps.bias[1];
-  }
-  products([&](int r, int tap, const float(&v)[2]) { fma_channels(sums[r], taps.w[tap], v); });
-#pragma unroll
-  for (int r = 0; r < kOutputs; ++r) out[r] = prims::bf16x2_of(sums[r][0], sums[r][1]);
-}
-
-__device__ __forceinline__ uint32_t* word(uint16_t* p) { return reinterpret_cast<uint32_t*>(p); }
-
 /// The threads of a branch, whose walkers read what others of them will change.
 __device__ __forceinline__ void sync_branch(Branch branch) {
   prims::named_barrier_sync(1 + static_cast<uint32_t>(branch), kRowsBranchThreads);
@@ -127,7 +110,10 @@ __device__ __forceinline__ void change_branch(const Taps<kBand>& taps, const Rol
     const int walker = role.slot + i * role.num_slots;
     if (!role.is_active || walker >= num) continue;
     const Walk walk = walk_of_rows(role.branch, walker, segments, rows, ground.width);
-    make_outputs<kBand>(out[i], taps, [&](const auto& use) { products(walk, use); });
+    float sums[kOutputs][2];
+    walker_sums(sums, taps, [&](const auto& use) { products(walk, use); });
+#pragma unroll
+    for (int r = 0; r < kOutputs; ++r) out[i][r] = prims::bf16x2_of(sums[r][0], sums[r][1]);
   }
   if (role.branch != kBandH) sync_branch(role.branch);  // a walker's column is its own
 #pragma unroll
@@ -147,22 +133,9 @@ template <int kBand>
 __device__ __forceinline__ void change_block(const Taps<kBand>& taps, const Role& role,
                                              const Ground& ground, uint16_t* block, int rows,
                                              int segments) {
-  const int row_step = ground.width * ground.channels;
-  if (role.branch == kSquare) {
-    change_branch<kBand>(
-        taps, role, ground, block, rows, segments, row_step,
-        [&](const Walk& walk, const auto& use) { walk_square(ground, walk.column, use); });
-  } else if (role.branch == kBandW) {
-    change_branch<kBand>(taps, role, ground, block, rows, segments, ground.channels,
-                         [&](const Walk& walk, const auto& use) {
-                           walk_line<kBand, true>(ground, walk.row, walk.column, use);
-                         });
-  } else {
-    change_branch<kBand>(taps, role, ground, block, rows, segments, row_step,
-                         [&](const Walk& walk, const auto& use) {
-                           walk_line<kBand, false>(ground, 0, walk.column, use);
-                         });
-  }
+  with_walks<kBand>(role.branch, ground, [&](int step, const auto& products) {
+    change_branch<kBand>(taps, role, ground, block, rows, segments, step, products);
+  });
 }
 
 /// All threads that compute.

@@ -11,12 +11,12 @@
 // room for | barriers. Floor: as mixer.cu's.
 #include <algorithm>
 
-#include "comet/device/cuda/image_map.h"
 #include "comet/device/cuda/overlapped_launch.cuh"
 #include "comet/device/cuda/prims/bulk_copy.cuh"
 #include "comet/device/cuda/prims/control.cuh"
 #include "comet/device/cuda/prims/image_copy.cuh"
 #include "comet/device/cuda/prims/mbarrier.cuh"
+#include "comet/ops/inception_mixer/cuda/band_cut.h"
 #include "comet/ops/inception_mixer/cuda/cut.h"
 #include "comet/ops/inception_mixer/cuda/rows.cuh"
 #include "comet/ops/inception_mixer/cuda/taps.cuh"
@@ -28,31 +28,17 @@ constexpr int kWalkersOfBranch = 192;
 constexpr int kWalkThreads = 3 * kWalkersOfBranch;
 constexpr int kWalkWarps = kWalkThreads / 32;
 constexpr int kAllThreads = kWalkThreads + 64;
-constexpr int kPieceChannels = 8;  // 16 bytes
 // A tensor copy takes 10 clocks or more for a pixel, whose channels are few in wide images.
 constexpr int kMaxWidth = 16;
 constexpr int kMaxKeptSlots = 16;
-constexpr int kKeptStores = 4;    // of kept rows that may still be read
-constexpr int kBoxElements = 64;  // boxes begin at 128 bytes of shared memory
+constexpr int kKeptStores = 4;  // of kept rows that may still be read
 
-struct SlicesCut {
-  int32_t bands_per_image = 0;
-  int32_t num_tiles = 0;
-  int32_t segments = 0;      // walkers of 1×k in a row
-  int32_t first = 0;         // the slices' first channel: of a piece
-  int32_t slice = 0;         // channels
-  int32_t halo_slice = 0;    // channels of a pixel around a band
-  int32_t band_h_first = 0;  // the first of those around k×1: of a piece
-  int32_t band_h_skip = 0;   // channels there before the branch
+/// Rows around a band count from the first of them.
+struct SlicesCut : BandCut {
   // Where the parts of shared memory lie, and how large they are, in elements.
   int32_t slices_elements = 0;
   int32_t halos_at = 0;
   int32_t halos_elements = 0;
-  int32_t square_below = 0;  // from the row above to the one below,
-  int32_t square_gap = 0;    // of which lie between them
-  int32_t band_h_at = 0;     // in the rows around
-  int32_t band_h_below = 0;
-  int32_t band_h_gap = 0;
   int32_t kept_at = 0;
   int32_t kept_elements = 0;  // of a row
   int32_t kept_slots = 0;
@@ -226,26 +212,18 @@ __device__ __forceinline__ void copy_kept_rows(const SlicesMaps& maps, const Sha
 
 // ---- Walkers
 
-__device__ __forceinline__ uint32_t* word(uint16_t* p) { return reinterpret_cast<uint32_t*>(p); }
-
-/// All outputs of a thread. products(walker's place, use); out: the outputs' first pixel, the
-/// thread's first channel; a walker's are `step` elements apart.
+/// All outputs of a thread. products(walk, use); out: the outputs' first pixel, the thread's first
+/// channel; a walker's are `step` elements apart.
 template <int kBand, typename Products>
-__device__ __forceinline__ void make_outputs(const Taps<kBand>& taps, const Role& role,
-                                             const Ground& ground, int rows, int segments,
-                                             uint16_t* out, int step, const Products& products) {
+__device__ __forceinline__ void walk_branch(const Taps<kBand>& taps, const Role& role,
+                                            const Ground& ground, uint16_t* out, int rows,
+                                            int segments, int step, const Products& products) {
   const int num = role.branch == kBandW ? rows * segments : ground.width;
 #pragma unroll 1
   for (int walker = role.slot; walker < num; walker += role.num_slots) {
     const Walk walk = walk_of_rows(role.branch, walker, segments, rows, ground.width);
     float sums[kOutputs][2];
-#pragma unroll
-    for (int r = 0; r < kOutputs; ++r) {
-      sums[r][0] = taps.bias[0];
-      sums[r][1] = taps.bias[1];
-    }
-    products(walk,
-             [&](int r, int tap, const float(&v)[2]) { fma_channels(sums[r], taps.w[tap], v); });
+    walker_sums(sums, taps, [&](const auto& use) { products(walk, use); });
     uint16_t* to = out + (walk.row * ground.width + walk.column) * ground.channels;
 #pragma unroll
     for (int r = 0; r < kOutputs; ++r) {
@@ -258,22 +236,9 @@ template <int kBand>
 __device__ __forceinline__ void walk_band(const Taps<kBand>& taps, const Role& role,
                                           const Ground& ground, uint16_t* out, int rows,
                                           int segments) {
-  const int row_step = ground.width * ground.channels;
-  if (role.branch == kSquare) {
-    make_outputs<kBand>(
-        taps, role, ground, rows, segments, out, row_step,
-        [&](const Walk& walk, const auto& use) { walk_square(ground, walk.column, use); });
-  } else if (role.branch == kBandW) {
-    make_outputs<kBand>(taps, role, ground, rows, segments, out, ground.channels,
-                        [&](const Walk& walk, const auto& use) {
-                          walk_line<kBand, true>(ground, walk.row, walk.column, use);
-                        });
-  } else {
-    make_outputs<kBand>(taps, role, ground, rows, segments, out, row_step,
-                        [&](const Walk& walk, const auto& use) {
-                          walk_line<kBand, false>(ground, 0, walk.column, use);
-                        });
-  }
+  with_walks<kBand>(role.branch, ground, [&](int step, const auto& products) {
+    walk_branch<kBand>(taps, role, ground, out, rows, segments, step, products);
+  });
 }
 
 template <int kBand>
@@ -352,41 +317,21 @@ __global__ void __launch_bounds__(kAllThreads, 1)
 
 SlicesCut slices_cut_of(const MixerArgs& args, int shared_bytes) {
   const ImageSizes& sizes = args.sizes;
-  const int num_kept = sizes.channels - 3 * args.branch;
-  const int half = args.band / 2;
-  const auto pieces = [](int channels) {
-    return (channels + kPieceChannels - 1) / kPieceChannels * kPieceChannels;
-  };
-  const auto whole = [](int elements) {
-    return (elements + kBoxElements - 1) / kBoxElements * kBoxElements;
-  };
-  SlicesCut cut;
-  cut.bands_per_image = (sizes.height + kOutputs - 1) / kOutputs;
-  cut.num_tiles = sizes.num_images * cut.bands_per_image;
-  cut.segments = (sizes.width + kOutputs - 1) / kOutputs;
-  cut.first = num_kept / kPieceChannels * kPieceChannels;
-  cut.slice = sizes.channels - cut.first;
-  cut.band_h_first = (sizes.channels - args.branch) / kPieceChannels * kPieceChannels;
-  cut.band_h_skip = sizes.channels - args.branch - cut.band_h_first;
-  cut.halo_slice = pieces(std::max(num_kept - cut.first, cut.band_h_skip) + args.branch);
-  const int slices = kOutputs * sizes.width * cut.slice;
-  const int row = sizes.width * cut.halo_slice;
-  cut.slices_elements = whole(slices);
+  SlicesCut cut{band_cut_of(args)};
+  const int slices = slice_elements(sizes, cut);
+  place_around(cut, args, 0);
+  cut.slices_elements = whole_box(slices);
   cut.halos_at = 4 * cut.slices_elements;
-  cut.square_below = whole(row);
-  cut.square_gap = cut.square_below - row;
-  cut.band_h_at = 2 * cut.square_below;
-  cut.band_h_below = whole(half * row);
-  cut.band_h_gap = cut.band_h_below - half * row;
-  cut.halos_elements = cut.band_h_at + 2 * cut.band_h_below;
+  cut.halos_elements = cut.around_elements();
   cut.kept_at = cut.halos_at + 2 * cut.halos_elements;
-  cut.kept_elements = whole(sizes.width * cut.first);
+  cut.kept_elements = whole_box(sizes.width * cut.first);
   const int barriers = (5 + kMaxKeptSlots) * 4;
   const int room = shared_bytes / 2 - cut.kept_at - barriers;
   if (cut.first > 0) cut.kept_slots = std::clamp(room / cut.kept_elements, 0, kMaxKeptSlots);
   cut.barriers_at = cut.kept_at + cut.kept_slots * cut.kept_elements;
-  const int around = cut.bands_per_image == 1 ? 0 : 2 * (half + 1) * row;
-  cut.near_bytes = (slices + around) * static_cast<int>(sizeof(uint16_t));
+  const int rows_around = cut.bands_per_image == 1 ? 0 : 2 * (args.band / 2 + 1);
+  cut.near_bytes =
+      (slices + rows_around * sizes.width * cut.halo_slice) * static_cast<int>(sizeof(uint16_t));
   return cut;
 }
 
@@ -396,15 +341,8 @@ int shared_bytes_of(const SlicesCut& cut) {
 }
 
 SlicesMaps maps_of(const MixerArgs& args, const SlicesCut& cut) {
-  const ImageSizes& sizes = args.sizes;
   const auto map = [&](const void* data, int box_channels, int box_rows) {
-    return make_image_map({.data = data,
-                           .num_images = sizes.num_images,
-                           .height = sizes.height,
-                           .width = sizes.width,
-                           .channels = sizes.channels,
-                           .box_channels = box_channels,
-                           .box_rows = box_rows});
+    return box_map_of(args.sizes, data, box_channels, box_rows);
   };
   SlicesMaps maps{map(args.x, cut.slice, kOutputs),
                   map(args.x, cut.halo_slice, 1),
@@ -448,9 +386,7 @@ bool launch_slices(const MixerArgs& args, CUstream_st* stream) {
   if (args.branch > 2 * kWalkersOfBranch || !has_boxes(args)) return false;
   const int most_bytes = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
   const SlicesCut cut = slices_cut_of(args, most_bytes);
-  if (4 * int64_t{cut.num_tiles} < 3 * device_attribute(cudaDevAttrMultiProcessorCount)) {
-    return false;
-  }
+  if (!fills_card(cut)) return false;
   if (cut.first > 0 && cut.kept_slots <= kKeptStores) return false;
   if (shared_bytes_of(cut) > most_bytes) return false;
   if (args.band == 11) {

@@ -15,7 +15,6 @@
 // and barriers. Floor: as mixer_rows_backward.cu's.
 #include <algorithm>
 
-#include "comet/device/cuda/image_map.h"
 #include "comet/device/cuda/overlapped_launch.cuh"
 #include "comet/ops/inception_mixer/cuda/cut.h"
 #include "comet/ops/inception_mixer/cuda/stream_sides.cuh"
@@ -117,36 +116,16 @@ int64_t sums_bytes_of(int band) {
 /// shared_bytes: the most that a CTA can have.
 StreamCut stream_cut_of(const MixerArgs& forward, int shared_bytes) {
   const ImageSizes& sizes = forward.sizes;
-  const int num_kept = sizes.channels - 3 * forward.branch;
-  const int half = forward.band / 2;
-  const auto pieces = [](int channels) {
-    return (channels + kPieceChannels - 1) / kPieceChannels * kPieceChannels;
-  };
-  const auto whole = [](int elements) { return (elements + 63) / 64 * 64; };  // 128 bytes
-  StreamCut cut;
-  cut.bands_per_image = (sizes.height + kOutputs - 1) / kOutputs;
-  cut.num_tiles = sizes.num_images * cut.bands_per_image;
-  cut.segments = (sizes.width + kOutputs - 1) / kOutputs;
-  cut.first = num_kept / kPieceChannels * kPieceChannels;
-  cut.slice = sizes.channels - cut.first;
-  cut.band_h_first = (sizes.channels - forward.branch) / kPieceChannels * kPieceChannels;
-  cut.band_h_skip = sizes.channels - forward.branch - cut.band_h_first;
-  cut.halo_slice = pieces(std::max(num_kept - cut.first, cut.band_h_skip) + forward.branch);
-  const int band = kOutputs * sizes.width * cut.slice;
-  const int row = sizes.width * cut.halo_slice;
-  cut.square_at = whole(band);
-  cut.square_below = whole(row);
-  cut.square_gap = cut.square_below - row;
-  cut.band_h_at = cut.square_at + 2 * cut.square_below;
-  cut.band_h_below = whole(half * row);
-  cut.band_h_gap = cut.band_h_below - half * row;
+  StreamCut cut{band_cut_of(forward)};
+  const int slices = whole_box(slice_elements(sizes, cut));
+  place_around(cut, forward, slices);
   // The sums of dw go where the first set's dy is; dx behind it may still be read then.
   const int sums = static_cast<int>(sums_bytes_of(forward.band)) / 2;
-  cut.x_at = std::max(cut.band_h_at + 2 * cut.band_h_below, whole(sums));
-  cut.set_elements = cut.x_at + whole(band);
+  cut.x_at = std::max(slices + cut.around_elements(), whole_box(sums));
+  cut.set_elements = cut.x_at + slices;
   constexpr int kBarrierElements = kNumBarriers * 4;
   if (cut.first > 0) {
-    cut.kept_elements = whole(sizes.width * cut.first);
+    cut.kept_elements = whole_box(sizes.width * cut.first);
     const int room = shared_bytes / 2 - 2 * cut.set_elements - kBarrierElements;
     cut.kept_slots = std::clamp(room / (2 * cut.kept_elements), 0, kMaxKeptSlots);
   }
@@ -166,16 +145,9 @@ int shared_bytes_of(const StreamCut& cut) {
 }
 
 KeptMaps maps_of(const MixerBackwardArgs& args, const StreamCut& cut) {
-  const ImageSizes& sizes = args.forward.sizes;
   if (cut.first == 0) return {};
   const auto map = [&](const void* data) {
-    return make_image_map({.data = data,
-                           .num_images = sizes.num_images,
-                           .height = sizes.height,
-                           .width = sizes.width,
-                           .channels = sizes.channels,
-                           .box_channels = cut.first,
-                           .box_rows = 1});
+    return box_map_of(args.forward.sizes, data, cut.first, 1);
   };
   return {map(args.dy), map(args.dx)};
 }
@@ -209,7 +181,7 @@ bool launch_stream_backward(const MixerBackwardArgs& args, CUstream_st* stream) 
   const int most_bytes = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
   const StreamCut cut = stream_cut_of(args.forward, most_bytes);
   const int num_sms = device_attribute(cudaDevAttrMultiProcessorCount);
-  if (4 * int64_t{cut.num_tiles} < 3 * int64_t{num_sms}) return false;
+  if (!fills_card(cut)) return false;
   if (shared_bytes_of(cut) > most_bytes) return false;
   if (cut.by_slice.divisor > kStageThreads || cut.by_halo.divisor > kStageThreads) return false;
   if (kOutputs * args.forward.sizes.width > kSkippedPixels * kStageThreads) return false;

@@ -1,6 +1,6 @@
 // Walks over a band of 7 whole rows of pixels in shared memory and the rows around it, which the
 // branches read. Outside of the image's columns there is nothing in shared memory: the walks know;
-// rows outside of the image are zeros. Callers: mixer_rows.cu, mixer_rows_backward.cu.
+// rows outside of the image are zeros. Callers: mixer_rows.cu, mixer_slices.cu, dw_sums.cuh.
 #pragma once
 
 #include "comet/device/cuda/prims/control.cuh"
@@ -126,5 +126,26 @@ __device__ __forceinline__ Walk walk_of_rows(Branch branch, int walker, int segm
   const int column = (walker - row * segments) * kOutputs;
   return {row, column, min(kOutputs, width - column)};
 }
+
+/// Calls use(step, products) of a branch: how far a walker's outputs lie apart in the block, and
+/// the products of a walk, products(walk, use(output row, tap, v)).
+template <int kBand, typename Use>
+__device__ __forceinline__ void with_walks(Branch branch, const Ground& ground, const Use& use) {
+  const int row_step = ground.width * ground.channels;
+  if (branch == kSquare) {
+    use(row_step,
+        [&](const Walk& walk, const auto& add) { walk_square(ground, walk.column, add); });
+  } else if (branch == kBandW) {
+    use(ground.channels, [&](const Walk& walk, const auto& add) {
+      walk_line<kBand, true>(ground, walk.row, walk.column, add);
+    });
+  } else {
+    use(row_step, [&](const Walk& walk, const auto& add) {
+      walk_line<kBand, false>(ground, 0, walk.column, add);
+    });
+  }
+}
+
+__device__ __forceinline__ uint32_t* word(uint16_t* p) { return reinterpret_cast<uint32_t*>(p); }
 
 }  // namespace comet::ops_cuda::mixer

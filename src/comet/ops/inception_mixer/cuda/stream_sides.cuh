@@ -9,6 +9,7 @@
 #include "comet/device/cuda/prims/cp_async.cuh"
 #include "comet/device/cuda/prims/image_copy.cuh"
 #include "comet/device/cuda/prims/mbarrier.cuh"
+#include "comet/ops/inception_mixer/cuda/band_cut.h"
 #include "comet/ops/inception_mixer/cuda/dw_sums.cuh"
 #include "comet/ops/inception_mixer/cuda/kept.cuh"
 #include "comet/ops/inception_mixer/cuda/rows.cuh"
@@ -21,7 +22,6 @@ constexpr int kFirstStager = kWalkThreads;
 constexpr int kStageThreads = 96;
 constexpr int kFirstKeeper = kFirstStager + kStageThreads;
 constexpr int kStreamThreads = kFirstKeeper + 32;
-constexpr int kPieceChannels = 8;  // 16 bytes
 constexpr int kMaxBoxChannels = 512;
 constexpr int kSkippedPixels = 5;  // of a stager, whose slices begin with kept channels
 // Rows of at most three bands, so that the keeper waits for no band whose walkers wait for it.
@@ -32,21 +32,8 @@ constexpr uint32_t kWalkers = 1;
 constexpr uint32_t kWalked = 2;  // and 3: walkers are through with an even, an odd band; stagers
 constexpr uint32_t kWalkAndStage = kWalkThreads + kStageThreads;
 
-struct StreamCut {
-  int32_t bands_per_image = 0;
-  int32_t num_tiles = 0;
-  int32_t segments = 0;      // walkers of 1×k in a row
-  int32_t first = 0;         // the slices' first channel: of a piece
-  int32_t slice = 0;         // channels
-  int32_t halo_slice = 0;    // channels of a pixel around a band
-  int32_t band_h_first = 0;  // the first of those around k×1: of a piece
-  int32_t band_h_skip = 0;   // channels there before the branch
-  int32_t square_at = 0;     // where the parts of a set lie, in elements: the rows above,
-  int32_t square_below = 0;  // from there to the rows below,
-  int32_t square_gap = 0;    // of which lie between them
-  int32_t band_h_at = 0;
-  int32_t band_h_below = 0;
-  int32_t band_h_gap = 0;
+/// Rows around a band lie in a set.
+struct StreamCut : BandCut {
   int32_t x_at = 0;
   int32_t set_elements = 0;
   int32_t kept_elements = 0;  // of a row

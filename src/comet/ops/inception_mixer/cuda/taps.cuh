@@ -1,4 +1,5 @@
-// The weights of a mixer's branch in a thread's registers. Callers: mixer.cu, mixer_rows.cu.
+// The weights of a mixer's branch in a thread's registers, and a walker's outputs by them. Callers:
+// mixer.cu, mixer_rows.cu, mixer_slices.cu, the gradients.
 #pragma once
 
 #include "comet/ops/inception_mixer/cuda/tile.cuh"
@@ -23,6 +24,18 @@ __device__ __forceinline__ Taps<kBand> load_taps(const KernelWeights& weights, i
     if (t < num_taps) load_weights(taps.w[t], w + (kFlip ? -t : t) * branch);
   }
   return taps;
+}
+
+/// The outputs of one walker in FP32: bias first, taps in order. products(use): its products.
+template <int kBand, typename Products>
+__device__ __forceinline__ void walker_sums(float (&sums)[kOutputs][2], const Taps<kBand>& taps,
+                                            const Products& products) {
+#pragma unroll
+  for (int r = 0; r < kOutputs; ++r) {
+    sums[r][0] = taps.bias[0];
+    sums[r][1] = taps.bias[1];
+  }
+  products([&](int r, int tap, const float(&v)[2]) { fma_channels(sums[r], taps.w[tap], v); });
 }
 
 }  // namespace comet::ops_cuda::mixer
