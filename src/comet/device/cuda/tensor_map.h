@@ -35,4 +35,13 @@ constexpr int64_t kMapRowBytes = 128;
 /// follows the order of tensor copies alone (docs/kernels/sanitizers.md).
 CUtensorMap make_block_map(const void* data, int64_t block_bytes);
 
+/// As make_block_map, for blocks of any multiple of 16 bytes, in rows as wide as a map can have: a
+/// row of the map costs the copy engine time. The box at x 0, y block · rows_of_block is a block.
+struct WideBlockMap {
+  CUtensorMap map{};
+  int32_t rows_of_block = 0;
+};
+/// At most 256 rows of at most 2,048 bytes, which COMET_CHECKs hold it to.
+WideBlockMap make_wide_block_map(const void* data, int64_t block_bytes);
+
 }  // namespace comet

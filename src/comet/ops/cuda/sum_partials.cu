@@ -1,6 +1,7 @@
 // Sums of partials [num_rows, n] over the rows, added to up to six targets that share a row.
-// Grid: a CTA takes 32 columns; 32 groups of 32 threads take every 32nd row, then their sums are
-// added in order: the same bits whatever the card.
+// Grid: a CTA takes 32 columns; its groups of 32 threads take every kGroups-th row, then their sums
+// are added in order: the same bits each time. Few rows take four groups: such a CTA is small
+// enough to wait beside one of the kernel that makes the partials.
 #include <algorithm>
 #include <iterator>
 
@@ -13,36 +14,44 @@ namespace comet::ops_cuda {
 namespace {
 
 constexpr int kColumns = 32;
-constexpr int kGroups = 32;
+constexpr int kFewRows = 160;
 
 struct Targets {
   SumTarget targets[6];
 };
 
-__global__ void __launch_bounds__(kColumns* kGroups)
+template <int kGroups>
+__global__ void __launch_bounds__(kColumns* kGroups, kGroups == 4 ? 16 : 1)
     sum_partials_kernel(Targets all, const float* partials, int64_t num_rows, int64_t n) {
+  constexpr int kBatch = kGroups == 4 ? 16 : 8;  // rows that are read before the first is added
   __shared__ float shared[kGroups][kColumns];
   const int lane = static_cast<int>(threadIdx.x) % kColumns;
   const int group = static_cast<int>(threadIdx.x) / kColumns;
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kColumns + lane;
-  prims::wait_for_previous_kernel();
   prims::allow_next_kernel();
+  prims::wait_for_previous_kernel();
+  float* target = nullptr;
+  float old = 0.0F;  // read beside the partials
+  if (group == 0) {
+    int64_t within = column;
+#pragma unroll
+    for (const SumTarget& each : all.targets) {
+      if (within >= 0 && within < each.n) target = each.sums + within;
+      within -= each.n;
+    }
+    if (target != nullptr) old = *target;
+  }
   float sum = 0.0F;
   if (column < n) {
-#pragma unroll 8
+#pragma unroll kBatch
     for (int64_t row = group; row < num_rows; row += kGroups) sum += partials[row * n + column];
   }
   shared[group][lane] = sum;
   __syncthreads();
-  if (group != 0 || column >= n) return;
+  if (target == nullptr) return;
 #pragma unroll
   for (int i = 1; i < kGroups; ++i) sum += shared[i][lane];
-  int64_t within = column;
-#pragma unroll
-  for (const SumTarget& target : all.targets) {
-    if (within >= 0 && within < target.n) target.sums[within] += sum;
-    within -= target.n;
-  }
+  *target = old + sum;
 }
 
 }  // namespace
@@ -55,9 +64,14 @@ void launch_sum_partials(std::initializer_list<SumTarget> targets, const float* 
   int64_t n = 0;
   for (const SumTarget& target : targets) n += target.n;
   if (n == 0) return;
-  const auto num_ctas = static_cast<unsigned>((n + kColumns - 1) / kColumns);
-  launch_overlapped({dim3(num_ctas), kColumns * kGroups, 0, stream}, sum_partials_kernel, all,
-                    partials, num_rows, n);
+  const dim3 grid(static_cast<unsigned>((n + kColumns - 1) / kColumns));
+  if (num_rows <= kFewRows) {
+    launch_overlapped({grid, kColumns * 4, 0, stream}, sum_partials_kernel<4>, all, partials,
+                      num_rows, n);
+  } else {
+    launch_overlapped({grid, kColumns * 32, 0, stream}, sum_partials_kernel<32>, all, partials,
+                      num_rows, n);
+  }
 }
 
 }  // namespace comet::ops_cuda

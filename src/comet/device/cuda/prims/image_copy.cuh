@@ -32,6 +32,18 @@ __device__ __forceinline__ void tensor_load_4d(void* shared, const void* tensor_
 #endif
 }
 
+/// A box of a 4-d tensor → L2. PTX ISA: cp.async.bulk.prefetch.tensor.4d.L2 with .tile.
+__device__ __forceinline__ void tensor_prefetch_4d(const void* tensor_map, const BoxAt4d& at) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "cp.async.bulk.prefetch.tensor.4d.L2.global.tile [%0, {%1, %2, %3, %4}];\n" ::"l"(tensor_map),
+      "r"(at.x), "r"(at.y), "r"(at.z), "r"(at.w)
+      : "memory");
+#else
+  __trap();
+#endif
+}
+
 /// Shared → a box of a 4-d tensor, as tensor_store_2d. PTX ISA:
 /// cp.async.bulk.tensor.4d.global.shared::cta.
 __device__ __forceinline__ void tensor_store_4d(const void* tensor_map, const void* shared,

@@ -43,7 +43,8 @@ struct KernelParams {
   CUtensorMap page_map{};  // of heads' blocks, for bulk_copies
 };
 
-/// What copies of the warp's pages need, before there are pages; all lanes.
+/// What copies of the warp's pages need, before there are pages; all threads. A warp uses its own
+/// barriers alone, but racecheck does not always see the __syncwarp that would do.
 template <typename S>
 __device__ __forceinline__ void prepare_ring(const KernelParams& kp, uint64_t* barriers) {
   if (kp.p.bulk_copies && prims::elect_one()) {
@@ -52,7 +53,7 @@ __device__ __forceinline__ void prepare_ring(const KernelParams& kp, uint64_t* b
     for (int i = 0; i < S::kStages; ++i) prims::mbarrier_init(barriers + i, 1);
     prims::mbarrier_init_fence();
   }
-  __syncwarp();
+  __syncthreads();
 }
 
 /// The pages of one warp: every kWarps-th of the CTA's, through a ring of shared memory.

@@ -1,5 +1,5 @@
 // How bands of 7 whole rows are cut into the kept channels and the branches' slices, and what lies
-// around a band, on the host. Callers: mixer_slices.cu, mixer_stream_backward.cu.
+// around a band, on the host. Callers: mixer_slices.cu, mixer_stream_backward.cu, image_rows.cuh.
 #pragma once
 
 #include <algorithm>

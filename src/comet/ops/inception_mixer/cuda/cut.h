@@ -66,6 +66,9 @@ bool launch_rows_backward(const MixerBackwardArgs& args, CUstream_st* stream);
 /// branches fit into shared memory.
 bool launch_stream_backward(const MixerBackwardArgs& args, CUstream_st* stream);
 
+/// mixer_images_backward.cu: the same for launches of an image an SM and more, of rows that fit.
+bool launch_images_backward(const MixerBackwardArgs& args, CUstream_st* stream);
+
 /// mixer_backward.cu: the sums of all taps and biases of the branches; adds num_rows rows of them
 /// in args.workspace, of kMaxPartials at most, to the gradients.
 int64_t sums_of(const MixerArgs& forward);

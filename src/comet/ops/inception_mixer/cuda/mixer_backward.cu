@@ -194,6 +194,7 @@ void launch_inception_mixer_backward(const MixerBackwardArgs& args, CUstream_st*
                                                  {args.forward.x, args.dy, args.dx}) > 1;
   const bool is_band = args.forward.band == 11 || args.forward.band == 9;
   if (!has_pairs || !is_band) return mixer::launch_any_backward(args, stream);
+  if (mixer::launch_images_backward(args, stream)) return;
   if (mixer::launch_stream_backward(args, stream)) return;
   if (mixer::launch_rows_backward(args, stream)) return;
   MixerArgs transposed = args.forward;
