@@ -59,8 +59,6 @@ struct Traits {
   static constexpr int kCtasPerSm = kShape == TileShape::kHalf ? 2 : 1;
   // Two sets of sums, where registers allow: the next products start before the last are added.
   static constexpr bool kTwoSums = kTokens <= 16;
-  // Warpgroups take turns to start an item, else all of them multiply and then all of them decode.
-  static constexpr bool kIsOrdered = kGroups == 1 && (kIsTall || kTokens == 128);
   // Registers of a consumer where those of a launch are too few: then a whole warpgroup issues
   // copies, which gives most of its own away (80, 96 and 168 at launch). 0: as launched.
   static constexpr int kConsumerRegisters = kTokens == 128    ? 240
@@ -92,7 +90,6 @@ struct Traits {
   static_assert(kTurns * kTileFloats * 4 <= kSharedBytes - kTileAlignment - kControlBytes);
   static_assert(kInputStages <= kMaxInputStages && kInputStages > kTurns);
   static_assert(!kTwoSums || kBatches == 2);
-  static_assert(!kIsOrdered || (!kTwoSums && kTurns == 1), "all warpgroups have all items");
 };
 
 /// What a CTA does; in shared memory, so that no one keeps it in registers.

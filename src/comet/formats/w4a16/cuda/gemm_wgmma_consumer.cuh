@@ -129,34 +129,16 @@ struct Consumer {
     }
   }
 
-  // ---- Turns on the tensor cores (T::kIsOrdered)
-
-  static constexpr uint32_t kNumGroups = T::kConsumers / 128;
-  static constexpr uint32_t kFirstTurn = 2;  // barrier of warpgroup 0
-  static __device__ __forceinline__ uint32_t group() { return threadIdx.x / 128; }
-  static __device__ __forceinline__ void await_turn() {
-    prims::named_barrier_sync(kFirstTurn + group(), 256);
-  }
-  static __device__ __forceinline__ void pass_turn() {
-    prims::named_barrier_arrive(kFirstTurn + (group() + 1) % kNumGroups, 256);
-  }
-
   // ---- Groups of 128 channels, one set of sums
 
   /// The products of an item, the first batch of which is in a[0].
   __device__ __forceinline__ void multiply_item(Sums& sums, Batch (&a)[2], const LaneBlock& block,
                                                 int input_stage) const {
-    if constexpr (T::kIsOrdered) await_turn();
 #pragma unroll
     for (int batch = 0; batch < T::kBatches; ++batch) {
       if (batch >= 2) prims::wgmma_wait<1>();  // the batch that read these registers is through
-      if (T::kIsOrdered && batch >= 2 && batch == T::kBatches - 1) pass_turn();  // half is through
       if (batch >= 1) make_batch(a[batch % 2], block, batch);
       multiply(sums, a[batch % 2], input_stage, batch * T::kBatch, batch == 0);
-    }
-    if constexpr (T::kIsOrdered && T::kBatches == 2) {
-      prims::wgmma_wait<1>();
-      pass_turn();
     }
   }
 
@@ -167,7 +149,6 @@ struct Consumer {
     wait_weights(at);
     LaneBlock block = read(at.weights.stage);
     make_batch(a[0], block, 0);
-    if (T::kIsOrdered && group() == kNumGroups - 1) pass_turn();
 #pragma unroll 1
     for (int item = 0; item < num_items; ++item) {
       wait_inputs(at);
@@ -183,7 +164,6 @@ struct Consumer {
       release(stage);
       promote(totals, sums, scales);
     }
-    if (T::kIsOrdered && group() == 0) await_turn();  // what the last warpgroup passed on
   }
 
   // ---- Groups of 128 channels, two sets of sums

@@ -46,17 +46,13 @@ __device__ __forceinline__ void one_item(const Consumer<T>& consumer, float (&to
                                          typename Consumer<T>::Batch (&a)[2], LaneBlock& block,
                                          int stage) {
   float sums[T::kSums];
-  if constexpr (kPart == RatePart::kTurns) {
-    consumer.multiply_item(sums, a, block, stage);
-  } else {
 #pragma unroll
-    for (int batch = 0; batch < T::kBatches; ++batch) {
-      if (batch >= 2) prims::wgmma_wait<1>();
-      if (kPart >= RatePart::kDecoded && batch >= 1) {
-        consumer.make_batch(a[batch % 2], block, batch);
-      }
-      consumer.multiply(sums, a[batch % 2], stage, batch * T::kBatch, batch == 0);
+  for (int batch = 0; batch < T::kBatches; ++batch) {
+    if (batch >= 2) prims::wgmma_wait<1>();
+    if (kPart >= RatePart::kDecoded && batch >= 1) {
+      consumer.make_batch(a[batch % 2], block, batch);
     }
+    consumer.multiply(sums, a[batch % 2], stage, batch * T::kBatch, batch == 0);
   }
   const float scales[2] = {block.factors.scales[0], block.factors.scales[1]};
   if constexpr (kPart >= RatePart::kRead) block = consumer.read((stage + 1) % kRateStages);
@@ -125,9 +121,6 @@ __global__ void __launch_bounds__(T::kConsumers, 1)
   consumer.make_batch(a[1], block, 1);
   __syncthreads();
   const int64_t begin = clock64();
-  if (kPart == RatePart::kTurns && consumer.group() == T::kConsumers / 128 - 1) {
-    consumer.pass_turn();
-  }
   auto* num_through = reinterpret_cast<uint32_t*>(shared.full_weights);
   const uint32_t num_multiply = kPart == RatePart::kBeside ? blockDim.x / 2 : blockDim.x;
   if constexpr (kPart == RatePart::kBeside) {
@@ -145,7 +138,6 @@ __global__ void __launch_bounds__(T::kConsumers, 1)
       ++item;
     }
   }
-  if (kPart == RatePart::kTurns && consumer.group() == 0) consumer.await_turn();
   if (kPart == RatePart::kBeside && threadIdx.x < num_multiply && threadIdx.x % 32 == 0) {
     atomicAdd(num_through, 1);
   }
@@ -164,7 +156,6 @@ template <class T, RatePart kPart>
 void launch_part(int num_groups, int num_items, int num_ctas, int64_t* clocks,
                  cudaStream_t stream) {
   COMET_CHECK(num_groups * 128 <= T::kConsumers);
-  COMET_CHECK(kPart != RatePart::kTurns || num_groups * 128 == T::kConsumers);
   COMET_CUDA(cudaFuncSetAttribute(rate_kernel<T, kPart>,
                                   cudaFuncAttributeMaxDynamicSharedMemorySize, T::kSharedBytes));
   Params p{};
@@ -195,9 +186,6 @@ void launch_tile(const RateCase& c, int num_items, int num_ctas, int64_t* clocks
       return launch.template operator()<RatePart::kDecoded>();
     case RatePart::kRead:
       return launch.template operator()<RatePart::kRead>();
-    case RatePart::kTurns:
-      if constexpr (T::kIsOrdered) return launch.template operator()<RatePart::kTurns>();
-      break;
     case RatePart::kBeside:
       return launch.template operator()<RatePart::kBeside>();
   }

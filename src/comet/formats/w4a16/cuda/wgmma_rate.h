@@ -17,7 +17,6 @@ enum class RatePart : int32_t {
   kPromoted,   // and the sums are scaled and added
   kDecoded,    // and fragments are made of nibbles
   kRead,       // and nibbles and scales are read from shared memory
-  kTurns,      // and warpgroups take turns (tall tiles and 128 tokens)
   kBeside,     // kRegisters by the first half of the warpgroups, while the others decode and add
 };
 

@@ -17,7 +17,7 @@ namespace {
 
 constexpr int kItems = 512;
 constexpr const char* kNames[] = {"registers", "shared", "items", "promoted",
-                                  "decoded",   "read",   "turns", "beside"};
+                                  "decoded",   "read",   "beside"};
 
 /// Of the slowest SM, the best of three.
 double clocks_of_block(const RateCase& c, int num_sms, cudaStream_t stream) {
@@ -42,10 +42,7 @@ TEST(W4a16WgmmaRateCuda, PartsOfTheLoop) {
       if (tokens == 128 && num_groups == 4) continue;
       std::printf("%3d tokens, %d warpgroups, clocks a block (floor %d):", tokens, num_groups,
                   8 * tokens);
-      const bool has_turns =
-          (tokens == 64 && num_groups == 4) || (tokens == 128 && num_groups == 2);
-      for (int part = 0; part < 8; ++part) {
-        if (part == static_cast<int>(RatePart::kTurns) && !has_turns) continue;
+      for (int part = 0; part < 7; ++part) {
         if (part == static_cast<int>(RatePart::kBeside) && num_groups == 1) continue;
         const RateCase c{tokens, num_groups, static_cast<RatePart>(part)};
         const double block = clocks_of_block(c, gpu->num_sms, gpu->stream);
