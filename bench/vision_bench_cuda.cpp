@@ -75,6 +75,7 @@ class StageTimer {
     ops_cuda::MixerBackwardArgs backward;
     backward.square = backward.band_w = backward.band_h = grads();
     backward.workspace = workspace.data<float>();
+    backward.arrivals = ctx_.cuda->arrivals;
     time("inception_mixer_backward", 3.375, [&](int64_t i) {
       args.x = at(x_, i);
       backward.forward = args;

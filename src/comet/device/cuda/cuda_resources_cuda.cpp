@@ -43,6 +43,7 @@ void Staging::send(void* device, size_t num_bytes, cudaStream_t stream) {
 
 CudaResources::~CudaResources() {
   cublaslt.reset();
+  if (arrivals != nullptr) cudaFree(arrivals);
   if (stream != nullptr) cudaStreamDestroy(stream);
 }
 
@@ -76,6 +77,8 @@ Result<std::shared_ptr<CudaResources>> open_cuda(int device_idx, Caps& caps) {
   resources->sm = sm;
   resources->num_sms = prop.multiProcessorCount;
   COMET_CUDA(cudaStreamCreateWithFlags(&resources->stream, cudaStreamNonBlocking));
+  COMET_CUDA(cudaMalloc(reinterpret_cast<void**>(&resources->arrivals), sizeof(uint32_t)));
+  COMET_CUDA(cudaMemsetAsync(resources->arrivals, 0, sizeof(uint32_t), resources->stream));
   caps.kind = DeviceKind::kCuda;
   caps.gpu_name = prop.name;
   caps.sm = sm;

@@ -51,7 +51,8 @@ struct MixerBackwardArgs {
   KernelGrads square;
   KernelGrads band_w;
   KernelGrads band_h;
-  float* workspace = nullptr;  // mixer_backward_workspace() floats
+  float* workspace = nullptr;    // mixer_backward_workspace() floats
+  uint32_t* arrivals = nullptr;  // CudaResources'
 };
 size_t mixer_backward_workspace(const MixerArgs& forward);
 void launch_inception_mixer_backward(const MixerBackwardArgs& args, CUstream_st* stream);
@@ -86,6 +87,17 @@ struct SumTarget {
 };
 void launch_sum_partials(std::initializer_list<SumTarget> targets, const float* partials,
                          int64_t num_rows, CUstream_st* stream);
+
+/// The kernel that makes the partials is the one before in the stream, and its CTAs count their
+/// arrivals when all that they write is there, partials or not: sums wait for those instead of that
+/// kernel's end, and set the word to 0 again. All its CTAs must have started when it allows the
+/// next kernel.
+struct Arrivals {
+  uint32_t* count = nullptr;  // nullptr: sums wait for the end
+  uint32_t num = 0;
+};
+void launch_sum_partials(std::initializer_list<SumTarget> targets, const float* partials,
+                         int64_t num_rows, const Arrivals& arrivals, CUstream_st* stream);
 
 /// GELU (out may be x) within 3.5e-5, and its gradient within 6.5e-5 before rounding (gelu.cuh).
 void launch_gelu(const FloatRows& out, const FloatRows& x, int64_t rows, int64_t n,

@@ -73,6 +73,7 @@ void inception_mixer_backward_cuda(Context& ctx, Images dx, const InceptionGrads
   const ArenaScope scope(ctx.arena);
   args.workspace = ctx.arena.alloc_array<float>(
       static_cast<int64_t>(mixer_backward_workspace(args.forward)) + 1);
+  args.arrivals = ctx.cuda->arrivals;
   launch_inception_mixer_backward(args, ctx.cuda->stream);
 }
 

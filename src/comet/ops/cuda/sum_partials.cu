@@ -20,16 +20,27 @@ struct Targets {
   SumTarget targets[6];
 };
 
+/// One thread of a CTA that waits no more: the last CTA's makes the word 0.
+__device__ __forceinline__ void leave(const Arrivals& arrivals) {
+  if (atomicAdd(arrivals.count, 1U) == arrivals.num + gridDim.x - 1) *arrivals.count = 0;
+}
+
 template <int kGroups>
 __global__ void __launch_bounds__(kColumns* kGroups, kGroups == 4 ? 16 : 1)
-    sum_partials_kernel(Targets all, const float* partials, int64_t num_rows, int64_t n) {
+    sum_partials_kernel(Targets all, const float* partials, int64_t num_rows, int64_t n,
+                        Arrivals arrivals) {
   constexpr int kBatch = kGroups == 4 ? 16 : 8;  // rows that are read before the first is added
   __shared__ float shared[kGroups][kColumns];
   const int lane = static_cast<int>(threadIdx.x) % kColumns;
   const int group = static_cast<int>(threadIdx.x) / kColumns;
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kColumns + lane;
   prims::allow_next_kernel();
-  prims::wait_for_previous_kernel();
+  if (arrivals.count == nullptr) {
+    prims::wait_for_previous_kernel();
+  } else {
+    if (threadIdx.x == 0) prims::wait_for_arrivals(arrivals.count, arrivals.num);
+    __syncthreads();
+  }
   float* target = nullptr;
   float old = 0.0F;  // read beside the partials
   if (group == 0) {
@@ -48,6 +59,7 @@ __global__ void __launch_bounds__(kColumns* kGroups, kGroups == 4 ? 16 : 1)
   }
   shared[group][lane] = sum;
   __syncthreads();
+  if (arrivals.count != nullptr && threadIdx.x == 32) leave(arrivals);
   if (target == nullptr) return;
 #pragma unroll
   for (int i = 1; i < kGroups; ++i) sum += shared[i][lane];
@@ -58,6 +70,11 @@ __global__ void __launch_bounds__(kColumns* kGroups, kGroups == 4 ? 16 : 1)
 
 void launch_sum_partials(std::initializer_list<SumTarget> targets, const float* partials,
                          int64_t num_rows, CUstream_st* stream) {
+  launch_sum_partials(targets, partials, num_rows, Arrivals{}, stream);
+}
+
+void launch_sum_partials(std::initializer_list<SumTarget> targets, const float* partials,
+                         int64_t num_rows, const Arrivals& arrivals, CUstream_st* stream) {
   Targets all = {};
   COMET_CHECK(targets.size() <= std::size(all.targets), "{} targets of sums", targets.size());
   std::copy(targets.begin(), targets.end(), all.targets);
@@ -67,10 +84,10 @@ void launch_sum_partials(std::initializer_list<SumTarget> targets, const float* 
   const dim3 grid(static_cast<unsigned>((n + kColumns - 1) / kColumns));
   if (num_rows <= kFewRows) {
     launch_overlapped({grid, kColumns * 4, 0, stream}, sum_partials_kernel<4>, all, partials,
-                      num_rows, n);
+                      num_rows, n, arrivals);
   } else {
     launch_overlapped({grid, kColumns * 32, 0, stream}, sum_partials_kernel<32>, all, partials,
-                      num_rows, n);
+                      num_rows, n, arrivals);
   }
 }
 

@@ -66,6 +66,16 @@ __device__ __forceinline__ void bulk_commit() {
 #endif
 }
 
+/// Waits until the groups of this thread are done and what they wrote is visible to it. PTX ISA:
+/// cp.async.bulk.wait_group.
+__device__ __forceinline__ void bulk_wait() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.wait_group 0;\n" ::: "memory");
+#else
+  __trap();
+#endif
+}
+
 /// Waits until at most kNumPending groups of this thread still read shared memory. PTX ISA:
 /// cp.async.bulk.wait_group.read.
 template <int kNumPending>

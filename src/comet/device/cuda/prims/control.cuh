@@ -41,6 +41,20 @@ __device__ __forceinline__ void allow_next_kernel() {
 #endif
 }
 
+/// Adds one to a word in global memory; what this thread wrote before, and has seen written, is
+/// visible to those who see the sum. PTX ISA: red.release.gpu (sm_70).
+__device__ __forceinline__ void arrive_at(uint32_t* arrivals) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], 1;\n" ::"l"(arrivals) : "memory");
+}
+
+/// Waits until so many have arrived. PTX ISA: ld.acquire.gpu (sm_70).
+__device__ __forceinline__ void wait_for_arrivals(const uint32_t* arrivals, uint32_t num) {
+  uint32_t seen = 0;
+  do {
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];\n" : "=r"(seen) : "l"(arrivals) : "memory");
+  } while (seen < num);
+}
+
 /// Barrier barrier_idx (1…15; 0 is __syncthreads) of num_threads (whole warps). PTX ISA:
 /// barrier.sync, its old name bar.sync.
 __device__ __forceinline__ void named_barrier_sync(uint32_t barrier_idx, uint32_t num_threads) {

@@ -72,7 +72,8 @@ bool launch_images_backward(const MixerBackwardArgs& args, CUstream_st* stream);
 /// mixer_backward.cu: the sums of all taps and biases of the branches; adds num_rows rows of them
 /// in args.workspace, of kMaxPartials at most, to the gradients.
 int64_t sums_of(const MixerArgs& forward);
-void add_partials(const MixerBackwardArgs& args, int64_t num_rows, CUstream_st* stream);
+void add_partials(const MixerBackwardArgs& args, int64_t num_rows, const Arrivals& arrivals,
+                  CUstream_st* stream);
 constexpr int kMaxPartials = 396;  // three CTAs on each of 132 SMs
 
 /// any_mixer.cu: any band, channels and alignment, slowly.

@@ -276,7 +276,7 @@ struct Copier {
       near_before = near.slot();
       near.advance(cut.near_slots);
     }
-    prims::bulk_wait_read<0>();
+    prims::bulk_wait();
   }
 };
 

@@ -160,7 +160,7 @@ void launch_dw(const MixerBackwardArgs& args, CUstream_st* stream) {
   mixer_dw_kernel<kBand>
       <<<grid, kMixerThreads, static_cast<size_t>(shared_bytes), stream>>>(args, cut);
   COMET_CUDA(cudaGetLastError());
-  add_partials(args, num_ctas, stream);
+  add_partials(args, num_ctas, {}, stream);
 }
 
 }  // namespace
@@ -169,7 +169,8 @@ int64_t sums_of(const MixerArgs& forward) {
   return (kSquareSums + 2 * (int64_t{forward.band} + 1)) * forward.branch;
 }
 
-void add_partials(const MixerBackwardArgs& args, int64_t num_rows, CUstream_st* stream) {
+void add_partials(const MixerBackwardArgs& args, int64_t num_rows, const Arrivals& arrivals,
+                  CUstream_st* stream) {
   const int64_t branch = args.forward.branch;
   const int64_t band = args.forward.band;
   launch_sum_partials({{args.square.weight, 9 * branch},
@@ -178,7 +179,7 @@ void add_partials(const MixerBackwardArgs& args, int64_t num_rows, CUstream_st* 
                        {args.band_w.bias, branch},
                        {args.band_h.weight, band * branch},
                        {args.band_h.bias, branch}},
-                      args.workspace, num_rows, stream);
+                      args.workspace, num_rows, arrivals, stream);
 }
 
 }  // namespace mixer

@@ -39,8 +39,12 @@ __global__ void __launch_bounds__(kImagesThreads, 1)
   if (kWidths != Widths::kSeven) shared.clear_sides();
   __syncthreads();
   prims::wait_for_previous_kernel();
+  if (static_cast<int>(blockIdx.x) >= args.forward.sizes.num_images) return;
   if (threadIdx.x >= kFirstCopier) {
-    if (prims::elect_one()) copier.run();
+    if (prims::elect_one()) {
+      copier.run();
+      prims::arrive_at(args.arrivals);
+    }
     return;
   }
   if (threadIdx.x >= kFirstKeeper) {
@@ -61,6 +65,8 @@ __global__ void __launch_bounds__(kImagesThreads, 1)
   } else {
     add_sums(walk_square<kWidths>(args, shared), kFirstSquare, branch, num_across, laid, partials);
   }
+  prims::named_barrier_sync(kSumsBarrier, kSummers);
+  if (threadIdx.x == 0) prims::arrive_at(args.arrivals);
 #else
   __trap();
 #endif
@@ -70,8 +76,9 @@ bool is_seven(const ImageSizes& sizes) {
   return sizes.width == kOutputs && sizes.height == kOutputs;
 }
 
-/// As many rows as there is room for; near_slots is 0 where that is too few.
-ImagesCut images_cut_of(const MixerArgs& forward, int shared_bytes) {
+/// As many rows as there is room for; near_slots is 0 where that is too few. A CTA has num_rows at
+/// most.
+ImagesCut images_cut_of(const MixerArgs& forward, int num_rows, int shared_bytes) {
   const ImageSizes& sizes = forward.sizes;
   const BandCut band = band_cut_of(forward);
   ImagesCut cut;
@@ -84,12 +91,13 @@ ImagesCut images_cut_of(const MixerArgs& forward, int shared_bytes) {
   cut.dy_pitch = whole_box(cut.row + side);
   cut.x_at = whole_box(cut.row);
   cut.near_pitch = cut.x_at + whole_box(sizes.width * cut.slice);
-  // Rows of dy that a row needs: the one above it, half a kernel below it; and the next ones.
-  const int least_dy = forward.band / 2 + 2;
+  // Rows of dy that a row needs: the one above it, half a kernel below it or the whole image of a
+  // column in registers; and the next ones.
+  const int least_dy = is_seven(sizes) ? kOutputs + 1 : forward.band / 2 + 2;
   const int elements = shared_bytes / 2 - kNumBarriers * 4;
   const int least_sums = kSummers * (forward.band + 1) * static_cast<int>(sizeof(float2)) / 2;
   for (int coming = 5; coming > 0 && cut.near_slots == 0; --coming) {
-    cut.dy_slots = std::min({least_dy + coming, std::max(sizes.height, least_dy), kMaxDySlots});
+    cut.dy_slots = std::min({least_dy + coming, num_rows, kMaxDySlots});
     cut.near_at = whole_box(std::max(cut.dy_at + cut.dy_slots * cut.dy_pitch, least_sums));
     const int room = std::max(elements - cut.near_at, 0);
     cut.near_slots = std::min(room / cut.near_pitch, kMaxNearSlots);
@@ -159,15 +167,19 @@ bool launch_images_backward(const MixerBackwardArgs& args, CUstream_st* stream) 
   if (!images::fills_card_by_images(num_images, num_sms)) return false;
   if (!images::has_places(args, band_cut_of(args.forward))) return false;
   const int most_bytes = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
-  const images::ImagesCut cut = images::images_cut_of(args.forward, most_bytes);
+  const int num_ctas = std::min(num_sms, kMaxPartials);
+  const int num_rows = args.forward.sizes.height * ((num_images + num_ctas - 1) / num_ctas);
+  const images::ImagesCut cut = images::images_cut_of(args.forward, num_rows, most_bytes);
   if (cut.near_slots == 0) return false;
-  const int num_ctas = std::min({num_images, num_sms, kMaxPartials});
   if (args.forward.band == 11) {
     images::launch_band<11>(args, cut, num_ctas, stream);
   } else {
     images::launch_band<9>(args, cut, num_ctas, stream);
   }
-  add_partials(args, num_ctas, stream);
+  const int num_busy = std::min(num_images, num_ctas);
+  constexpr uint32_t kArrivalsOfCta = 2;  // dx is written, and sums of dw are
+  add_partials(args, num_busy, {args.arrivals, kArrivalsOfCta * static_cast<uint32_t>(num_busy)},
+               stream);
   return true;
 }
 

@@ -192,7 +192,7 @@ bool launch_stream_backward(const MixerBackwardArgs& args, CUstream_st* stream) 
   } else {
     launch_band<9>(args, cut, num_ctas, stream);
   }
-  add_partials(args, num_ctas, stream);
+  add_partials(args, num_ctas, {}, stream);
   return true;
 }
 
