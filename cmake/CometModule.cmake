@@ -55,6 +55,7 @@ function(comet_module room)
     target_link_libraries(comet_${room}_test PRIVATE comet_${room} GTest::gtest_main)
     target_include_directories(comet_${room}_test PRIVATE ${CMAKE_SOURCE_DIR}/tests)
     target_compile_definitions(comet_${room}_test PRIVATE COMET_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+    target_compile_options(comet_${room}_test PRIVATE ${COMET_QUICK_TO_COMPILE})
     gtest_discover_tests(comet_${room}_test TEST_PREFIX "${room}." DISCOVERY_MODE PRE_TEST
                          PROPERTIES TIMEOUT ${COMET_TEST_TIMEOUT})
   endif()
@@ -72,7 +73,7 @@ function(comet_umbrella_library)
   target_compile_features(comet PUBLIC cxx_std_20)
   target_include_directories(comet PUBLIC $<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/src>
                                           $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-  target_link_libraries(comet PUBLIC fmt::fmt-header-only nlohmann_json::nlohmann_json Threads::Threads
+  target_link_libraries(comet PUBLIC comet_fmt nlohmann_json::nlohmann_json Threads::Threads
                         comet_pcre2 comet_utf8proc comet_jpeg comet_png comet_zlib)
   if(COMET_HAVE_CUDA)
     target_link_libraries(comet PUBLIC CUDA::cudart_static)

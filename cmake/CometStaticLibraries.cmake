@@ -16,6 +16,13 @@ function(comet_static_library target archive header)
                                              INTERFACE_COMPILE_DEFINITIONS "${ARGN}")
 endfunction()
 
+# fmt's headers alone: its functions are in libcomet (base/fmt_library.cpp).
+if(NOT TARGET comet_fmt)
+  add_library(comet_fmt INTERFACE IMPORTED)
+  get_target_property(fmt_include_dir fmt::fmt INTERFACE_INCLUDE_DIRECTORIES)
+  set_target_properties(comet_fmt PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${fmt_include_dir}")
+endif()
+
 comet_static_library(comet_pcre2 libpcre2-8.a pcre2.h PCRE2_CODE_UNIT_WIDTH=8)
 comet_static_library(comet_utf8proc libutf8proc.a utf8proc.h UTF8PROC_STATIC)
 comet_static_library(comet_zlib libz.a zlib.h)
