@@ -133,7 +133,7 @@ class HeaderReader {
   std::string problem_;
 };
 
-std::string quoted(const std::string& text) { return Json(text).dump(); }
+std::string json_quoted(const std::string& text) { return Json(text).dump(); }
 
 }  // namespace
 
@@ -157,8 +157,8 @@ std::string format_safetensors_header(const SafetensorsHeader& header) {
       sizes += fmt::format("{}{}", sizes.empty() ? "" : ",", size);
     }
     text += fmt::format(R"({}{}:{{"dtype":{},"shape":[{}],"data_offsets":[{},{}]}})",
-                        text.size() == 1 ? "" : ",", quoted(entry.name), quoted(entry.dtype), sizes,
-                        entry.begin, entry.end);
+                        text.size() == 1 ? "" : ",", json_quoted(entry.name),
+                        json_quoted(entry.dtype), sizes, entry.begin, entry.end);
   }
   return text + "}";
 }

@@ -74,8 +74,8 @@ void append_repr(Budget& budget, std::string& out, const Value& value) {
       break;
     case Kind::kString:
       budget.charge_steps(value.as_text().size() / 8);
-      out += value.is_markup() ? fmt::format("Markup({})", quoted(value.as_text()))
-                               : quoted(value.as_text());
+      out += value.is_markup() ? fmt::format("Markup({})", python_quoted(value.as_text()))
+                               : python_quoted(value.as_text());
       break;
     case Kind::kList:
       append_items(budget, out, value, '[', ']');
@@ -98,7 +98,7 @@ void append_repr(Budget& budget, std::string& out, const Value& value) {
     case Kind::kMacro:
       out += value.as_macro().name.empty()
                  ? "<Macro anonymous>"
-                 : fmt::format("<Macro {}>", quoted(value.as_macro().name));
+                 : fmt::format("<Macro {}>", python_quoted(value.as_macro().name));
       break;
     case Kind::kFunction:
       out += fmt::format("<function {}>", value.as_function().name);
@@ -147,7 +147,7 @@ std::string double_text(double value) {
   return out.append(digits, 0, point).append(1, '.').append(digits, point);
 }
 
-std::string quoted(std::string_view text) {
+std::string python_quoted(std::string_view text) {
   const bool has_single = text.find('\'') != std::string_view::npos;
   const bool has_double = text.find('"') != std::string_view::npos;
   const char quote = has_single && !has_double ? '"' : '\'';

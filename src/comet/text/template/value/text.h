@@ -14,7 +14,7 @@ namespace comet::text::jinja {
 /// Shortest text that reads back as the same double, in Python's spelling: "1.0", "1e+16", "nan".
 std::string double_text(double value);
 /// A string in quotes, with what is not printable escaped.
-std::string quoted(std::string_view text);
+std::string python_quoted(std::string_view text);
 
 /// str(value). What is written is charged to the budget.
 std::string text_of(Budget& budget, const Value& value);
