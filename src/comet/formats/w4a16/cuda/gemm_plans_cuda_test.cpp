@@ -7,8 +7,8 @@
 #include <cmath>
 #include <cstdio>
 
-#include "comet/device/cuda/graph.h"
 #include "comet/formats/w4a16/cuda/gemm_case.h"
+#include "support/gpu_time.h"
 
 namespace comet::formats::w4a16_cuda {
 namespace {
@@ -66,24 +66,10 @@ struct Buffers {
 double time_us(const Buffers& buffers, GemmArgs args, const GemmPlan& plan, cudaStream_t stream) {
   const CUtensorMap map =
       make_tensor_map({args.x, DType::kBF16, args.rows, args.k, args.x_stride, plan.tile_tokens});
-  const CudaGraph graph = CudaGraph::capture(stream, [&] {
-    for (int i = 0; i < kLaunches; ++i) {
-      args.blocks.data =
-          buffers.weights.get() + i % buffers.num_copies * buffers.blocks.num_bytes();
-      launch_gemm_wgmma(args, plan, &map, stream);
-    }
+  return testing::median_launch_us(stream, kLaunches, [&](int i) {
+    args.blocks.data = buffers.weights.get() + i % buffers.num_copies * buffers.blocks.num_bytes();
+    launch_gemm_wgmma(args, plan, &map, stream);
   });
-  double best = 0;
-  for (int i = 0; i < 5; ++i) {
-    CudaEvent begin;
-    CudaEvent end;
-    begin.record(stream);
-    graph.launch(stream);
-    end.record(stream);
-    const double us = end.us_since(begin) / kLaunches;
-    if (i > 0 && (best == 0 || us < best)) best = us;  // the first warms up
-  }
-  return best;
 }
 
 std::vector<float> outputs_of(const Buffers& buffers) {

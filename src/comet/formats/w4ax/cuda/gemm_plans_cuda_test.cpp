@@ -8,11 +8,11 @@
 #include <functional>
 #include <string>
 
-#include "comet/device/cuda/graph.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90_wide.h"
 #include "comet/formats/w4ax/cuda/gemm_test_data.h"
 #include "support/gpu.h"
+#include "support/gpu_time.h"
 
 namespace comet::formats::w4ax::cuda {
 namespace {
@@ -91,23 +91,10 @@ struct Operands {
 };
 
 double time_us(const Launch& launch, GemmArgs args, const Operands& operands, cudaStream_t stream) {
-  const CudaGraph graph = CudaGraph::capture(stream, [&] {
-    for (int i = 0; i < kLaunches; ++i) {
-      args.packed = operands.packed.get() + i % operands.num_copies * operands.weight_bytes;
-      launch(args);
-    }
+  return testing::median_launch_us(stream, kLaunches, [&](int i) {
+    args.packed = operands.packed.get() + i % operands.num_copies * operands.weight_bytes;
+    launch(args);
   });
-  double best = 0;
-  for (int i = 0; i < 4; ++i) {
-    CudaEvent begin;
-    CudaEvent end;
-    begin.record(stream);
-    graph.launch(stream);
-    end.record(stream);
-    const double us = end.us_since(begin) / kLaunches;
-    if (i > 0 && (best == 0 || us < best)) best = us;  // the first warms up
-  }
-  return best;
 }
 
 struct Candidate {

@@ -9,12 +9,12 @@
 #include <string>
 #include <tuple>
 
-#include "comet/device/cuda/graph.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90_split.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90_wide.h"
 #include "comet/formats/w4ax/cuda/gemm_test_data.h"
 #include "support/gpu.h"
+#include "support/gpu_time.h"
 
 namespace comet::formats::w4ax::cuda {
 namespace {
@@ -218,24 +218,10 @@ INSTANTIATE_TEST_SUITE_P(
     cuts_name);
 
 double time_us(const Launch& launch, GemmArgs args, const Operands& operands, cudaStream_t stream) {
-  const CudaGraph graph = CudaGraph::capture(stream, [&] {
-    for (int i = 0; i < kLaunches; ++i) {
-      args.packed = operands.packed.get() + i % operands.num_copies * operands.weight_bytes;
-      launch(args);
-    }
+  return testing::median_launch_us(stream, kLaunches, [&](int i) {
+    args.packed = operands.packed.get() + i % operands.num_copies * operands.weight_bytes;
+    launch(args);
   });
-  std::vector<double> times;
-  for (int i = 0; i < 6; ++i) {
-    CudaEvent begin;
-    CudaEvent end;
-    begin.record(stream);
-    graph.launch(stream);
-    end.record(stream);
-    const double us = end.us_since(begin) / kLaunches;
-    if (i > 0) times.push_back(us);  // the first warms up
-  }
-  std::ranges::sort(times);
-  return times[times.size() / 2];
 }
 
 /// A line of JSON, see below. `ctas`: of other kernels; clusters that fit the card.

@@ -2,6 +2,7 @@
 // is printed (weights from memory, launches in a graph), to choose plan_gemm_sm90() by.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <functional>
@@ -9,10 +10,10 @@
 #include <string>
 
 #include "comet/device/cuda/cublaslt.h"
-#include "comet/device/cuda/graph.h"
 #include "comet/formats/dense/cuda/gemv.h"
 #include "comet/formats/w8a8/cuda/gemm_case.h"
 #include "comet/formats/w8a8/cuda/gemm_sm90.h"
+#include "support/gpu_time.h"
 
 namespace comet::formats::w8a8 {
 namespace {
@@ -43,23 +44,10 @@ struct Buffers {
 };
 
 double time_us(const Launch& launch, GemmArgs args, const Buffers& buffers, cudaStream_t stream) {
-  const CudaGraph graph = CudaGraph::capture(stream, [&] {
-    for (int i = 0; i < kLaunches; ++i) {
-      args.w = buffers.weights.get() + i % buffers.num_copies * buffers.weight_bytes;
-      launch(args);
-    }
+  return testing::median_launch_us(stream, kLaunches, [&](int i) {
+    args.w = buffers.weights.get() + i % buffers.num_copies * buffers.weight_bytes;
+    launch(args);
   });
-  double best = 0;
-  for (int i = 0; i < 4; ++i) {
-    CudaEvent begin;
-    CudaEvent end;
-    begin.record(stream);
-    graph.launch(stream);
-    end.record(stream);
-    const double us = end.us_since(begin) / kLaunches;
-    if (i > 0 && (best == 0 || us < best)) best = us;  // the first warms up
-  }
-  return best;
 }
 
 void print_time(const std::string& name, const GemmArgs& args, double us, int element_bytes = 1) {
