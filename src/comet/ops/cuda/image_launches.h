@@ -88,10 +88,9 @@ struct SumTarget {
 void launch_sum_partials(std::initializer_list<SumTarget> targets, const float* partials,
                          int64_t num_rows, CUstream_st* stream);
 
-/// The kernel that makes the partials is the one before in the stream, and its CTAs count their
-/// arrivals when all that they write is there, partials or not: sums wait for those instead of that
-/// kernel's end, and set the word to 0 again. All its CTAs must have started when it allows the
-/// next kernel.
+/// The kernel that makes the partials is the one before in the stream, and its CTAs count here
+/// when what they write is there, partials or not: sums wait for that instead of the kernel's end,
+/// and set the word to 0 again.
 struct Arrivals {
   uint32_t* count = nullptr;  // nullptr: sums wait for the end
   uint32_t num = 0;

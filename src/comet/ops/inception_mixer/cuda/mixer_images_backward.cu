@@ -9,10 +9,13 @@
 // in registers through all of a CTA's images, which then writes one row of partials; no atomics.
 // Grid: one CTA on an SM, with images blockIdx.x, + gridDim.x, …. 20 warps: three each of the
 // square and 1×k, eleven of k×1, two that keep, one that copies; 96 registers a thread. Shared
-// memory: rows of dy | rows of dx, each with the branches' row of x | barriers. Floor: as
+// memory: rows of dy | rows of dx, each with the branches' row of x | barriers.
+// End: a CTA tells `arrivals` when its row of partials is written and when its dx is; the kernel
+// that adds the partials waits for those, not for this one's end. Floor: as
 // mixer_rows_backward.cu's.
 #include <algorithm>
 
+#include "comet/base/check.h"
 #include "comet/device/cuda/overlapped_launch.cuh"
 #include "comet/device/cuda/tensor_map.h"
 #include "comet/ops/inception_mixer/cuda/cut.h"
@@ -171,6 +174,7 @@ bool launch_images_backward(const MixerBackwardArgs& args, CUstream_st* stream) 
   const int num_rows = args.forward.sizes.height * ((num_images + num_ctas - 1) / num_ctas);
   const images::ImagesCut cut = images::images_cut_of(args.forward, num_rows, most_bytes);
   if (cut.near_slots == 0) return false;
+  COMET_CHECK(args.arrivals != nullptr, "gradients of a mixer without a word for arrivals");
   if (args.forward.band == 11) {
     images::launch_band<11>(args, cut, num_ctas, stream);
   } else {
