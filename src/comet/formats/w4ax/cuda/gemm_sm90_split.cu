@@ -186,10 +186,15 @@ struct Count {
 
 /// Of what split_suits() lets through.
 template <WeightKind kKind, bool kTwo, class Do>
-void with_half_tile(const SplitPlan& plan, const Do& act) {
+void with_half_tile(const GemmArgs& args, const SplitPlan& plan, const Do& act) {
+  if (split_is_alone(args, plan)) {
+    return act.template kernel<SplitTraits<kKind, 64, 64, 2, 1, kTwo, true>>();
+  }
   if (plan.tile_tokens == 64) {
-    return plan.num_sharing == 2 ? act.template kernel<SplitTraits<kKind, 64, 64, 2, 2, kTwo>>()
-                                 : act.template kernel<SplitTraits<kKind, 64, 64, 2, 1, kTwo>>();
+    if (plan.num_sharing == 2) return act.template kernel<SplitTraits<kKind, 64, 64, 2, 2, kTwo>>();
+    if constexpr (kKind != WeightKind::kChannel) {
+      return act.template kernel<SplitTraits<kKind, 64, 64, 2, 1, kTwo>>();
+    }
   }
   if (plan.tile_tokens == 32) return act.template kernel<SplitTraits<kKind, 64, 32, 2, 1, kTwo>>();
   if constexpr (split_has_four_groups(kKind, kTwo)) {
@@ -199,8 +204,8 @@ void with_half_tile(const SplitPlan& plan, const Do& act) {
 }
 
 template <WeightKind kKind, bool kTwo, class Do>
-void with_tile(const SplitPlan& plan, const Do& act) {
-  if (plan.tile_rows == 64) return with_half_tile<kKind, kTwo>(plan, act);
+void with_tile(const GemmArgs& args, const SplitPlan& plan, const Do& act) {
+  if (plan.tile_rows == 64) return with_half_tile<kKind, kTwo>(args, plan, act);
   if (plan.tile_tokens == 64) {
     return plan.num_sharing == 2 ? act.template kernel<SplitTraits<kKind, 128, 64, 1, 2, kTwo>>()
                                  : act.template kernel<SplitTraits<kKind, 128, 64, 1, 1, kTwo>>();
@@ -215,9 +220,9 @@ void with_tile(const SplitPlan& plan, const Do& act) {
 template <WeightKind kKind, class Do>
 void with_segments(const GemmArgs& args, const SplitPlan& plan, const Do& act) {
   if (args.int4_blocks > 0 && args.int4_blocks < args.blocks) {
-    with_tile<kKind, true>(plan, act);
+    with_tile<kKind, true>(args, plan, act);
   } else {
-    with_tile<kKind, false>(plan, act);
+    with_tile<kKind, false>(args, plan, act);
   }
 }
 

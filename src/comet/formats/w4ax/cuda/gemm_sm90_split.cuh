@@ -335,7 +335,16 @@ __device__ __forceinline__ void split_consume(const GemmArgs& args, const SplitW
                                               const SplitPipeline<T>& pipeline) {
   int32_t sums[T::kSums] = {};
   SplitCursor<T> at(split_team<T>());
-  if constexpr (T::kTwoSegments) {
+  if constexpr (T::kHoldsSums) {
+    int32_t low[T::kSums] = {};
+    const int border = min(args.int4_blocks - work.begin, work.num_blocks());  // or none before it
+    split_multiply<T>(pipeline, work.row, at, border, low);
+    split_multiply<T>(pipeline, work.row, at, work.num_blocks(), sums);
+    prims::named_barrier_sync(1, T::kConsumers);  // no one reads stages any more
+    if (work.begin < args.int4_blocks) split_write_sums<T>(pipeline.parked(), low);
+    if (work.end > args.int4_blocks) split_write_sums<T>(pipeline.sums(), sums);
+    return;
+  } else if constexpr (T::kTwoSegments) {
     if (work.begin < args.int4_blocks) {
       const int border = args.int4_blocks - work.begin;
       split_multiply<T>(pipeline, work.row, at,

@@ -44,7 +44,18 @@ constexpr bool split_suits(const GemmArgs& args, const SplitPlan& plan) {
          (plan.tile_tokens == 16 || plan.tile_tokens == 32 || plan.tile_tokens == 64);
 }
 
-/// CTAs that fit an SM, by registers; of half tiles two, so that there is room for more stages.
+/// Whether a CTA has an SM for itself: half tiles of 64 tokens whose CTAs have many blocks, which a
+/// longer ring pays for (docs/kernels/w4ax_sm90.md, "Half tiles alone on an SM"). Sums of the INT4
+/// segment then stay in registers, so that channel weights, whose two CTAs had room for few stages,
+/// always do.
+constexpr bool split_is_alone(const GemmArgs& args, const SplitPlan& plan) {
+  constexpr int32_t kManyBlocks = 40;
+  return plan.tile_rows == 64 && plan.tile_tokens == 64 && plan.num_sharing == 1 &&
+         (args.kind == WeightKind::kChannel || args.blocks >= kManyBlocks * plan.num_splits);
+}
+
+/// CTAs that fit an SM, by registers, where one is not alone; of half tiles two, so that there is
+/// room for more stages.
 constexpr int split_ctas_per_sm(int tile_rows, int tile_tokens, int num_teams) {
   return tile_rows == 128 && tile_tokens == 16 && num_teams == 1 ? 3 : 2;
 }

@@ -10,7 +10,7 @@
 namespace comet::formats::w4ax::cuda {
 
 template <WeightKind kWeightKind, int kRowsValue, int kTokensValue, int kTeamsValue,
-          int kSharingValue, bool kTwoSegmentsValue>
+          int kSharingValue, bool kTwoSegmentsValue, bool kIsAlone = false>
 struct SplitTraits {
   static constexpr WeightKind kKind = kWeightKind;
   static constexpr int kRows = kRowsValue;
@@ -24,7 +24,7 @@ struct SplitTraits {
   static constexpr int kProducers = 2;  // warps
   static constexpr int kThreads = kConsumers + 32 * kProducers;
   static constexpr int kSums = kTokens / 2;  // of a thread
-  static constexpr int kCtasPerSm = split_ctas_per_sm(kRows, kTokens, kTeams);
+  static constexpr int kCtasPerSm = kIsAlone ? 1 : split_ctas_per_sm(kRows, kTokens, kTeams);
   static constexpr int kPacked = kTileRows / kRows;  // tiles in a packed one
 
   static constexpr int kInputBytes = kTokens * kBlockChannels;
@@ -35,7 +35,9 @@ struct SplitTraits {
   // Sums of a team: rows of a token beside each other; no bank is met twice by a warp's fragments.
   static constexpr int kPitch = kRows + 4;
   static constexpr int kSumsBytes = kTokens * kPitch * 4;
-  static constexpr int kParkedBytes = kTwoSegments ? kTeams * kSumsBytes : 0;
+  // Sums of the INT4 segment wait in registers where there are enough, else in shared memory.
+  static constexpr bool kHoldsSums = kTwoSegments && kIsAlone;
+  static constexpr int kParkedBytes = kTwoSegments && !kHoldsSums ? kTeams * kSumsBytes : 0;
   static constexpr int kEndBytes = 2 * kRows * 4 + kTokens * 8 + 16;
   static constexpr int kControlBytes = kRows == kTileRows ? 256 : 512;
 
@@ -60,14 +62,15 @@ struct SplitTraits {
   static_assert(kStages % kTeams == 0);
   static constexpr int kLevelRing = level_ring(kStages);
   static constexpr int kLevelsAt = kStages * kStageBytes;
-  static constexpr int kParkedAt = kLevelsAt + kLevelRing * 2 * kTileRows;
-  static constexpr int kEndAt = kParkedAt + kParkedBytes;
+  static constexpr int kEndAt = kLevelsAt + kLevelRing * 2 * kTileRows + kParkedBytes;
+  static constexpr int kParkedAt = kHoldsSums ? kTeams * kSumsBytes : kEndAt - kParkedBytes;
   static constexpr int kControlAt = kEndAt + kEndBytes;
   static constexpr int kSharedBytes = kControlAt + kControlBytes;
   static_assert(kStages >= 4 && kStages > 2 * kTeams && kStageBytes % 1024 == 0);
   static_assert(kRows == kTileRows || kRows == kTileRows / 2);
   static_assert(kSharing == 1 || (kSharing == 2 && kTokens % 16 == 0));
-  static_assert(kTeams * kSumsBytes <= kStages * kStageBytes, "sums take the place of stages");
+  static_assert((kHoldsSums ? 2 : 1) * kTeams * kSumsBytes <= kStages * kStageBytes,
+                "sums take the place of stages");
   static_assert(!kHasLevels || kLevelRing >= kStages + kLevelBlocks - 1);
   static_assert(kLevelBlocks % kTeams == 0);
   static_assert(kEndBytes % 16 == 0 &&
