@@ -13,7 +13,7 @@ namespace comet::formats::w4ax::cuda {
 inline std::vector<uint8_t> random_bytes(int64_t count, uint64_t seed, int least, int most) {
   Rng rng(seed);
   std::vector<uint8_t> bytes(static_cast<size_t>(count));
-  const auto num_values = static_cast<uint64_t>(most - least + 1);
+  const auto num_values = static_cast<uint64_t>(most - least) + 1;
   for (uint8_t& byte : bytes) {
     byte = static_cast<uint8_t>(least + static_cast<int>(rng.next_below(num_values)));
   }
