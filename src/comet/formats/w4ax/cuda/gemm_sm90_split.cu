@@ -187,13 +187,15 @@ struct Count {
 /// Of what split_suits() lets through.
 template <WeightKind kKind, bool kTwo, class Do>
 void with_half_tile(const GemmArgs& args, const SplitPlan& plan, const Do& act) {
-  if (split_is_alone(args, plan)) {
-    return act.template kernel<SplitTraits<kKind, 64, 64, 2, 1, kTwo, true>>();
-  }
   if (plan.tile_tokens == 64) {
+    using Alone = SplitTraits<kKind, 64, 64, 2, 1, kTwo, true>;
     if (plan.num_sharing == 2) return act.template kernel<SplitTraits<kKind, 64, 64, 2, 2, kTwo>>();
-    if constexpr (kKind != WeightKind::kChannel) {
-      return act.template kernel<SplitTraits<kKind, 64, 64, 2, 1, kTwo>>();
+    if constexpr (kKind == WeightKind::kChannel) {  // always alone
+      return act.template kernel<Alone>();
+    } else {
+      return split_is_alone(args, plan)
+                 ? act.template kernel<Alone>()
+                 : act.template kernel<SplitTraits<kKind, 64, 64, 2, 1, kTwo>>();
     }
   }
   if (plan.tile_tokens == 32) return act.template kernel<SplitTraits<kKind, 64, 32, 2, 1, kTwo>>();

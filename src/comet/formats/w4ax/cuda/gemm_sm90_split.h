@@ -44,10 +44,9 @@ constexpr bool split_suits(const GemmArgs& args, const SplitPlan& plan) {
          (plan.tile_tokens == 16 || plan.tile_tokens == 32 || plan.tile_tokens == 64);
 }
 
-/// Whether a CTA has an SM for itself: half tiles of 64 tokens whose CTAs have many blocks, which a
-/// longer ring pays for (docs/kernels/w4ax_sm90.md, "Half tiles alone on an SM"). Sums of the INT4
-/// segment then stay in registers, so that channel weights, whose two CTAs had room for few stages,
-/// always do.
+/// Whether a CTA has an SM for itself (docs/kernels/w4ax_sm90.md, "Half tiles alone on an SM"):
+/// half tiles of 64 tokens, of channel weights always, of progressive ones where a CTA has so many
+/// blocks that a longer ring pays.
 constexpr bool split_is_alone(const GemmArgs& args, const SplitPlan& plan) {
   constexpr int32_t kManyBlocks = 40;
   return plan.tile_rows == 64 && plan.tile_tokens == 64 && plan.num_sharing == 1 &&
