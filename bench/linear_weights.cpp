@@ -137,7 +137,8 @@ QuantizedWeight random_codes(const LinearSpec& spec, const LinearBenchOptions& o
              options.seed);
   const auto groups = static_cast<size_t>(blocks * rows);
   if (weight.granularity == Granularity::kGroup) {
-    weight.group_scale.assign(groups, to_float(to_float16(0.004F)));
+    if (w4a16) weight.scale_type = DType::kBF16;  // as `comet quantize` writes for BF16 models
+    weight.group_scale.assign(groups, to_float(to_bfloat16(0.004F)));
   } else {
     weight.channel_scale.assign(static_cast<size_t>(rows), 0.004F);
   }

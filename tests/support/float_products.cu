@@ -19,7 +19,10 @@ struct PackedValues {
     const int code = static_cast<int>(weight.words[at / 8] >> (4 * (at % 8)) & 15U);
     const int64_t group = row * (weight.k_stored / weight.group) + channel / weight.group;
     const int zero = weight.zeros == nullptr ? 8 : weight.zeros[group];
-    return static_cast<double>(code - zero) * static_cast<double>(weight.scales[group]);
+    const double value =
+        static_cast<double>(code - zero) * static_cast<double>(weight.scales[group]);
+    if (!weight.is_rounded) return value;
+    return static_cast<double>(__bfloat162float(__float2bfloat16_rn(static_cast<float>(value))));
   }
 };
 

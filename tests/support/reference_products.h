@@ -23,6 +23,7 @@ struct PackedWeight {
   const uint8_t* zeros = nullptr;   // the same; null: all 8
   int32_t k_stored = 0;
   int32_t group = 128;
+  bool is_rounded = false;  // weights are BF16(scale · code)
 };
 
 /// x BF16 [rows, k], k at most k_stored.

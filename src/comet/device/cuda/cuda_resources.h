@@ -41,8 +41,9 @@ struct CudaResources {
   int sm = 0;  // 80, 86, 89, 90
   int num_sms = 0;
   cudaStream_t stream = nullptr;
-  uint32_t* arrivals =
-      nullptr;  // a word on the card, 0 between launches of kernels that count there
+  // Words on the card, 0 between launches of kernels that count there.
+  static constexpr int kNumArrivals = 1024;
+  uint32_t* arrivals = nullptr;
   Staging staging;
   std::array<Staging, 2> upload_buffers;  // of upload(): one is filled while the other travels
   std::shared_ptr<CublasLt> cublaslt;     // opened by the first who asks: cublaslt_of()

@@ -77,8 +77,9 @@ Result<std::shared_ptr<CudaResources>> open_cuda(int device_idx, Caps& caps) {
   resources->sm = sm;
   resources->num_sms = prop.multiProcessorCount;
   COMET_CUDA(cudaStreamCreateWithFlags(&resources->stream, cudaStreamNonBlocking));
-  COMET_CUDA(cudaMalloc(reinterpret_cast<void**>(&resources->arrivals), sizeof(uint32_t)));
-  COMET_CUDA(cudaMemsetAsync(resources->arrivals, 0, sizeof(uint32_t), resources->stream));
+  constexpr size_t kArrivalBytes = CudaResources::kNumArrivals * sizeof(uint32_t);
+  COMET_CUDA(cudaMalloc(reinterpret_cast<void**>(&resources->arrivals), kArrivalBytes));
+  COMET_CUDA(cudaMemsetAsync(resources->arrivals, 0, kArrivalBytes, resources->stream));
   caps.kind = DeviceKind::kCuda;
   caps.gpu_name = prop.name;
   caps.sm = sm;

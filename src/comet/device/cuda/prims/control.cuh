@@ -55,6 +55,12 @@ __device__ __forceinline__ void wait_for_arrivals(const uint32_t* arrivals, uint
   } while (seen < num);
 }
 
+/// Keeps the compiler from working out a value of 32 bits later than here, or again. No instruction.
+template <class T>
+__device__ __forceinline__ void keep(T& value) {
+  asm volatile("" : "+r"(value));
+}
+
 /// Barrier barrier_idx (1…15; 0 is __syncthreads) of num_threads (whole warps). PTX ISA:
 /// barrier.sync, its old name bar.sync.
 __device__ __forceinline__ void named_barrier_sync(uint32_t barrier_idx, uint32_t num_threads) {

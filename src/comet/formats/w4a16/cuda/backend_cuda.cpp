@@ -165,8 +165,12 @@ void run_mma(Context& ctx, const LinearWeight& weight, const Activation& x, Rows
 
 void run_wgmma(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out) {
   if (x.rows == 0) return;
-  const GemmArgs args = args_of(weight, x, out);
+  GemmArgs args = args_of(weight, x, out);
   const GemmPlan plan = plan_gemm_wgmma(args, ctx.cuda->num_sms);
+  const ArenaScope scope(ctx.arena);
+  const int64_t floats = wgmma_workspace_floats(plan);
+  if (floats > 0) args.workspace = ctx.arena.alloc_array<float>(floats);
+  args.arrivals = ctx.cuda->arrivals;
   const CUtensorMap map =
       make_tensor_map({args.x, DType::kBF16, args.rows, args.k, args.x_stride, plan.tile_tokens});
   launch_gemm_wgmma(args, plan, &map, ctx.cuda->stream);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <string_view>
 
 #include "comet/base/rng.h"
 #include "comet/device/cuda/cuda_check.h"
@@ -88,6 +89,26 @@ Tensor random_rows(int64_t rows, int64_t k) {
   return make_tensor(Shape{rows, k}, x);
 }
 
+/// `linear` of weights BF16(scale · code), as w4a16_wgmma multiplies those of BF16 scales without
+/// zero points (gemm.h: multiplies_scaled).
+std::vector<float> rounded_product(const QuantizedWeight& w, const Tensor& x) {
+  std::vector<float> y;
+  for (int64_t token = 0; token < x.size(0); ++token) {
+    for (int64_t row = 0; row < w.num_rows(); ++row) {
+      double sum = w.bias.empty() ? 0.0 : double{w.bias[static_cast<size_t>(row)]};
+      for (int64_t i = 0; i < w.site.k; ++i) {
+        const float scale =
+            w.group_scale[static_cast<size_t>(i / w.group_size * w.num_rows() + row)];
+        const float value =
+            scale * static_cast<float>(w.codes[static_cast<size_t>(row * w.site.k + i)]);
+        sum += double{to_float(to_bfloat16(value))} * x.data<float>()[token * w.site.k + i];
+      }
+      y.push_back(static_cast<float>(sum));
+    }
+  }
+  return y;
+}
+
 /// The largest output: rounding of a sum is measured by it.
 double size_of(const std::vector<float>& want) {
   double size = 1;
@@ -120,15 +141,19 @@ TEST(W4a16CudaBackend, EveryKernelRowFollowsTheReference) {
       host_input.rows = rows;
       host_input.parts[0] = host;
       w4a16_format().reference_linear(bound, host_input, {want.data(), {rows, n}});
+      const bool is_rounded = c.group == 128 && c.scale_type == DType::kBF16 && !c.zeros;
+      const std::vector<float> want_rounded =
+          is_rounded ? rounded_product(random_weight(c), host) : want;
       const Activation input = weight.backend->input_from_rows(ctx, weight, x);
       for (const LinearKernel& kernel : weight.backend->kernels) {
         if (!kernel.supports(weight, ctx.caps)) continue;
+        const bool is_wgmma = std::string_view(kernel.name) == "w4a16_wgmma";
         for (const DType type : {DType::kF32, DType::kBF16}) {
           const Tensor out = ctx.arena.alloc(type, {rows, n});
           kernel.run(ctx, weight, input, out);
           const Tensor got = copy_to_host(ctx, out);
           for (int64_t i = 0; i < rows * n; ++i) {
-            const double y = want[static_cast<size_t>(i)];
+            const double y = (is_wgmma ? want_rounded : want)[static_cast<size_t>(i)];
             const float value =
                 type == DType::kF32 ? got.data<float>()[i] : to_float(got.data<BFloat16>()[i]);
             const double rounding = type == DType::kBF16 ? std::abs(y) * 0x1p-8 : 0;

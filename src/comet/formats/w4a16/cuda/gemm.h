@@ -87,6 +87,9 @@ struct GemmArgs {
   void* out = nullptr;
   int64_t out_stride = 0;
   bool out_is_bf16 = true;
+  // What plans of tall tiles need beside: wgmma_workspace_floats(), and a word a CTA that is 0.
+  void* workspace = nullptr;
+  uint32_t* arrivals = nullptr;
 };
 
 /// mma.sync, any card from sm_80 on. With num_splits > 1 it needs `workspace`.
@@ -95,11 +98,26 @@ int64_t workspace_floats(const GemmArgs& args, const GemmPlan& plan);
 void launch_gemm_mma(const GemmArgs& args, const GemmPlan& plan, float* workspace,
                      cudaStream_t stream);
 
+/// Whether the wgmma kernel multiplies BF16(scale · code), as programs do that decompress weights
+/// to BF16; else, and by mma.sync always, the product of scale and code is exact.
+inline bool multiplies_scaled(const Blocks& blocks) {
+  return blocks.num_groups == 1 && !blocks.is_f16 && !blocks.has_zeros;
+}
+
 /// wgmma, sm_90a only. `x_map`: a CUtensorMap of x as 2-d BF16 [rows, k], box tile_tokens × 64,
 /// 128-byte swizzle.
 GemmPlan plan_gemm_wgmma(const GemmArgs& args, int num_sms);
+/// Parts of tall tiles: two of each CTA.
+inline int64_t wgmma_workspace_floats(const GemmPlan& plan) {
+  if (plan.shape != TileShape::kTall) return 0;
+  return int64_t{2} * plan.num_splits * kRowPadding * plan.tile_tokens;
+}
 void launch_gemm_wgmma(const GemmArgs& args, const GemmPlan& plan, const void* x_map,
                        cudaStream_t stream);
+
+/// The same of plans of tall tiles; launch_gemm_wgmma() calls it.
+void launch_gemm_wgmma_tall(const GemmArgs& args, const GemmPlan& plan, const void* x_map,
+                            cudaStream_t stream);
 
 /// out [rows, out_stride] = BF16 of x's channels in this order; channels from k on are 0.
 struct GatherArgs {

@@ -32,6 +32,8 @@ struct WeightCase {
   }
 };
 
+enum class Kernel { kMma, kWgmma };
+
 /// A random weight, as compressed-tensors lays it and as values.
 struct HostWeight {
   explicit HostWeight(const WeightCase& c) : shape(c) {
@@ -66,6 +68,15 @@ struct HostWeight {
   [[nodiscard]] double value(int64_t row, int64_t channel) const {
     const size_t group = group_at(row, channel);
     return (code(row, channel) - zeros[group]) * double{scales[group]};
+  }
+  /// What `kernel` multiplies: multiplies_scaled().
+  [[nodiscard]] double multiplied(Kernel kernel, int64_t row, int64_t channel) const {
+    const double exact = value(row, channel);
+    if (kernel == Kernel::kMma || !is_scaled()) return exact;
+    return to_float(to_bfloat16(static_cast<float>(exact)));
+  }
+  [[nodiscard]] bool is_scaled() const {
+    return shape.group == kBlockChannels && shape.type == ScaleType::kBF16 && !shape.zeros;
   }
 
   WeightCase shape;
@@ -119,8 +130,6 @@ struct HostInput {
   std::vector<float> values;
 };
 
-enum class Kernel { kMma, kWgmma };
-
 struct Call {
   Kernel kernel = Kernel::kMma;
   GemmPlan plan;
@@ -155,11 +164,14 @@ inline std::vector<float> product(const CudaResources& gpu, const DeviceWeight& 
   args.out = call.bf16 ? static_cast<void*>(out16.get()) : static_cast<void*>(out32.get());
   args.out_stride = stride;
   args.out_is_bf16 = call.bf16;
+  args.arrivals = gpu.arrivals;
   if (call.kernel == Kernel::kMma) {
     const DeviceArray<float> workspace(static_cast<size_t>(workspace_floats(args, call.plan)));
     launch_gemm_mma(args, call.plan, workspace.get(), gpu.stream);
     COMET_CUDA(cudaStreamSynchronize(gpu.stream));
   } else {
+    const DeviceArray<float> workspace(static_cast<size_t>(wgmma_workspace_floats(call.plan)));
+    args.workspace = workspace.get();
     const CUtensorMap map = make_tensor_map(
         {x.get(), DType::kBF16, input.rows, input.k, input.k, call.plan.tile_tokens});
     launch_gemm_wgmma(args, call.plan, &map, gpu.stream);
@@ -195,14 +207,14 @@ inline std::vector<Kernel> kernels_of(const CudaResources& gpu) {
 
 inline const char* kernel_name(Kernel kernel) { return kernel == Kernel::kMma ? "mma" : "wgmma"; }
 
-/// Tiles that a kernel has.
-inline std::vector<GemmPlan> tiles_of(Kernel kernel) {
+/// Tiles that a kernel has for a weight.
+inline std::vector<GemmPlan> tiles_of(Kernel kernel, const Blocks& blocks) {
   if (kernel == Kernel::kMma) return {{16}, {64}, {128}};
   std::vector<GemmPlan> tiles;
   for (const int32_t tokens : {8, 16, 32, 64, 128}) {
     if (tokens < 128) tiles.push_back({tokens, 1, TileShape::kHalf});
     tiles.push_back({tokens, 1, TileShape::kAlone});
-    if (tokens == 64) tiles.push_back({tokens, 1, TileShape::kTall});
+    if (tokens < 128 && multiplies_scaled(blocks)) tiles.push_back({tokens, 1, TileShape::kTall});
   }
   return tiles;
 }

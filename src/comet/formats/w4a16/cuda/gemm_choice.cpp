@@ -15,20 +15,20 @@ struct Measured {
   int32_t num_splits;
 };
 
-/// Of bench/results/h200/2026-11-25-w4a16-wgmma-plans.json (gemm_choice_test.cpp).
+/// Of bench/results/h200/2026-11-26-w4a16-wgmma-plans.json (gemm_choice_test.cpp).
 constexpr Measured kMeasured[] = {
-    {16, 4096, 4096, TileShape::kHalf, 5},   {16, 4096, 14336, TileShape::kHalf, 7},
-    {16, 6144, 4096, TileShape::kHalf, 4},   {16, 8192, 8192, TileShape::kAlone, 2},
-    {16, 8192, 28672, TileShape::kAlone, 2}, {16, 10240, 8192, TileShape::kHalf, 2},
-    {16, 28672, 4096, TileShape::kHalf, 1},  {16, 57344, 8192, TileShape::kHalf, 2},
-    {32, 4096, 4096, TileShape::kHalf, 6},   {32, 4096, 14336, TileShape::kHalf, 6},
-    {32, 6144, 4096, TileShape::kHalf, 4},   {32, 8192, 8192, TileShape::kAlone, 2},
-    {32, 8192, 28672, TileShape::kAlone, 2}, {32, 10240, 8192, TileShape::kHalf, 4},
-    {32, 28672, 4096, TileShape::kHalf, 1},  {32, 57344, 8192, TileShape::kHalf, 2},
-    {64, 4096, 4096, TileShape::kHalf, 6},   {64, 4096, 14336, TileShape::kHalf, 7},
-    {64, 6144, 4096, TileShape::kHalf, 4},   {64, 8192, 8192, TileShape::kAlone, 2},
-    {64, 8192, 28672, TileShape::kAlone, 2}, {64, 10240, 8192, TileShape::kHalf, 4},
-    {64, 28672, 4096, TileShape::kHalf, 1},  {64, 57344, 8192, TileShape::kHalf, 2},
+    {16, 4096, 4096, TileShape::kHalf, 6},    {16, 4096, 14336, TileShape::kTall, 128},
+    {16, 6144, 4096, TileShape::kHalf, 4},    {16, 8192, 8192, TileShape::kTall, 128},
+    {16, 8192, 28672, TileShape::kTall, 128}, {16, 10240, 8192, TileShape::kTall, 132},
+    {16, 28672, 4096, TileShape::kTall, 112}, {16, 57344, 8192, TileShape::kTall, 132},
+    {32, 4096, 4096, TileShape::kHalf, 6},    {32, 4096, 14336, TileShape::kTall, 128},
+    {32, 6144, 4096, TileShape::kHalf, 4},    {32, 8192, 8192, TileShape::kTall, 128},
+    {32, 8192, 28672, TileShape::kTall, 128}, {32, 10240, 8192, TileShape::kTall, 132},
+    {32, 28672, 4096, TileShape::kTall, 112}, {32, 57344, 8192, TileShape::kTall, 132},
+    {64, 4096, 4096, TileShape::kTall, 128},  {64, 4096, 14336, TileShape::kTall, 128},
+    {64, 6144, 4096, TileShape::kHalf, 4},    {64, 8192, 8192, TileShape::kTall, 128},
+    {64, 8192, 28672, TileShape::kTall, 128}, {64, 10240, 8192, TileShape::kTall, 132},
+    {64, 28672, 4096, TileShape::kTall, 112}, {64, 57344, 8192, TileShape::kTall, 132},
 };
 
 /// Tokens of the tile that this many rows take (plan_gemm_wgmma), up to 64.

@@ -7,13 +7,13 @@
 namespace comet::formats::w4a16_cuda {
 
 /// CTAs of the wgmma kernel: of 128 rows, two of which fit an SM (up to 64 tokens); of 128 rows,
-/// one an SM, with longer rings; of 256 rows, one an SM (64 tokens).
+/// one an SM, with longer rings; of 256 rows, one an SM (scaled weights, up to 64 tokens).
 enum class TileShape : int32_t { kHalf, kAlone, kTall };
 
 /// What a product is cut into.
 struct GemmPlan {
   int32_t tile_tokens = 0;
-  int32_t num_splits = 1;              // of K
+  int32_t num_splits = 1;              // of K; kTall: CTAs, which share all tiles evenly
   TileShape shape = TileShape::kHalf;  // wgmma only; 128 tokens are always kAlone
 };
 

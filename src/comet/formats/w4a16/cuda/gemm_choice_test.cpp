@@ -21,7 +21,7 @@ TileShape shape_of(const std::string& name) {
 }
 
 std::map<Case, std::map<Cut, double>> read_times() {
-  const std::string path = COMET_SOURCE_DIR "/bench/results/h200/2026-11-25-w4a16-wgmma-plans.json";
+  const std::string path = COMET_SOURCE_DIR "/bench/results/h200/2026-11-26-w4a16-wgmma-plans.json";
   std::ifstream file(path);
   std::ostringstream text;
   text << file.rdbuf();

@@ -27,7 +27,7 @@ void expect_product(const HostWeight& weight, const HostInput& input, const std:
   std::vector<double> values(static_cast<size_t>(weight.shape.k));
   for (int32_t row = 0; row < weight.shape.n; row += row_step) {
     for (int32_t i = 0; i < weight.shape.k; ++i) {
-      values[static_cast<size_t>(i)] = weight.value(row, i);
+      values[static_cast<size_t>(i)] = weight.multiplied(call.kernel, row, i);
     }
     for (int32_t token = row / row_step % token_step; token < input.rows; token += token_step) {
       Want want = want_of(values, input, token);
@@ -95,7 +95,7 @@ TEST(W4a16Cuda, EveryTileAndSplitOfEveryWeight) {
     const DeviceWeight weight(host, gpu->stream);
     const HostInput input(21, c.k);
     for (const Kernel kernel : kernels_of(*gpu)) {
-      for (GemmPlan plan : tiles_of(kernel)) {
+      for (GemmPlan plan : tiles_of(kernel, weight.blocks)) {
         for (const int32_t splits : {1, 2, 4, 8}) {
           ++call_idx;
           plan.num_splits = splits;
@@ -128,6 +128,36 @@ TEST(W4a16Cuda, SplitsOfAnyNumber) {
   }
 }
 
+/// Tall tiles among any number of CTAs: parts of two, three and many, whole tiles between, ends of
+/// rows and tokens; a launch after the other counts its parts anew.
+TEST(W4a16Cuda, TallTilesAmongAnyNumberOfCtas) {
+  const auto gpu = testing::open_gpu();
+  if (!gpu || gpu->sm != 90) GTEST_SKIP() << "no GPU of sm_90";
+  int call_idx = 0;
+  for (const int32_t n : {1024, 1001}) {
+    const WeightCase c{n, 2048, 128, ScaleType::kBF16, false};
+    const HostWeight host(c);
+    const DeviceWeight weight(host, gpu->stream);
+    for (const int32_t rows : {8, 13, 30, 64, 70}) {
+      const HostInput input(rows, c.k);
+      for (const int32_t ctas : {1, 2, 3, 5, 7, 11, 16, 29, 61, 64}) {
+        for (int repeat = 0; repeat < 2; ++repeat) {
+          ++call_idx;
+          const int32_t tokens = rows <= 8 ? 8 : rows <= 16 ? 16 : rows <= 32 ? 32 : 64;
+          const Call call{Kernel::kWgmma,
+                          {tokens, ctas, TileShape::kTall},
+                          call_idx % 4 < 2,
+                          call_idx % 3 == 0,
+                          call_idx % 5};
+          SCOPED_TRACE(c.text() + " rows=" + std::to_string(rows) + " " + plan_text(call.plan));
+          expect_product(host, input, product(*gpu, weight, input, call), call, 7, 1);
+          if (HasFatalFailure()) return;
+        }
+      }
+    }
+  }
+}
+
 /// A graph of products that feed one another, each started before the one before it has ended,
 /// gives the bits of products one at a time.
 void check_graph(const CudaResources& gpu, int32_t size, int num_links, int num_repeats) {
@@ -137,6 +167,8 @@ void check_graph(const CudaResources& gpu, int32_t size, int num_links, int num_
   for (const Kernel kernel : kernels_of(gpu)) {
     const DeviceArray<uint16_t> a(input.bits);
     const DeviceArray<uint16_t> b(input.bits.size());
+    constexpr GemmPlan kTall{32, 2, TileShape::kTall};
+    const DeviceArray<float> workspace(static_cast<size_t>(wgmma_workspace_floats(kTall)));
     const auto step = [&](int link) {
       const DeviceArray<uint16_t>& x = link % 2 == 0 ? a : b;
       GemmArgs args;
@@ -150,7 +182,10 @@ void check_graph(const CudaResources& gpu, int32_t size, int num_links, int num_
         return;
       }
       const CUtensorMap map = make_tensor_map({x.get(), DType::kBF16, args.rows, size, size, 32});
-      launch_gemm_wgmma(args, {32, link % 3 == 0 ? 1 : 4}, &map, gpu.stream);
+      args.workspace = workspace.get();
+      args.arrivals = gpu.arrivals;
+      const GemmPlan plans[] = {{32, 1}, {32, 4}, kTall};
+      launch_gemm_wgmma(args, plans[link % 3], &map, gpu.stream);
     };
     for (int link = 0; link < num_links; ++link) {
       step(link);
@@ -185,7 +220,7 @@ TEST(W4a16Cuda, SmallProductsOfEveryKernel) {
     const DeviceWeight weight(host, gpu->stream);
     const HostInput input(9, c.k);
     for (const Kernel kernel : kernels_of(*gpu)) {
-      for (GemmPlan plan : tiles_of(kernel)) {
+      for (GemmPlan plan : tiles_of(kernel, weight.blocks)) {
         for (const int32_t splits : {1, 2}) {
           plan.num_splits = splits;
           const Call call{kernel, plan, splits == 2, splits == 1, 1};
@@ -200,26 +235,30 @@ TEST(W4a16Cuda, SmallProductsOfEveryKernel) {
 }
 
 /// Codes at their ends, scales far apart, inputs of ±2^20.
-TEST(W4a16Cuda, Extremes) {
-  const auto gpu = testing::open_gpu();
-  if (!gpu) GTEST_SKIP() << "no GPU";
-  HostWeight host({256, 512, 128, ScaleType::kBF16, true});
+void check_extremes(const CudaResources& gpu, bool has_zeros) {
+  HostWeight host({256, 512, 128, ScaleType::kBF16, has_zeros});
   for (size_t i = 0; i < host.words.size(); ++i) host.words[i] = i % 2 == 0 ? 0xFFFFFFFFU : 0U;
   for (size_t i = 0; i < host.scales.size(); ++i) {
-    host.zeros[i] = i % 3 == 0 ? 0 : 15;
+    if (has_zeros) host.zeros[i] = i % 3 == 0 ? 0 : 15;
     host.scales[i] = std::ldexp(1.0F, static_cast<int>(i % 4) * 20 - 40);
     host.bits16[i] = to_bfloat16(host.scales[i]).bits;
   }
-  const DeviceWeight weight(host, gpu->stream);
+  const DeviceWeight weight(host, gpu.stream);
   HostInput input(9, 512);
   for (size_t i = 0; i < input.bits.size(); ++i) {
     input.values[i] = i % 5 == 0 ? -0x1p20F : i % 5 == 1 ? 0x1p-20F : 1.0F;
     input.bits[i] = to_bfloat16(input.values[i]).bits;
   }
-  for (const Kernel kernel : kernels_of(*gpu)) {
+  for (const Kernel kernel : kernels_of(gpu)) {
     const Call call{kernel, {16, 2}, false, false, 0};
-    expect_product(host, input, product(*gpu, weight, input, call), call, 1, 1);
+    expect_product(host, input, product(gpu, weight, input, call), call, 1, 1);
   }
+}
+
+TEST(W4a16Cuda, Extremes) {
+  const auto gpu = testing::open_gpu();
+  if (!gpu) GTEST_SKIP() << "no GPU";
+  for (const bool has_zeros : {false, true}) check_extremes(*gpu, has_zeros);
 }
 
 TEST(W4a16Cuda, GatherBringsChannelsIntoOrderAndPads) {

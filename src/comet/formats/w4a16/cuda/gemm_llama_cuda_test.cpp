@@ -21,23 +21,25 @@ struct Expected {
         weight(host, stream),
         x(input.bits),
         sums(static_cast<size_t>(kMaxRows) * static_cast<size_t>(c.n)),
-        sizes(static_cast<size_t>(kMaxRows) * static_cast<size_t>(c.n)) {
+        sizes(static_cast<size_t>(kMaxRows) * static_cast<size_t>(c.n)) {}
+
+  /// The sums of what `kernel` multiplies, and some of them against the host's.
+  void sum_up(Kernel kernel, cudaStream_t stream) const {
+    const WeightCase& c = host.shape;
     const DeviceArray<uint32_t> words(host.words);
     const DeviceArray<float> scales(host.scales);
     const DeviceArray<uint8_t> zeros(host.zeros);
-    const testing::PackedWeight packed{words.get(), scales.get(), c.zeros ? zeros.get() : nullptr,
-                                       c.k_padded(), c.group};
+    const testing::PackedWeight packed{
+        words.get(),  scales.get(), c.zeros ? zeros.get() : nullptr,
+        c.k_padded(), c.group,      kernel == Kernel::kWgmma && host.is_scaled()};
     testing::launch_packed_sums(packed, x.get(), kMaxRows, c.n, c.k, {sums.get(), sizes.get()},
                                 stream);
     COMET_CUDA(cudaStreamSynchronize(stream));
-  }
-
-  /// Some of the sums against the host's.
-  void check_sample() const {
-    const WeightCase& c = host.shape;
     std::vector<double> values(static_cast<size_t>(c.k));
     for (int32_t row = 0; row < c.n; row += c.n / 23 + 1) {
-      for (int32_t i = 0; i < c.k; ++i) values[static_cast<size_t>(i)] = host.value(row, i);
+      for (int32_t i = 0; i < c.k; ++i) {
+        values[static_cast<size_t>(i)] = host.multiplied(kernel, row, i);
+      }
       for (int32_t token = row % 89; token < kMaxRows; token += 101) {
         double got = 0;
         COMET_CUDA(cudaMemcpy(&got, sums.get() + int64_t{token} * c.n + row, sizeof(got),
@@ -77,9 +79,14 @@ void run(const CudaResources& gpu, Kernel kernel, const GemmArgs& args) {
     return;
   }
   const GemmPlan plan = plan_gemm_wgmma(args, gpu.num_sms);
+  const DeviceArray<float> workspace(static_cast<size_t>(wgmma_workspace_floats(plan)));
+  GemmArgs with_workspace = args;
+  with_workspace.workspace = workspace.get();
+  with_workspace.arrivals = gpu.arrivals;
   const CUtensorMap map =
       make_tensor_map({args.x, DType::kBF16, args.rows, args.k, args.x_stride, plan.tile_tokens});
-  launch_gemm_wgmma(args, plan, &map, gpu.stream);
+  launch_gemm_wgmma(with_workspace, plan, &map, gpu.stream);
+  COMET_CUDA(cudaStreamSynchronize(gpu.stream));
 }
 
 /// Outputs of the first rows, and that a second run gives the same bits.
@@ -106,8 +113,8 @@ void check_rows(const CudaResources& gpu, const Expected& expected, Kernel kerne
 
 void check_shape(const CudaResources& gpu, const WeightCase& c) {
   const Expected expected(c, gpu.stream);
-  expected.check_sample();
   for (const Kernel kernel : kernels_of(gpu)) {
+    expected.sum_up(kernel, gpu.stream);
     for (const int32_t rows : kRowCounts) {
       for (const bool is_bf16 : {false, true}) {
         SCOPED_TRACE(c.text() + " " + kernel_name(kernel) + " rows=" + std::to_string(rows) +

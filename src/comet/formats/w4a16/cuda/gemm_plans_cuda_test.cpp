@@ -15,6 +15,7 @@ namespace {
 
 constexpr int64_t kRotatedBytes = int64_t{192} << 20;  // of weights: more than L2 holds
 constexpr int kLaunches = 12;
+constexpr int kMostCtas = 132;
 
 /// A weight again and again, inputs and one output.
 struct Buffers {
@@ -23,6 +24,8 @@ struct Buffers {
         num_copies(std::max<int64_t>(2, kRotatedBytes / blocks.num_bytes())),
         weights(static_cast<size_t>(num_copies * blocks.num_bytes())),
         x(HostInput(rows, c.k).bits),
+        workspace(static_cast<size_t>(
+            wgmma_workspace_floats({std::min(rows, 64), kMostCtas, TileShape::kTall}))),
         out(static_cast<size_t>(rows) * static_cast<size_t>(c.n)) {
     // One weight's worth of blocks: any nibbles, scales of about 2⁻⁷.
     std::vector<uint8_t> bytes(static_cast<size_t>(blocks.num_bytes()));
@@ -44,7 +47,7 @@ struct Buffers {
     }
   }
 
-  [[nodiscard]] GemmArgs args(const WeightCase& c, int32_t rows) const {
+  [[nodiscard]] GemmArgs args(const WeightCase& c, int32_t rows, uint32_t* arrivals) const {
     GemmArgs args;
     args.blocks = blocks;
     args.blocks.data = weights.get();
@@ -53,6 +56,8 @@ struct Buffers {
     args.rows = rows;
     args.out = out.get();
     args.out_stride = c.n;
+    args.workspace = workspace.get();
+    args.arrivals = arrivals;
     return args;
   }
 
@@ -60,8 +65,18 @@ struct Buffers {
   int64_t num_copies;
   DeviceArray<uint8_t> weights;
   DeviceArray<uint16_t> x;
+  DeviceArray<float> workspace;
   DeviceArray<uint16_t> out;
 };
+
+/// CTAs of tall tiles to try: all SMs, and as many as give each the same part of one tile or whole
+/// tiles.
+std::vector<int32_t> ctas_of(const GemmArgs& args, int num_sms) {
+  const int32_t tiles = (args.blocks.n + kRowPadding - 1) / kRowPadding;
+  const int32_t rounds = (tiles + num_sms - 1) / num_sms;
+  const int32_t even = tiles <= num_sms ? num_sms / tiles * tiles : (tiles + rounds - 1) / rounds;
+  return {num_sms, even};
+}
 
 double time_us(const Buffers& buffers, GemmArgs args, const GemmPlan& plan, cudaStream_t stream) {
   const CUtensorMap map =
@@ -90,14 +105,17 @@ void expect_alike(const std::vector<float>& got, const std::vector<float>& want)
 
 void time_plans(const CudaResources& gpu, const WeightCase& c, int32_t rows) {
   const Buffers buffers(c, rows);
-  const GemmArgs args = buffers.args(c, rows);
+  const GemmArgs args = buffers.args(c, rows, gpu.arrivals);
   const GemmPlan chosen = plan_gemm_wgmma(args, gpu.num_sms);
   const int32_t tokens = rows <= 16 ? 16 : rows <= 32 ? 32 : rows <= 64 ? 64 : 128;
-  const int32_t max_splits = rows <= 64 ? kMaxSplits : 3;
+  std::vector<int32_t> splits{1, 2, 3};
+  if (rows <= 64) splits.insert(splits.end(), {4, 5, 6, 7, 8});
   std::vector<float> want;
-  for (GemmPlan plan : tiles_of(Kernel::kWgmma)) {
+  for (GemmPlan plan : tiles_of(Kernel::kWgmma, buffers.blocks)) {
     if (plan.tile_tokens != tokens) continue;
-    for (plan.num_splits = 1; plan.num_splits <= max_splits; ++plan.num_splits) {
+    const bool is_tall = plan.shape == TileShape::kTall;
+    for (const int32_t num_splits : is_tall ? ctas_of(args, gpu.num_sms) : splits) {
+      plan.num_splits = num_splits;
       SCOPED_TRACE(plan_text(plan));
       COMET_CUDA(cudaMemset(buffers.out.get(), 0xFF, buffers.out.bytes()));
       const double us = time_us(buffers, args, plan, gpu.stream);
@@ -116,6 +134,7 @@ void time_plans(const CudaResources& gpu, const WeightCase& c, int32_t rows) {
 TEST(W4a16PlansCuda, EveryTileAndSplitOfLlama) {
   const auto gpu = testing::open_gpu();
   if (!gpu || gpu->sm != 90) GTEST_SKIP() << "no GPU of sm_90";
+  ASSERT_LE(gpu->num_sms, kMostCtas);
   constexpr int32_t kShapes[][2] = {{6144, 4096},  {4096, 4096}, {28672, 4096}, {4096, 14336},
                                     {10240, 8192}, {8192, 8192}, {57344, 8192}, {8192, 28672}};
   for (const auto& [n, k] : kShapes) {

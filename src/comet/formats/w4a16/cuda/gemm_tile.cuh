@@ -40,6 +40,58 @@ __device__ __forceinline__ void dequantize(uint32_t (&a)[4], uint32_t word,
   }
 }
 
+/// Nibbles as they lie are BF16 numbers near the least: bits 0 … 7 are an integer times 2^-133,
+/// even where bit 7 is the exponent's. So nibble u in bits 0 … 3 times scale · 2^73, in bits 4 … 7
+/// times scale · 2^69, are both u · scale · 2^-60: the weights of Form::kScaled are this much
+/// smaller.
+constexpr float kScaledUp = 0x1p60F;
+constexpr uint32_t kHighNibbles = 0x00F000F0U;
+
+/// What a lane needs of a block to make scaled weights: of its rows group and group + 8 of the
+/// unit, in both halves, what nibbles are multiplied by and what is added then.
+struct ScaledFactors {
+  uint32_t scales[2];
+  uint32_t offsets[2];
+};
+
+__device__ __forceinline__ uint32_t fma_bf16x2(uint32_t a, uint32_t b, uint32_t c) {
+  const __nv_bfloat162 value = __hfma2(reinterpret_cast<const __nv_bfloat162&>(a),
+                                       reinterpret_cast<const __nv_bfloat162&>(b),
+                                       reinterpret_cast<const __nv_bfloat162&>(c));
+  return reinterpret_cast<const uint32_t&>(value);
+}
+
+__device__ __forceinline__ uint32_t multiply_bf16x2(uint32_t a, uint32_t b) {
+  const __nv_bfloat162 value = __hmul2(reinterpret_cast<const __nv_bfloat162&>(a),
+                                       reinterpret_cast<const __nv_bfloat162&>(b));
+  return reinterpret_cast<const uint32_t&>(value);
+}
+
+/// `block` in shared memory, one group of BF16 scales, no zero points; row: row group of the unit.
+__device__ __forceinline__ ScaledFactors scaled_factors(const uint8_t* block, int row) {
+  constexpr uint32_t kUps[2] = {0x64006400U, 0x62006200U};  // 2^73, 2^69
+  constexpr uint32_t kOfZero = 0xA300A300U;                 // -8 · 2^-60
+  const auto* scales = reinterpret_cast<const uint16_t*>(block + kWordBytes) + row;
+  ScaledFactors factors;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const uint32_t scale = scales[8 * half] * 0x10001U;
+    factors.scales[half] = multiply_bf16x2(scale, kUps[half]);
+    factors.offsets[half] = multiply_bf16x2(scale, kOfZero);
+  }
+  return factors;
+}
+
+/// One A fragment m16n8k16 of BF16(scale · (u − 8)) · 2^-60.
+__device__ __forceinline__ void dequantize_scaled(uint32_t (&a)[4], uint32_t word,
+                                                  const ScaledFactors& factors) {
+#pragma unroll
+  for (int s = 0; s < 4; ++s) {
+    const uint32_t nibbles = (s < 2 ? word : word >> 8) & (s % 2 == 0 ? kNibbles : kHighNibbles);
+    a[s] = fma_bf16x2(nibbles, factors.scales[s % 2], factors.offsets[s % 2]);
+  }
+}
+
 /// What a lane needs of a block's group: of its rows group and group + 8 of the unit.
 struct GroupFactors {
   float scales[2];

@@ -39,16 +39,13 @@ __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
   }
   __syncthreads();
   take_registers<T>(true);
-  const int pair = static_cast<int>(threadIdx.x) / 256;
-  const uint8_t* own_weights =
-      shared.weights + (T::kIsTall ? pair * p.args.blocks.block_bytes() : 0);
   float totals[T::kSums];
-  Consumer<T>{p, shared, own_weights}.run(totals, shared.work->k_end - shared.work->k_begin);
+  Consumer<T>(p, shared, shared.weights).run(totals, shared.work->k_end - shared.work->k_begin);
   prims::named_barrier_sync(1, T::kConsumers);  // no one reads stages any more
   const int thread = static_cast<int>(threadIdx.x);
   auto* sums = reinterpret_cast<float*>(shared.inputs);
-  const int row = thread % 256 / 32 * 16 + thread % 32 / 4 + (T::kIsTall ? pair * kBlockRows : 0);
-  float* own = T::kTurns == 1 ? sums : sums + pair * T::kTileFloats;
+  const int row = thread % 256 / 32 * 16 + thread % 32 / 4;
+  float* own = T::kTurns == 1 ? sums : sums + thread / 256 * T::kTileFloats;
   fragment_to_tile<T::kTokens>(own, T::kRows, totals, row, thread % 4);
   sync_sums(p.num_splits);
   store_share<T>(p, sums, *shared.work);
@@ -89,7 +86,7 @@ void launch(const GemmArgs& args, const GemmPlan& plan, const CUtensorMap& x_map
   p.num_row_tiles = (args.blocks.n + T::kRows - 1) / T::kRows;
   p.num_token_tiles = (args.rows + T::kTokens - 1) / T::kTokens;
   p.stage_bytes = T::kRowBlocks * args.blocks.block_bytes();
-  p.num_stages = std::min(T::kOneRing ? T::kInputStages : kMaxStages, T::kRoom / p.stage_bytes);
+  p.num_stages = std::min(kMaxStages, T::kRoom / p.stage_bytes);
   std::array<cudaLaunchAttribute, 2> attributes{};
   cudaLaunchConfig_t config =
       config_of<T>(plan.num_splits, int64_t{p.num_row_tiles} * p.num_token_tiles, attributes);
@@ -129,7 +126,6 @@ constexpr double kL2BytesAClock = 3131;  // to all SMs: 6.2 TB/s
 template <class T>
 constexpr TileCost cost_of() {
   if (T::kTokens == 128) return {1160, 1160, 8000, 1000};
-  if (T::kIsTall) return {620, 620, 5500, 500};
   constexpr bool kTwo = T::kCtasPerSm == 2;
   if (T::kTokens == 64) {
     return kTwo ? TileCost{650, 1250, 4500, 300} : TileCost{620, 620, 5500, 300};
@@ -175,33 +171,58 @@ void consider(const GemmArgs& args, int num_sms, Candidate& best) {
   }
 }
 
+/// Tall tiles among all SMs, or so many CTAs to each tile as fit.
+template <int kTokens>
+void consider_tall(const GemmArgs& args, int num_sms, Candidate& best) {
+  using T = Traits<kTokens, Form::kScaled, TileShape::kTall>;
+  constexpr int kStageClocks = kTokens == 64 ? 1310 : kTokens == 32 ? 1150 : 1000;
+  constexpr int kEnds = 10000;
+  constexpr int kJoin = 3000;
+  const int64_t tiles = int64_t{(args.blocks.n + T::kRows - 1) / T::kRows} *
+                        ((args.rows + T::kTokens - 1) / T::kTokens);
+  const int64_t stages = tiles * args.blocks.num_k_blocks;
+  const double copies =
+      std::max(static_cast<double>(stages) * T::kRowBlocks * kBlockClocks,
+               static_cast<double>(stages * (T::kRowBlocks * kScaledBlockBytes + T::kInputBytes)) /
+                   kL2BytesAClock);
+  for (const int64_t most : {int64_t{num_sms}, std::max<int64_t>(1, num_sms / tiles) * tiles}) {
+    const int64_t ctas = std::min({most, stages, int64_t{num_sms}});
+    const auto products = static_cast<double>((stages + ctas - 1) / ctas * kStageClocks);
+    const double clocks = std::max(products, copies) + 0.1 * std::min(products, copies) + kEnds +
+                          (tiles % ctas == 0 ? 0 : kJoin);
+    if (best.clocks == 0 || clocks < best.clocks) {
+      best = {{T::kTokens, static_cast<int32_t>(ctas), TileShape::kTall}, clocks};
+    }
+  }
+}
+
 template <int kTokens>
 GemmPlan plan_tile(const GemmArgs& args, int num_sms) {
   Candidate best;
-  if constexpr (kTokens == 64) consider<Traits<64, 1, TileShape::kTall>>(args, num_sms, best);
-  if constexpr (kTokens < 128) consider<Traits<kTokens, 1, TileShape::kHalf>>(args, num_sms, best);
-  consider<Traits<kTokens, 1, TileShape::kAlone>>(args, num_sms, best);
+  if constexpr (kTokens < 128) {
+    if (multiplies_scaled(args.blocks)) consider_tall<kTokens>(args, num_sms, best);
+  }
+  if constexpr (kTokens < 128)
+    consider<Traits<kTokens, Form::kScaled, TileShape::kHalf>>(args, num_sms, best);
+  consider<Traits<kTokens, Form::kScaled, TileShape::kAlone>>(args, num_sms, best);
   return best.plan;
 }
 
 template <int kTokens, TileShape kShape>
 void launch_groups(const GemmArgs& args, const GemmPlan& plan, const CUtensorMap& x_map,
                    cudaStream_t stream) {
-  if (args.blocks.num_groups == 1) {
-    launch<Traits<kTokens, 1, kShape>>(args, plan, x_map, stream);
+  if (multiplies_scaled(args.blocks)) {
+    launch<Traits<kTokens, Form::kScaled, kShape>>(args, plan, x_map, stream);
+  } else if (args.blocks.num_groups == 1) {
+    launch<Traits<kTokens, Form::kGroups, kShape>>(args, plan, x_map, stream);
   } else {
-    launch<Traits<kTokens, 4, kShape>>(args, plan, x_map, stream);
+    launch<Traits<kTokens, Form::kShortGroups, kShape>>(args, plan, x_map, stream);
   }
 }
 
 template <int kTokens>
 void launch_shape(const GemmArgs& args, const GemmPlan& plan, const CUtensorMap& x_map,
                   cudaStream_t stream) {
-  if constexpr (kTokens == 64) {
-    if (plan.shape == TileShape::kTall) {
-      return launch_groups<64, TileShape::kTall>(args, plan, x_map, stream);
-    }
-  }
   if constexpr (kTokens < 128) {
     if (plan.shape == TileShape::kHalf) {
       return launch_groups<kTokens, TileShape::kHalf>(args, plan, x_map, stream);
@@ -217,7 +238,8 @@ GemmPlan plan_gemm_wgmma(const GemmArgs& args, int num_sms) {
   const Blocks& blocks = args.blocks;
   const GemmPlan measured =
       measured_plan(args.rows, blocks.n, blocks.num_k_blocks * kBlockChannels, num_sms);
-  if (measured.tile_tokens > 0 && blocks.num_groups == 1) return measured;
+  const bool has_kernel = multiplies_scaled(blocks) || measured.shape != TileShape::kTall;
+  if (measured.tile_tokens > 0 && blocks.num_groups == 1 && has_kernel) return measured;
   if (args.rows <= 8) return wgmma::plan_tile<8>(args, num_sms);
   if (args.rows <= 16) return wgmma::plan_tile<16>(args, num_sms);
   if (args.rows <= 32) return wgmma::plan_tile<32>(args, num_sms);
@@ -228,6 +250,7 @@ GemmPlan plan_gemm_wgmma(const GemmArgs& args, int num_sms) {
 void launch_gemm_wgmma(const GemmArgs& args, const GemmPlan& plan, const void* x_map,
                        cudaStream_t stream) {
   if (args.rows == 0) return;
+  if (plan.shape == TileShape::kTall) return launch_gemm_wgmma_tall(args, plan, x_map, stream);
   const auto& map = *static_cast<const CUtensorMap*>(x_map);
   switch (plan.tile_tokens) {
     case 8:

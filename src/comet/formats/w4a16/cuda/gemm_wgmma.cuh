@@ -33,6 +33,7 @@ constexpr int kMaxInputStages = 6;    // of inputs
 constexpr int kTileAlignment = 1024;  // of swizzled boxes
 constexpr int kControlBytes = 512;    // barriers and Work
 constexpr int kBoxChannels = 64;      // 128 bytes
+constexpr int kScaledBlockBytes = kWordBytes + kBlockRows * 2;
 
 struct Params {
   GemmArgs args;
@@ -43,10 +44,18 @@ struct Params {
   int32_t stage_bytes;  // of a stage of weights
 };
 
-template <int kTokens_, int kGroups_, TileShape kShape_>
+/// How scales meet the products.
+enum class Form {
+  kScaled,       // a BF16 scale per 128 channels, no zero points: weights are BF16(scale · code)
+  kGroups,       // 128 channels: integers are multiplied exactly, the sums of a group scaled
+  kShortGroups,  // the same of 32 channels
+};
+
+template <int kTokens_, Form kForm_, TileShape kShape_>
 struct Traits {
   static constexpr int kTokens = kTokens_;
-  static constexpr int kGroups = kGroups_;  // of a block
+  static constexpr Form kForm = kForm_;
+  static constexpr int kGroups = kForm == Form::kShortGroups ? 4 : 1;  // of a block
   static constexpr TileShape kShape = kShape_;
   static constexpr bool kIsTall = kShape == TileShape::kTall;
   static constexpr int kRowBlocks = kIsTall ? 2 : 1;  // of a stage
@@ -58,7 +67,7 @@ struct Traits {
   static constexpr int kConsumers = 256 * kPairs;
   static constexpr int kCtasPerSm = kShape == TileShape::kHalf ? 2 : 1;
   // Two sets of sums, where registers allow: the next products start before the last are added.
-  static constexpr bool kTwoSums = kTokens <= 16;
+  static constexpr bool kTwoSums = kTokens <= 16 && kForm != Form::kScaled;
   // Registers of a consumer where those of a launch are too few: then a whole warpgroup issues
   // copies, which gives most of its own away (80, 96 and 168 at launch). 0: as launched.
   static constexpr int kConsumerRegisters = kTokens == 128    ? 240
@@ -67,8 +76,8 @@ struct Traits {
                                                               : 112;
   static constexpr int kThreads = kConsumers + (kConsumerRegisters == 0 ? 32 : 128);
 
-  // Fragments of a batch: two for 64 tokens, whose sums leave no registers for more.
-  static constexpr int kBatch = kTokens == 64 ? 2 : 4;
+  // Fragments of a batch: two for 64 tokens where two sets of sums leave no registers for more.
+  static constexpr int kBatch = kTokens == 64 && kForm != Form::kScaled ? 2 : 4;
   static constexpr int kBatches = 8 / kBatch;
   static constexpr int kSums = kTokens / 2;  // of a thread and 64 rows
 
@@ -76,7 +85,10 @@ struct Traits {
   static constexpr int kInputBytes = 2 * kBoxBytes;
   // Inputs of a tall tile come with the weights: one ring, one barrier a stage.
   static constexpr bool kOneRing = kIsTall;
-  static constexpr int kInputStages = kTokens == 128                     ? 5
+  static constexpr int kRingStages =
+      (227 * 1024 - kTileAlignment - kControlBytes) / (2 * kScaledBlockBytes + kInputBytes);
+  static constexpr int kInputStages = kOneRing                           ? kRingStages
+                                      : kTokens == 128                   ? 5
                                       : kTokens <= 16 || kCtasPerSm == 1 ? 6
                                       : kTokens == 64                    ? 3
                                                                          : 4;
@@ -85,10 +97,10 @@ struct Traits {
   static constexpr int kSharedBytes = (kCtasPerSm == 2 ? 113 : 227) * 1024;
   static constexpr int kRoom =
       kSharedBytes - kTileAlignment - kControlBytes - kInputStages * kInputBytes;  // for weights
-  static_assert(!kOneRing || kRoom >= kInputStages * kRowBlocks * kMaxBlockBytes);
+  static_assert(!kIsTall || (kForm == Form::kScaled && kRingStages <= kMaxStages));
   static_assert(kBoxBytes % kTileAlignment == 0, "boxes follow each other");
   static_assert(kTurns * kTileFloats * 4 <= kSharedBytes - kTileAlignment - kControlBytes);
-  static_assert(kInputStages <= kMaxInputStages && kInputStages > kTurns);
+  static_assert(kOneRing || (kInputStages <= kMaxInputStages && kInputStages > kTurns));
   static_assert(!kTwoSums || kBatches == 2);
 };
 
@@ -142,7 +154,9 @@ struct Shared {
       prims::mbarrier_init(empty + i, T::kWarpsOfStage);
     }
 #pragma unroll
-    for (int i = 0; i < T::kInputStages; ++i) prims::mbarrier_init(full_inputs + i, 1);
+    for (int i = 0; !T::kOneRing && i < T::kInputStages; ++i) {
+      prims::mbarrier_init(full_inputs + i, 1);
+    }
     prims::mbarrier_init_fence();
   }
 };
@@ -184,19 +198,14 @@ struct Loader {
     const uint64_t policy = p.num_token_tiles == 1 ? prims::kEvictFirst : prims::kEvictNormal;
     uint8_t* to = shared.weights + stage * p.stage_bytes;
     uint64_t* full = shared.full_weights + stage;
-    prims::mbarrier_arrive_expect_tx(full, p.stage_bytes + (T::kOneRing ? T::kInputBytes : 0));
-#pragma unroll
-    for (int b = 0; b < T::kRowBlocks; ++b) {
-      const int from =
-          (work.tile.row_tile * T::kRowBlocks + b) * blocks.num_k_blocks + work.k_begin + block;
-      prims::tensor_load_2d_hint(to + b * block_bytes, w_map, 0,
-                                 from * (block_bytes / kMapRowBytes), full, policy);
-    }
+    prims::mbarrier_arrive_expect_tx(full, p.stage_bytes);
+    const int from = work.tile.row_tile * blocks.num_k_blocks + work.k_begin + block;
+    prims::tensor_load_2d_hint(to, w_map, 0, from * (block_bytes / kMapRowBytes), full, policy);
   }
 
   __device__ __forceinline__ void load_inputs(int stage, int block) const {
-    uint64_t* full = (T::kOneRing ? shared.full_weights : shared.full_inputs) + stage;
-    if constexpr (!T::kOneRing) prims::mbarrier_arrive_expect_tx(full, T::kInputBytes);
+    uint64_t* full = shared.full_inputs + stage;
+    prims::mbarrier_arrive_expect_tx(full, T::kInputBytes);
 #pragma unroll
     for (int box = 0; box < 2; ++box) {
       prims::tensor_load_2d_hint(shared.inputs + stage * T::kInputBytes + box * T::kBoxBytes, x_map,
@@ -222,11 +231,8 @@ struct Loader {
     int input_stage = 0;
     for (int i = 0; i + T::kInputStages < num_blocks; ++i) {
       prims::mbarrier_wait(shared.empty + at.stage, at.parity);  // block i is through
-      if constexpr (T::kOneRing) load_weights(at.stage, i + T::kInputStages);
       load_inputs(input_stage, i + T::kInputStages);
-      if constexpr (!T::kOneRing) {
-        if (i + p.num_stages < num_blocks) load_weights(at.stage, i + p.num_stages);
-      }
+      if (i + p.num_stages < num_blocks) load_weights(at.stage, i + p.num_stages);
       at.advance(1, p.num_stages);
       if (++input_stage == T::kInputStages) input_stage = 0;
     }

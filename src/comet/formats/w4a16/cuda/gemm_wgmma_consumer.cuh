@@ -2,10 +2,11 @@
 //
 // A pair of warpgroups multiplies a block, 64 rows each, or a tall tile's two blocks one after the
 // other; of several pairs each takes every kPairs-th block.
-// A block: nibbles → 8 fragments of exact integers, 8 products in batches into zeroed sums; the
-// fragments of a batch are made while the batch before it is multiplied. Then total += scale · sums
-// (FP32, one fma per group): products of an integer and a BF16 value are exact, so the result is
-// that of FP32 sums.
+// A block: nibbles → 8 fragments, 8 products in batches; the fragments of a batch are made while
+// the batch before it is multiplied. Fragments are
+// - Form::kScaled: weights, BF16(scale · code), all on one set of sums;
+// - else exact integers, on zeroed sums; then total += scale · sums (FP32, one fma per group):
+//   products of an integer and a BF16 value are exact, so the result is that of FP32 sums.
 #pragma once
 
 #include "comet/device/cuda/prims/wgmma.cuh"
@@ -21,6 +22,10 @@ struct LaneBlock {
   uint32_t words[8];  // nibbles of fragment 0 … 7
   GroupFactors factors;
 };
+struct ScaledLaneBlock {
+  uint32_t words[8];
+  ScaledFactors factors;
+};
 
 /// Stages of the block that is multiplied.
 struct Stages {
@@ -33,8 +38,20 @@ struct Consumer {
   const Params& p;
   const Shared<T>& shared;
   const uint8_t* own_weights;  // of stage 0
+  const uint32_t inputs_low;   // of stage 0: wgmma_low_k128()
   using Sums = float[T::kSums];
   using Batch = uint32_t[T::kBatch][4];
+
+  __device__ __forceinline__ Consumer(const Params& params, const Shared<T>& of,
+                                      const uint8_t* weights)
+      : p(params), shared(of), own_weights(weights), inputs_low(low_of(of.inputs)) {}
+
+  /// Opaque and the same in all lanes, or ptxas reads the CTA's place in the cluster for each item.
+  static __device__ __forceinline__ uint32_t low_of(const uint8_t* inputs) {
+    uint32_t low = prims::wgmma_low_k128(inputs);
+    prims::keep(low);
+    return __shfl_sync(0xFFFFFFFF, low, 0);
+  }
 
   /// The pair of this thread, so that the compiler sees that a warp has one.
   static __device__ __forceinline__ int pair() {
@@ -109,7 +126,7 @@ struct Consumer {
                                            int first, bool is_first) const {
 #pragma unroll
     for (int j = 0; j < kCount; ++j) prims::wgmma_pin(a[j]);
-    const uint32_t low = prims::wgmma_low_k128(shared.inputs + input_stage * T::kInputBytes);
+    const uint32_t low = inputs_low + input_stage * (T::kInputBytes / 16);
     prims::wgmma_fence();
 #pragma unroll
     for (int j = 0; j < kCount; ++j) {
@@ -127,6 +144,59 @@ struct Consumer {
     for (int i = 0; i < T::kSums; ++i) {
       totals[i] = __fmaf_rn(scales[i % 4 / 2], sums[i], totals[i]);
     }
+  }
+
+  // ---- Scaled weights
+
+  __device__ __forceinline__ ScaledLaneBlock read_scaled(int stage) const {
+    const uint8_t* block = block_at(stage);
+    ScaledLaneBlock lane;
+    read_words(lane.words, block);
+    lane.factors = scaled_factors(block, row());
+    return lane;
+  }
+
+  static __device__ __forceinline__ void make_scaled(Batch& a, const ScaledLaneBlock& block,
+                                                     int batch) {
+#pragma unroll
+    for (int j = 0; j < T::kBatch; ++j) {
+      dequantize_scaled(a[j], block.words[batch * T::kBatch + j], block.factors);
+    }
+  }
+
+  /// The sums of num_items > 0 items from `at` on, which is then the item behind them. A batch of
+  /// products is under way from an item to the next.
+  __device__ __forceinline__ void scaled(Sums& totals, Stages& at, int num_items) const {
+#pragma unroll
+    for (float& total : totals) total = 0.0F;
+    Batch a[2];
+    wait_weights(at);
+    ScaledLaneBlock block = read_scaled(at.weights.stage);
+    make_scaled(a[0], block, 0);
+    int last_stage = -1;
+#pragma unroll 1
+    for (int item = 0; item < num_items; ++item) {
+      wait_inputs(at);
+      const int stage = at.weights.stage;
+      const int inputs = input_stage(at);
+      multiply(totals, a[0], inputs, 0, false);
+      prims::wgmma_wait<1>();  // the item before is through
+      if (last_stage >= 0) release(last_stage);
+      make_scaled(a[1], block, 1);
+      multiply(totals, a[1], inputs, T::kBatch, false);
+      last_stage = stage;
+      if (item + 1 < num_items) advance(at);  // else this block again
+      wait_weights(at);
+      block = read_scaled(at.weights.stage);
+      prims::wgmma_wait<1>();  // a[0] have been read
+      make_scaled(a[0], block, 0);
+    }
+    prims::wgmma_wait<0>();
+    prims::wgmma_pin(totals);
+    release(last_stage);
+    advance(at);
+#pragma unroll
+    for (float& total : totals) total *= kScaledUp;
   }
 
   // ---- Groups of 128 channels, one set of sums
@@ -262,7 +332,10 @@ struct Consumer {
     for (int i = 0; i < T::kSums; ++i) totals[i] = 0.0F;
     const int num_own = (num_blocks - turn() + T::kTurns - 1) / T::kTurns;
     if (num_own <= 0) return;
-    if constexpr (T::kGroups > 1) {
+    if constexpr (T::kForm == Form::kScaled) {
+      Stages at{{turn(), 0}, {turn(), 0}};
+      scaled(totals, at, num_own);
+    } else if constexpr (T::kForm == Form::kShortGroups) {
       short_groups(totals, num_own);
     } else if constexpr (T::kTwoSums) {
       two_sums(totals, num_own);

@@ -110,7 +110,7 @@ __global__ void __launch_bounds__(T::kConsumers, 1)
   prims::fence_proxy_async();
   __syncthreads();
   const Shared<T> shared(raw_shared, p);
-  const Consumer<T> consumer{p, shared, shared.weights};
+  const Consumer<T> consumer(p, shared, shared.weights);
   float totals[T::kSums];
 #pragma unroll
   for (float& total : totals) total = 0.0F;
@@ -199,17 +199,22 @@ namespace comet::formats::w4a16_cuda {
 
 void launch_wgmma_rate(const RateCase& c, int num_items, int num_ctas, int64_t* clocks,
                        cudaStream_t stream) {
+  using wgmma::Form;
   using wgmma::launch_tile;
   using wgmma::Traits;
   switch (c.tokens) {
     case 16:
-      return launch_tile<Traits<16, 1, TileShape::kAlone>>(c, num_items, num_ctas, clocks, stream);
+      return launch_tile<Traits<16, Form::kGroups, TileShape::kAlone>>(c, num_items, num_ctas,
+                                                                       clocks, stream);
     case 32:
-      return launch_tile<Traits<32, 1, TileShape::kAlone>>(c, num_items, num_ctas, clocks, stream);
+      return launch_tile<Traits<32, Form::kGroups, TileShape::kAlone>>(c, num_items, num_ctas,
+                                                                       clocks, stream);
     case 64:
-      return launch_tile<Traits<64, 1, TileShape::kTall>>(c, num_items, num_ctas, clocks, stream);
+      return launch_tile<Traits<64, Form::kGroups, TileShape::kAlone>>(c, num_items, num_ctas,
+                                                                       clocks, stream);
     case 128:
-      return launch_tile<Traits<128, 1, TileShape::kAlone>>(c, num_items, num_ctas, clocks, stream);
+      return launch_tile<Traits<128, Form::kGroups, TileShape::kAlone>>(c, num_items, num_ctas,
+                                                                        clocks, stream);
     default:
       COMET_CHECK(false);
   }
