@@ -55,7 +55,8 @@ __device__ __forceinline__ void wait_for_arrivals(const uint32_t* arrivals, uint
   } while (seen < num);
 }
 
-/// Keeps the compiler from working out a value of 32 bits later than here, or again. No instruction.
+/// Keeps the compiler from working out a value of 32 bits later than here, or again. No
+/// instruction.
 template <class T>
 __device__ __forceinline__ void keep(T& value) {
   asm volatile("" : "+r"(value));

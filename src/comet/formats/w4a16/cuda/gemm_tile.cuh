@@ -67,15 +67,14 @@ __device__ __forceinline__ uint32_t multiply_bf16x2(uint32_t a, uint32_t b) {
   return reinterpret_cast<const uint32_t&>(value);
 }
 
-/// `block` in shared memory, one group of BF16 scales, no zero points; row: row group of the unit.
-__device__ __forceinline__ ScaledFactors scaled_factors(const uint8_t* block, int row) {
+/// `own`: the scale of row group of the unit, in shared memory.
+__device__ __forceinline__ ScaledFactors scaled_factors(const uint16_t* own) {
   constexpr uint32_t kUps[2] = {0x64006400U, 0x62006200U};  // 2^73, 2^69
   constexpr uint32_t kOfZero = 0xA300A300U;                 // -8 · 2^-60
-  const auto* scales = reinterpret_cast<const uint16_t*>(block + kWordBytes) + row;
   ScaledFactors factors;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const uint32_t scale = scales[8 * half] * 0x10001U;
+    const uint32_t scale = own[8 * half] * 0x10001U;
     factors.scales[half] = multiply_bf16x2(scale, kUps[half]);
     factors.offsets[half] = multiply_bf16x2(scale, kOfZero);
   }
@@ -141,6 +140,7 @@ struct TileIndex {
 };
 
 __device__ __forceinline__ TileIndex tile_of(int tile, int num_row_tiles, int num_token_tiles) {
+  if (num_token_tiles == 1) return {tile, 0};  // no divisions before the first copy
   const int first = tile / (kTileGroup * num_row_tiles) * kTileGroup;
   const int width = min(num_token_tiles - first, kTileGroup);
   const int within = tile % (kTileGroup * num_row_tiles);

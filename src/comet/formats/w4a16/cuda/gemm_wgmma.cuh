@@ -85,8 +85,9 @@ struct Traits {
   static constexpr int kInputBytes = 2 * kBoxBytes;
   // Inputs of a tall tile come with the weights: one ring, one barrier a stage.
   static constexpr bool kOneRing = kIsTall;
+  static constexpr int kStageBytes = 2 * kScaledBlockBytes;  // of weights
   static constexpr int kRingStages =
-      (227 * 1024 - kTileAlignment - kControlBytes) / (2 * kScaledBlockBytes + kInputBytes);
+      (227 * 1024 - kTileAlignment - kControlBytes) / (kStageBytes + kInputBytes);
   static constexpr int kInputStages = kOneRing                           ? kRingStages
                                       : kTokens == 128                   ? 5
                                       : kTokens <= 16 || kCtasPerSm == 1 ? 6

@@ -68,7 +68,7 @@ struct Consumer {
   static __device__ __forceinline__ int turn() { return T::kTurns == 1 ? 0 : pair(); }
   /// What this pair reads of a stage.
   __device__ __forceinline__ const uint8_t* block_at(int stage) const {
-    return own_weights + stage * p.stage_bytes;
+    return own_weights + stage * (T::kIsTall ? T::kStageBytes : p.stage_bytes);
   }
   __device__ __forceinline__ void advance(Stages& at) const {
     if constexpr (T::kOneRing) {
@@ -93,8 +93,11 @@ struct Consumer {
     if (threadIdx.x % 32 == 0) prims::mbarrier_arrive(shared.empty + stage);
   }
 
-  static __device__ __forceinline__ void read_words(uint32_t (&words)[8], const uint8_t* block) {
-    const auto* from = reinterpret_cast<const uint4*>(block) + unit() * 32 + threadIdx.x % 32;
+  static __device__ __forceinline__ int words_at() {  // of this lane, in the block
+    return (unit() * 32 + static_cast<int>(threadIdx.x) % 32) * 16;
+  }
+  static __device__ __forceinline__ void read_words(uint32_t (&words)[8], const uint8_t* own) {
+    const auto* from = reinterpret_cast<const uint4*>(own);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {  // 64 channels of 8 units: 4 KiB
       const uint4 four = from[half * 256];
@@ -108,7 +111,7 @@ struct Consumer {
   __device__ __forceinline__ LaneBlock read(int stage) const {
     const uint8_t* block = block_at(stage);
     LaneBlock lane;
-    read_words(lane.words, block);
+    read_words(lane.words, block + words_at());
     lane.factors = group_factors<T::kGroups>(block, p.args.blocks, 0, row());
     return lane;
   }
@@ -127,12 +130,13 @@ struct Consumer {
 #pragma unroll
     for (int j = 0; j < kCount; ++j) prims::wgmma_pin(a[j]);
     const uint32_t low = inputs_low + input_stage * (T::kInputBytes / 16);
+    const uint64_t base = prims::wgmma_descriptor_of_low_k128(low);
     prims::wgmma_fence();
 #pragma unroll
     for (int j = 0; j < kCount; ++j) {
       const uint32_t bytes = (first + j) / 4 * T::kBoxBytes + (first + j) % 4 * 32;
       prims::WgmmaBf16<T::kTokens>::rs(sums, a[j],
-                                       prims::wgmma_descriptor_of_low_k128(low + bytes / 16),
+                                       base + bytes / 16,
                                        is_first && j == 0 ? 0 : 1);
     }
     prims::wgmma_commit();
@@ -148,11 +152,12 @@ struct Consumer {
 
   // ---- Scaled weights
 
-  __device__ __forceinline__ ScaledLaneBlock read_scaled(int stage) const {
+  __device__ __forceinline__ ScaledLaneBlock read_scaled(int stage, int own_words,
+                                                         int own_scales) const {
     const uint8_t* block = block_at(stage);
     ScaledLaneBlock lane;
-    read_words(lane.words, block);
-    lane.factors = scaled_factors(block, row());
+    read_words(lane.words, block + own_words);
+    lane.factors = scaled_factors(reinterpret_cast<const uint16_t*>(block + own_scales));
     return lane;
   }
 
@@ -169,9 +174,13 @@ struct Consumer {
   __device__ __forceinline__ void scaled(Sums& totals, Stages& at, int num_items) const {
 #pragma unroll
     for (float& total : totals) total = 0.0F;
+    int own_words = words_at();
+    int own_scales = kWordBytes + row() * 2;
+    prims::keep(own_words);  // or they are worked out for each item
+    prims::keep(own_scales);
     Batch a[2];
     wait_weights(at);
-    ScaledLaneBlock block = read_scaled(at.weights.stage);
+    ScaledLaneBlock block = read_scaled(at.weights.stage, own_words, own_scales);
     make_scaled(a[0], block, 0);
     int last_stage = -1;
 #pragma unroll 1
@@ -187,7 +196,7 @@ struct Consumer {
       last_stage = stage;
       if (item + 1 < num_items) advance(at);  // else this block again
       wait_weights(at);
-      block = read_scaled(at.weights.stage);
+      block = read_scaled(at.weights.stage, own_words, own_scales);
       prims::wgmma_wait<1>();  // a[0] have been read
       make_scaled(a[0], block, 0);
     }
@@ -307,7 +316,7 @@ struct Consumer {
       {
         const uint8_t* block = block_at(at.weights.stage);
         uint32_t words[8];
-        read_words(words, block);
+        read_words(words, block + words_at());
 #pragma unroll
         for (int group = 0; group < T::kGroups; ++group) {
           const GroupFactors factors =

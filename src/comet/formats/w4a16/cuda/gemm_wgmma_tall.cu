@@ -30,13 +30,16 @@ __global__ void __launch_bounds__(T::kThreads, 1)
   if (threadIdx.x >= T::kConsumers) {
     const TallLoader<T> loader{p, &w_map, &x_map, shared, begin, end};
     const bool is_loader = threadIdx.x / 32 == T::kConsumers / 32;
+    const TallStage first(p, begin);
     if (is_loader && prims::elect_one()) {
+      prims::tensor_map_prefetch(&w_map);
+      prims::tensor_map_prefetch(&x_map);
       shared.init_barriers(T::kInputStages);
-      loader.start();
+      loader.start(first);
     }
     __syncthreads();
     take_registers<T>(false);
-    if (is_loader && prims::elect_one()) loader.run();
+    if (is_loader && prims::elect_one()) loader.run(first);
     return;
   }
   __syncthreads();
@@ -71,7 +74,7 @@ void launch_tall(const GemmArgs& args, const GemmPlan& plan, const CUtensorMap& 
   p.of.num_row_tiles = (args.blocks.n + T::kRows - 1) / T::kRows;
   p.of.num_token_tiles = (args.rows + T::kTokens - 1) / T::kTokens;
   p.of.num_stages = T::kInputStages;
-  p.of.stage_bytes = T::kRowBlocks * kScaledBlockBytes;
+  p.of.stage_bytes = T::kStageBytes;
   const int64_t num_stages =
       int64_t{p.of.num_row_tiles} * p.of.num_token_tiles * args.blocks.num_k_blocks;
   COMET_CHECK(num_stages <= std::numeric_limits<int32_t>::max() && plan.num_splits <= num_stages,

@@ -71,7 +71,7 @@ struct TallLoader {
     const uint64_t policy = p.of.num_token_tiles == 1 ? prims::kEvictFirst : prims::kEvictNormal;
     const int from = stage.at.row_tile * T::kRowBlocks * blocks.num_k_blocks + stage.k_block;
     uint64_t* full = shared.full_weights + slot;
-    prims::mbarrier_arrive_expect_tx(full, T::kRowBlocks * kScaledBlockBytes + T::kInputBytes);
+    prims::mbarrier_arrive_expect_tx(full, T::kStageBytes + T::kInputBytes);
 #pragma unroll
     for (int b = 0; b < T::kRowBlocks; ++b) {
       prims::tensor_load_2d_hint(
@@ -90,18 +90,14 @@ struct TallLoader {
     }
   }
 
-  /// Before the kernel ahead has ended.
-  __device__ __forceinline__ void start() const {
-    prims::tensor_map_prefetch(w_map);
-    prims::tensor_map_prefetch(x_map);
-    TallStage stage(p, begin);
+  /// Before the kernel ahead has ended; `stage` is the CTA's first.
+  __device__ __forceinline__ void start(TallStage stage) const {
     for (int i = 0; i < min(kFirstStages, end - begin); ++i, stage.advance()) {
       load_weights(i, stage);
     }
   }
 
-  __device__ __forceinline__ void run() const {
-    TallStage stage(p, begin);
+  __device__ __forceinline__ void run(TallStage stage) const {
     prims::wait_for_previous_kernel();
     for (int i = 0; i < min(kFirstStages, end - begin); ++i, stage.advance()) {
       load_inputs(i, stage);
