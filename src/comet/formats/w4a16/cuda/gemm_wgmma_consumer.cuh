@@ -174,6 +174,7 @@ struct Consumer {
   __device__ __forceinline__ void scaled(Sums& totals, Stages& at, int num_items) const {
 #pragma unroll
     for (float& total : totals) total = 0.0F;
+    prims::wgmma_pin(totals);  // zeros are made here, not between products
     int own_words = words_at();
     int own_scales = kWordBytes + row() * 2;
     prims::keep(own_words);  // or they are worked out for each item
