@@ -135,9 +135,7 @@ struct Consumer {
 #pragma unroll
     for (int j = 0; j < kCount; ++j) {
       const uint32_t bytes = (first + j) / 4 * T::kBoxBytes + (first + j) % 4 * 32;
-      prims::WgmmaBf16<T::kTokens>::rs(sums, a[j],
-                                       base + bytes / 16,
-                                       is_first && j == 0 ? 0 : 1);
+      prims::WgmmaBf16<T::kTokens>::rs(sums, a[j], base + bytes / 16, is_first && j == 0 ? 0 : 1);
     }
     prims::wgmma_commit();
   }

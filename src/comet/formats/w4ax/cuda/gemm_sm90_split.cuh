@@ -201,22 +201,6 @@ __device__ __forceinline__ int split_team() {
   return __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / (32 * T::kTeamWarps), 0);
 }
 
-/// The low word of the descriptor of stage 0's inputs, kept: of shared memory's addresses ptxas
-/// would read the CTA's place in its cluster for each block.
-template <class T>
-__device__ __forceinline__ uint32_t split_first_inputs(const SplitPipeline<T>& pipeline) {
-  uint32_t low = prims::wgmma_low_k128(pipeline.inputs(0));
-  prims::keep(low);
-  return low;
-}
-
-/// The low word of a block's inputs, in a way that lets the compiler see that a warp has one.
-template <class T>
-__device__ __forceinline__ uint32_t split_inputs(uint32_t first, const SplitCursor<T>& at) {
-  const uint32_t low = first + static_cast<uint32_t>(at.stage * (T::kStageBytes / 16));
-  return __shfl_sync(0xFFFFFFFF, low, 0);
-}
-
 /// This warp has read the stage: also said to who copies codes into it.
 template <class T>
 __device__ __forceinline__ void split_release(const SplitPipeline<T>& pipeline, int stage) {
@@ -231,112 +215,102 @@ __device__ __forceinline__ void split_release(const SplitPipeline<T>& pipeline, 
   }
 }
 
-/// Where a lane's nibbles are in a stage's weights.
+/// This lane's nibbles of half a block.
 template <class T>
-__device__ __forceinline__ int split_nibbles_at() {
+__device__ __forceinline__ uint4 split_nibbles(const SplitPipeline<T>& pipeline, int stage,
+                                               int half) {
   const int unit = static_cast<int>(threadIdx.x) / 32 % T::kTeamWarps;  // 16 rows
-  return unit * kUnitBytes + static_cast<int>(threadIdx.x) % 32 * 16;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  return *reinterpret_cast<const uint4*>(pipeline.weights(stage) + half * (T::kWeightBytes / 2) +
+                                         unit * kUnitBytes + lane * 16);
 }
 
-/// Waits for a block and its levels; a team waits for a group's with the first block that it has of
-/// it.
+/// This lane's levels of a block; `row`: that the tile begins with in the packed one. A team waits
+/// for a group's with the first block that it has of it.
 template <class T>
-__device__ __forceinline__ void split_wait(const SplitPipeline<T>& pipeline,
-                                           const SplitCursor<T>& at) {
-  prims::mbarrier_wait(pipeline.full(at.stage), at.parity);
-  if constexpr (T::kHasLevels) {
-    const int ring_idx = at.block % T::kLevelRing;
+__device__ __forceinline__ Levels split_levels(const SplitPipeline<T>& pipeline, int block,
+                                               int row) {
+  if constexpr (!T::kHasLevels) {
+    return {};
+  } else {
+    const int ring_idx = block % T::kLevelRing;
     if (ring_idx % T::kLevelBlocks < T::kTeams) {
       prims::mbarrier_wait(pipeline.levels_full(ring_idx),
-                           static_cast<uint32_t>(at.block / T::kLevelRing) & 1U);
+                           static_cast<uint32_t>(block / T::kLevelRing) & 1U);
     }
+    const int unit = static_cast<int>(threadIdx.x) / 32 % T::kTeamWarps;
+    return load_levels(pipeline.levels(ring_idx), row + unit * 16,
+                       static_cast<int>(threadIdx.x) % 32 / 4, pipeline.kLevelOffset);
   }
 }
 
-/// What a lane reads of a block; `row`: that the tile begins with in the packed one.
 template <class T>
-struct SplitLane {
-  const SplitPipeline<T>& pipeline;
-  int row;
-  int nibbles_at;
-
-  __device__ __forceinline__ SplitLane(const SplitPipeline<T>& of, int tile_row)
-      : pipeline(of), row(tile_row), nibbles_at(unit() * kUnitBytes + lane() * 16) {
-    prims::keep(nibbles_at);  // or it is worked out for each block
-  }
-  static __device__ __forceinline__ int unit() {  // of 16 rows
-    return static_cast<int>(threadIdx.x) / 32 % T::kTeamWarps;
-  }
-  static __device__ __forceinline__ int lane() { return static_cast<int>(threadIdx.x) % 32; }
-  /// Nibbles of half a block.
-  __device__ __forceinline__ uint4 nibbles(const SplitCursor<T>& at, int half) const {
-    return *reinterpret_cast<const uint4*>(pipeline.weights(at.stage) + nibbles_at +
-                                           half * (T::kWeightBytes / 2));
-  }
-  __device__ __forceinline__ Levels levels(const SplitCursor<T>& at) const {
-    if constexpr (!T::kHasLevels) {
-      return {};
-    } else {
-      return load_levels(pipeline.levels(at.block % T::kLevelRing), row + unit() * 16, lane() / 4,
-                         pipeline.kLevelOffset);
-    }
-  }
-};
-
-/// sums += half a block, expanded in a, · its inputs.
-template <class T>
-__device__ __forceinline__ void split_multiply_half(uint32_t low, int half, uint32_t (&a)[2][4],
+__device__ __forceinline__ void split_multiply_half(uint64_t inputs, int half, const uint4& raw,
+                                                    const Levels& levels, uint32_t (&a)[2][4],
                                                     int32_t (&sums)[T::kSums]) {
-  const uint64_t inputs = prims::wgmma_descriptor_of_low_k128(low);
+  expand<T::kKind>(raw, levels, a[0], a[1]);
   prims::wgmma_pin(a[0]);
   prims::wgmma_pin(a[1]);
   prims::wgmma_fence();
 #pragma unroll
   for (int step = 0; step < 2; ++step) {
-    prims::WgmmaS8<T::kTokens>::rs(sums, a[step], inputs + (half * 64 + step * 32) / 16, 1);
+    prims::WgmmaS8<T::kTokens>::rs(
+        sums, a[step], prims::wgmma_advance(inputs, static_cast<uint32_t>(half * 64 + step * 32)),
+        1);
   }
   prims::wgmma_commit();
 }
 
-/// sums += this team's blocks before `end`; `inputs` describes those of stage 0. On return nothing
-/// is under way, and `at` is behind them. Half a block is multiplied while the next is read and
-/// expanded; a stage is released in the next block: 2 · kTeams stages are in use.
+/// What a lane reads of a block.
+struct SplitBlock {
+  uint4 raw[2];  // halves
+  Levels levels;
+};
+
 template <class T>
-__device__ __forceinline__ void split_multiply(const SplitPipeline<T>& pipeline, uint32_t inputs,
-                                               int row, SplitCursor<T>& at, int end,
+__device__ __forceinline__ SplitBlock split_read(const SplitPipeline<T>& pipeline, int row,
+                                                 int block, int stage, uint32_t parity) {
+  prims::mbarrier_wait(pipeline.full(stage), parity);
+  return {{split_nibbles<T>(pipeline, stage, 0), split_nibbles<T>(pipeline, stage, 1)},
+          split_levels<T>(pipeline, block, row)};
+}
+
+/// sums += this team's blocks before `end`. On return nothing is under way. A block is read before
+/// the one before it is expanded, and a stage released in the next block: 2 · kTeams stages are
+/// in use.
+template <class T>
+__device__ __forceinline__ void split_multiply(const SplitPipeline<T>& pipeline, int row,
+                                               SplitCursor<T>& at, int end,
                                                int32_t (&sums)[T::kSums]) {
   const int num_blocks = (end - at.block + T::kTeams - 1) / T::kTeams;
   if (num_blocks <= 0) return;
   prims::wgmma_pin(sums);  // zeros are made here, not between products, which would serialize them
   uint32_t a[2][2][4];     // of either half of a block: k32 steps of low, high nibbles
-  const SplitLane<T> lane(pipeline, row);
-  split_wait<T>(pipeline, at);
-  uint4 raw[2] = {lane.nibbles(at, 0), lane.nibbles(at, 1)};
-  Levels levels = lane.levels(at);
-  expand<T::kKind>(raw[0], levels, a[0][0], a[0][1]);
-  int before = -1;
+  SplitBlock block = split_read<T>(pipeline, row, at.block, at.stage, at.parity);
+  int before = at.stage;
 #pragma unroll 1
   for (int i = 0; i < num_blocks; ++i) {
     const int stage = at.stage;
-    const uint32_t these = split_inputs<T>(inputs, at);
-    split_multiply_half<T>(these, 0, a[0], sums);
-    if (i + 1 < num_blocks) at.template advance<T::kTeams>();  // else this block again
-    split_wait<T>(pipeline, at);
-    raw[0] = lane.nibbles(at, 0);
-    prims::wgmma_wait<1>();  // the block before is through
-    if (before >= 0) split_release<T>(pipeline, before);
-    expand<T::kKind>(raw[1], levels, a[1][0], a[1][1]);
-    raw[1] = lane.nibbles(at, 1);
-    levels = lane.levels(at);
-    split_multiply_half<T>(these, 1, a[1], sums);
+    const uint64_t inputs = prims::wgmma_descriptor_k128(pipeline.inputs(stage));
+    SplitCursor<T> next = at;
+    next.template advance<T::kTeams>();
+    const bool has_next = i + 1 < num_blocks;  // else the same block again
+    const SplitBlock next_block =
+        split_read<T>(pipeline, row, has_next ? next.block : at.block,
+                      has_next ? next.stage : stage, has_next ? next.parity : at.parity);
+    at = next;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      prims::wgmma_wait<1>();  // the batch that read a[half] is through
+      if (half == 1 && i > 0) split_release<T>(pipeline, before);
+      split_multiply_half<T>(inputs, half, block.raw[half], block.levels, a[half], sums);
+    }
     before = stage;
-    prims::wgmma_wait<1>();  // a[0] have been read
-    expand<T::kKind>(raw[0], levels, a[0][0], a[0][1]);
+    block = next_block;
   }
   prims::wgmma_wait<0>();
   prims::wgmma_pin(sums);
   split_release<T>(pipeline, before);
-  at.template advance<T::kTeams>();
 }
 
 /// A team's fragments → its place in `area`.
@@ -361,12 +335,11 @@ __device__ __forceinline__ void split_consume(const GemmArgs& args, const SplitW
                                               const SplitPipeline<T>& pipeline) {
   int32_t sums[T::kSums] = {};
   SplitCursor<T> at(split_team<T>());
-  const uint32_t inputs = split_first_inputs<T>(pipeline);
   if constexpr (T::kHoldsSums) {
     int32_t low[T::kSums] = {};
     const int border = min(args.int4_blocks - work.begin, work.num_blocks());  // or none before it
-    split_multiply<T>(pipeline, inputs, work.row, at, border, low);
-    split_multiply<T>(pipeline, inputs, work.row, at, work.num_blocks(), sums);
+    split_multiply<T>(pipeline, work.row, at, border, low);
+    split_multiply<T>(pipeline, work.row, at, work.num_blocks(), sums);
     prims::named_barrier_sync(1, T::kConsumers);  // no one reads stages any more
     if (work.begin < args.int4_blocks) split_write_sums<T>(pipeline.parked(), low);
     if (work.end > args.int4_blocks) split_write_sums<T>(pipeline.sums(), sums);
@@ -374,14 +347,14 @@ __device__ __forceinline__ void split_consume(const GemmArgs& args, const SplitW
   } else if constexpr (T::kTwoSegments) {
     if (work.begin < args.int4_blocks) {
       const int border = args.int4_blocks - work.begin;
-      split_multiply<T>(pipeline, inputs, work.row, at,
+      split_multiply<T>(pipeline, work.row, at,
                         border < work.num_blocks() ? border : work.num_blocks(), sums);
       split_write_sums<T>(pipeline.parked(), sums);
 #pragma unroll
       for (int i = 0; i < T::kSums; ++i) sums[i] = 0;
     }
   }
-  split_multiply<T>(pipeline, inputs, work.row, at, work.num_blocks(), sums);
+  split_multiply<T>(pipeline, work.row, at, work.num_blocks(), sums);
   prims::named_barrier_sync(1, T::kConsumers);  // no one reads stages any more
   if (!T::kTwoSegments || work.end > args.int4_blocks) split_write_sums<T>(pipeline.sums(), sums);
 }
