@@ -2,11 +2,12 @@
 // how tiles that several CTAs multiplied are added up.
 //
 // The stages of all tiles, one tile after the other, are dealt evenly, the first CTAs having one
-// more where they do not come out even. So it ends a tile that another began, has whole ones, and
-// begins one. Parts of a tile are joined through global memory: CTAs whose last stages are of that
-// tile divide its tokens among them and add all parts in the order of channels, so that results do
-// not depend on timing; a CTA that only ends the tile leaves its part and goes on. All CTAs run at
-// once (one on each SM), so those that wait for parts get them.
+// more where they do not come out even. So a CTA ends a tile that another began, has whole ones,
+// and begins one. Parts of a tile are joined through global memory: up to three by the CTA that
+// begins it; more by all CTAs whose last stages are of it, which divide its tokens. Parts are added
+// in the order of channels, so that results do not depend on timing; who adds nothing leaves its
+// part and goes on. All CTAs run at once (one on each SM: a plan never has more), so those that
+// wait for parts get them.
 #pragma once
 
 #include "comet/device/cuda/prims/ldmatrix.cuh"
