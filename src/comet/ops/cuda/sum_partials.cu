@@ -22,11 +22,6 @@ struct Targets {
   SumTarget targets[6];
 };
 
-/// One thread of a CTA that waits no more: the last CTA's makes the word 0.
-__device__ __forceinline__ void leave(const Arrivals& arrivals) {
-  if (atomicAdd(arrivals.count, 1U) == arrivals.num + gridDim.x - 1) *arrivals.count = 0;
-}
-
 template <int kGroups>
 __global__ void __launch_bounds__(kColumns* kGroups, kGroups == 4 ? 16 : 1)
     sum_partials_kernel(Targets all, const float* partials, int64_t num_rows, int64_t n,
@@ -61,7 +56,9 @@ __global__ void __launch_bounds__(kColumns* kGroups, kGroups == 4 ? 16 : 1)
   }
   shared[group][lane] = sum;
   __syncthreads();
-  if (arrivals.count != nullptr && threadIdx.x == 32) leave(arrivals);
+  if (arrivals.count != nullptr && threadIdx.x == 32) {  // one thread of a CTA that waits no more
+    prims::leave_arrivals(arrivals.count, arrivals.num + gridDim.x);
+  }
   if (target == nullptr) return;
 #pragma unroll
   for (int i = 1; i < kGroups; ++i) sum += shared[i][lane];

@@ -55,6 +55,12 @@ __device__ __forceinline__ void wait_for_arrivals(const uint32_t* arrivals, uint
   } while (seen < num);
 }
 
+/// Of those that waited: counts one of num_all, all that arrive and that wait, and the last makes
+/// the word 0 for the next launch.
+__device__ __forceinline__ void leave_arrivals(uint32_t* arrivals, uint32_t num_all) {
+  if (atomicAdd(arrivals, 1U) + 1 == num_all) *arrivals = 0;
+}
+
 /// Keeps the compiler from working out a value of 32 bits later than here, or again. No
 /// instruction.
 template <class T>

@@ -183,8 +183,7 @@ void consider_tall(const GemmArgs& args, int num_sms, Candidate& best) {
   const int64_t stages = tiles * args.blocks.num_k_blocks;
   const double copies =
       std::max(static_cast<double>(stages) * T::kRowBlocks * kBlockClocks,
-               static_cast<double>(stages * (T::kRowBlocks * kScaledBlockBytes + T::kInputBytes)) /
-                   kL2BytesAClock);
+               static_cast<double>(stages * (T::kStageBytes + T::kInputBytes)) / kL2BytesAClock);
   for (const int64_t most : {int64_t{num_sms}, std::max<int64_t>(1, num_sms / tiles) * tiles}) {
     const int64_t ctas = std::min({most, stages, int64_t{num_sms}});
     const auto products = static_cast<double>((stages + ctas - 1) / ctas * kStageClocks);
@@ -201,9 +200,8 @@ GemmPlan plan_tile(const GemmArgs& args, int num_sms) {
   Candidate best;
   if constexpr (kTokens < 128) {
     if (multiplies_scaled(args.blocks)) consider_tall<kTokens>(args, num_sms, best);
-  }
-  if constexpr (kTokens < 128)
     consider<Traits<kTokens, Form::kScaled, TileShape::kHalf>>(args, num_sms, best);
+  }
   consider<Traits<kTokens, Form::kScaled, TileShape::kAlone>>(args, num_sms, best);
   return best.plan;
 }

@@ -18,14 +18,13 @@ namespace comet::formats::w4a16_cuda::wgmma {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
 /// What a lane reads of a block with one group, ahead of its products.
-struct LaneBlock {
+template <class Factors>
+struct LaneBlockOf {
   uint32_t words[8];  // nibbles of fragment 0 … 7
-  GroupFactors factors;
+  Factors factors;
 };
-struct ScaledLaneBlock {
-  uint32_t words[8];
-  ScaledFactors factors;
-};
+using LaneBlock = LaneBlockOf<GroupFactors>;
+using ScaledLaneBlock = LaneBlockOf<ScaledFactors>;
 
 /// Stages of the block that is multiplied.
 struct Stages {

@@ -10,6 +10,7 @@
 
 #include "comet/base/check.h"
 #include "comet/device/cuda/cuda_check.h"
+#include "comet/device/cuda/overlapped_launch.cuh"
 
 namespace comet::formats::w4a16_cuda {
 namespace wgmma {
@@ -85,17 +86,11 @@ void launch_tall(const GemmArgs& args, const GemmPlan& plan, const CUtensorMap& 
   p.arrivals = args.arrivals;
   COMET_CUDA(cudaFuncSetAttribute(gemm_wgmma_tall<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   T::kSharedBytes));
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(plan.num_splits));
-  config.blockDim = dim3(T::kThreads);
-  config.dynamicSmemBytes = T::kSharedBytes;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  config.stream = stream;
-  COMET_CUDA(cudaLaunchKernelEx(&config, gemm_wgmma_tall<T>, w_map, x_map, p));
+  launch_overlapped({.grid = dim3(static_cast<unsigned>(plan.num_splits)),
+                     .threads = T::kThreads,
+                     .shared_bytes = T::kSharedBytes,
+                     .stream = stream},
+                    gemm_wgmma_tall<T>, w_map, x_map, p);
 }
 
 }  // namespace

@@ -258,18 +258,18 @@ struct TallEnd {
     }
   }
 
-  /// Until the other parts are there. The last of the adders to see them clears the word.
+  /// Until the other parts are there.
   __device__ __forceinline__ void wait_for_parts(const TallTile& of) const {
     uint32_t* arrivals = p.arrivals + of.first;
     const auto num_parts = static_cast<uint32_t>(of.last - of.first + (of.num_adders > 1 ? 1 : 0));
     if (threadIdx.x == 0) prims::wait_for_arrivals(arrivals, num_parts);
     prims::named_barrier_sync(1, T::kConsumers);
-    if (threadIdx.x != 0) return;
-    const auto num_adders = static_cast<uint32_t>(of.num_adders);
-    if (atomicAdd(arrivals, 1U) + 1 == num_parts + num_adders) *arrivals = 0;
+    if (threadIdx.x == 0) {
+      prims::leave_arrivals(arrivals, num_parts + static_cast<uint32_t>(of.num_adders));
+    }
   }
 
-  static __device__ __forceinline__ void add(float (&sums)[4], const float4& part) {
+  static __device__ __forceinline__ void add(float* sums, const float4& part) {
     sums[0] += part.x;
     sums[1] += part.y;
     sums[2] += part.z;
@@ -285,12 +285,7 @@ struct TallEnd {
 #pragma unroll
       for (int i = 0; i < kGroups; ++i) parts[i] = __ldcg(from + i * T::kConsumers);
 #pragma unroll
-      for (int i = 0; i < kGroups; ++i) {
-        totals[4 * i] += parts[i].x;
-        totals[4 * i + 1] += parts[i].y;
-        totals[4 * i + 2] += parts[i].z;
-        totals[4 * i + 3] += parts[i].w;
-      }
+      for (int i = 0; i < kGroups; ++i) add(totals + 4 * i, parts[i]);
     }
   }
 

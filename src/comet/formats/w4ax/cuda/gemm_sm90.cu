@@ -7,6 +7,7 @@
 
 #include "comet/base/check.h"
 #include "comet/device/cuda/cuda_check.h"
+#include "comet/device/cuda/overlapped_launch.cuh"
 #include "comet/formats/w4ax/cuda/gemm_sm90_store.cuh"
 #include "comet/formats/w4ax/cuda/gemm_sm90_wide.h"
 
@@ -94,17 +95,11 @@ struct Launch {
                                     T::kSharedBytes));
     const Sm90Grid grid{(args.num_tiles + T::kTiles - 1) / T::kTiles,
                         (args.tokens + T::kTokens - 1) / T::kTokens, plan.num_whole};
-    cudaLaunchAttribute early{};
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    early.val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config{};
-    config.gridDim = dim3(static_cast<unsigned>(plan.num_ctas));
-    config.blockDim = dim3(T::kThreads);
-    config.dynamicSmemBytes = T::kSharedBytes;
-    config.stream = stream;
-    config.attrs = &early;
-    config.numAttrs = 1;
-    COMET_CUDA(cudaLaunchKernelEx(&config, gemm_sm90<T>, args, grid, workspace, counters, maps));
+    launch_overlapped({.grid = dim3(static_cast<unsigned>(plan.num_ctas)),
+                       .threads = T::kThreads,
+                       .shared_bytes = T::kSharedBytes,
+                       .stream = stream},
+                      gemm_sm90<T>, args, grid, workspace, counters, maps);
   }
 
   template <WeightKind kKind, bool kTwoSegments>
