@@ -20,7 +20,7 @@ struct LaunchShape {
   int shared_bytes = 0;
   cudaStream_t stream = nullptr;
   bool overlaps = true;  // false: an ordinary launch
-  int cluster = 1;       // CTAs along x that form a cluster; above 1 only on sm_90
+  dim3 cluster;          // CTAs that form a cluster; above 1 only on sm_90
 };
 
 /// Of the current device.
@@ -50,26 +50,50 @@ inline bool runs_sm90_code() {
   return majors[static_cast<size_t>(device)] == 9;
 }
 
+/// A shape as the driver takes it.
+class LaunchConfig {
+ public:
+  LaunchConfig(const LaunchShape& shape, bool overlaps, bool is_clustered) {
+    config_.gridDim = shape.grid;
+    config_.blockDim = dim3(static_cast<unsigned>(shape.threads));
+    config_.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes);
+    config_.stream = shape.stream;
+    config_.attrs = attributes_.data();
+    if (overlaps) {
+      cudaLaunchAttribute& attribute = attributes_[config_.numAttrs++];
+      attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+      attribute.val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (is_clustered) {
+      cudaLaunchAttribute& attribute = attributes_[config_.numAttrs++];
+      attribute.id = cudaLaunchAttributeClusterDimension;
+      attribute.val.clusterDim = {shape.cluster.x, shape.cluster.y, shape.cluster.z};
+    }
+  }
+  LaunchConfig(const LaunchConfig&) = delete;
+  LaunchConfig& operator=(const LaunchConfig&) = delete;
+
+  [[nodiscard]] const cudaLaunchConfig_t* get() const { return &config_; }
+
+ private:
+  std::array<cudaLaunchAttribute, 2> attributes_{};
+  cudaLaunchConfig_t config_{};
+};
+
 template <typename... Params, typename... Args>
 void launch_overlapped(const LaunchShape& shape, void (*kernel)(Params...), const Args&... args) {
-  std::array<cudaLaunchAttribute, 2> attributes{};
-  unsigned num_attributes = 0;
-  if (shape.overlaps && runs_sm90_code()) {
-    attributes[num_attributes].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attributes[num_attributes++].val.programmaticStreamSerializationAllowed = 1;
-  }
-  if (shape.cluster > 1) {
-    attributes[num_attributes].id = cudaLaunchAttributeClusterDimension;
-    attributes[num_attributes++].val.clusterDim = {static_cast<unsigned>(shape.cluster), 1, 1};
-  }
-  cudaLaunchConfig_t config{};
-  config.gridDim = shape.grid;
-  config.blockDim = dim3(static_cast<unsigned>(shape.threads));
-  config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes);
-  config.stream = shape.stream;
-  config.attrs = attributes.data();
-  config.numAttrs = num_attributes;
-  COMET_CUDA(cudaLaunchKernelEx(&config, kernel, args...));
+  const bool is_clustered = shape.cluster.x * shape.cluster.y * shape.cluster.z > 1;
+  const LaunchConfig config(shape, shape.overlaps && runs_sm90_code(), is_clustered);
+  COMET_CUDA(cudaLaunchKernelEx(config.get(), kernel, args...));
+}
+
+/// Clusters of this shape that the card holds at once.
+template <typename... Params>
+int count_clusters(const LaunchShape& shape, void (*kernel)(Params...)) {
+  int clusters = 0;
+  const LaunchConfig config(shape, false, true);
+  COMET_CUDA(cudaOccupancyMaxActiveClusters(&clusters, kernel, config.get()));
+  return clusters;
 }
 
 }  // namespace comet

@@ -6,6 +6,7 @@
 #include <cuda.h>
 
 #include <cstdint>
+#include <limits>
 
 #include "comet/tensor/dtype.h"
 
@@ -34,6 +35,18 @@ constexpr int64_t kMapRowBytes = 128;
 /// multiple of kMapRowBytes, at most 256 times it. Does what a plain bulk copy does, but racecheck
 /// follows the order of tensor copies alone (docs/kernels/sanitizers.md).
 CUtensorMap make_block_map(const void* data, int64_t block_bytes);
+
+/// Bytes from `data` on (16-byte aligned) as rows of row_bytes; a box is box_rows rows of box_bytes
+/// (at most 2,048), one behind the other in shared memory. Its x counts 8 bytes. Rows from num_rows
+/// on read as 0. Fewer and longer rows are less work for the copy engine.
+struct RowMapDesc {
+  const void* data = nullptr;
+  int64_t row_bytes = 0;
+  int64_t box_bytes = 0;
+  int32_t box_rows = 0;                                    // at most 256
+  int64_t num_rows = std::numeric_limits<int32_t>::max();  // without an end
+};
+CUtensorMap make_row_map(const RowMapDesc& desc);
 
 /// As make_block_map, for blocks of any multiple of 16 bytes, in rows as wide as a map can have: a
 /// row of the map costs the copy engine time. The box at x 0, y block · rows_of_block is a block.

@@ -72,6 +72,25 @@ CUtensorMap make_block_map(const void* data, int64_t block_bytes) {
   return map;
 }
 
+CUtensorMap make_row_map(const RowMapDesc& desc) {
+  constexpr int64_t kElementBytes = 8;
+  const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(desc.row_bytes / kElementBytes),
+                               static_cast<cuuint64_t>(desc.num_rows)};
+  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(desc.row_bytes)};
+  const cuuint32_t box[2] = {static_cast<cuuint32_t>(desc.box_bytes / kElementBytes),
+                             static_cast<cuuint32_t>(desc.box_rows)};
+  const cuuint32_t element_strides[2] = {1, 1};
+  CUtensorMap map{};
+  const CUresult made = encode_tiled()(
+      &map, CU_TENSOR_MAP_DATA_TYPE_UINT64, 2, const_cast<void*>(desc.data), sizes, strides, box,
+      element_strides, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE,
+      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  COMET_CHECK(made == CUDA_SUCCESS,
+              "cuTensorMapEncodeTiled of rows of {} bytes at {} in boxes of {} x {}: {}",
+              desc.row_bytes, desc.data, desc.box_rows, desc.box_bytes, static_cast<int>(made));
+  return map;
+}
+
 WideBlockMap make_wide_block_map(const void* data, int64_t block_bytes) {
   constexpr int64_t kElementBytes = 8;
   constexpr int64_t kMaxBox = 256;  // elements, rows
@@ -80,20 +99,8 @@ WideBlockMap make_wide_block_map(const void* data, int64_t block_bytes) {
   COMET_CHECK(row_bytes > 0 && block_bytes % row_bytes == 0 && block_bytes / row_bytes <= kMaxBox &&
                   reinterpret_cast<uintptr_t>(data) % 16 == 0,
               "blocks of {} bytes at {}", block_bytes, data);
-  const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(row_bytes / kElementBytes),
-                               std::numeric_limits<int32_t>::max()};
-  const cuuint64_t strides[1] = {static_cast<cuuint64_t>(row_bytes)};
-  const cuuint32_t box[2] = {static_cast<cuuint32_t>(row_bytes / kElementBytes),
-                             static_cast<cuuint32_t>(block_bytes / row_bytes)};
-  const cuuint32_t element_strides[2] = {1, 1};
-  WideBlockMap wide{{}, static_cast<int32_t>(block_bytes / row_bytes)};
-  const CUresult made = encode_tiled()(
-      &wide.map, CU_TENSOR_MAP_DATA_TYPE_UINT64, 2, const_cast<void*>(data), sizes, strides, box,
-      element_strides, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE,
-      CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  COMET_CHECK(made == CUDA_SUCCESS, "cuTensorMapEncodeTiled of wide blocks of {} bytes: {}",
-              block_bytes, static_cast<int>(made));
-  return wide;
+  const auto num_rows = static_cast<int32_t>(block_bytes / row_bytes);
+  return {make_row_map({data, row_bytes, row_bytes, num_rows}), num_rows};
 }
 
 }  // namespace comet

@@ -117,23 +117,6 @@ __device__ __forceinline__ void tensor_load_2d_hint(void* shared, const void* te
 #endif
 }
 
-/// As tensor_load_2d, into every CTA of the cluster whose rank has a bit in cta_mask: at the place
-/// that `shared` has there, bytes counted by the barrier at the place of `barrier` there. PTX ISA:
-/// cp.async.bulk.tensor.2d with .multicast::cluster.
-__device__ __forceinline__ void tensor_load_2d_multicast(void* shared, const void* tensor_map,
-                                                         int32_t x_idx, int32_t y_idx,
-                                                         uint64_t* barrier, uint16_t cta_mask) {
-#if __CUDA_ARCH__ >= 900
-  asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
-      ".multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;\n" ::"r"(shared_address(shared)),
-      "l"(tensor_map), "r"(x_idx), "r"(y_idx), "r"(shared_address(barrier)), "h"(cta_mask)
-      : "memory");
-#else
-  __trap();
-#endif
-}
-
 /// A box of a 3-d tensor → shared. PTX ISA: cp.async.bulk.tensor.3d with .tile.
 __device__ __forceinline__ void tensor_load_3d(void* shared, const void* tensor_map, int32_t x_idx,
                                                int32_t y_idx, int32_t z_idx, uint64_t* barrier) {

@@ -42,24 +42,6 @@ __device__ __forceinline__ void cluster_wait() {
 #endif
 }
 
-/// An arrival at the mbarrier that CTA `rank` has at the place of `barrier`, by a thread that has
-/// read what others may now overwrite, and publishes nothing: release.cluster would fence all of
-/// the thread's global writes first. PTX ISA: mapa, mbarrier.arrive.release.cta
-/// .shared::cluster (sm_90; traps below).
-__device__ __forceinline__ void cluster_arrive_read(uint64_t* barrier, uint32_t rank) {
-#if __CUDA_ARCH__ >= 900
-  asm volatile(
-      "{\n.reg .u32 there;\n"
-      "mapa.shared::cluster.u32 there, %0, %1;\n"
-      "mbarrier.arrive.release.cta.shared::cluster.b64 _, [there];\n}\n" ::"r"(
-          shared_address(barrier)),
-      "r"(rank)
-      : "memory");
-#else
-  __trap();
-#endif
-}
-
 /// Four words of CTA `rank`, at the place that `shared` has in this CTA (16-byte aligned). PTX
 /// ISA: mapa, ld.shared::cluster.
 __device__ __forceinline__ int4 cluster_load(const int32_t* shared, uint32_t rank) {

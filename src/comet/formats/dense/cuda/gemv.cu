@@ -12,6 +12,7 @@
 #include <cuda_runtime.h>
 
 #include "comet/device/cuda/cuda_check.h"
+#include "comet/device/cuda/overlapped_launch.cuh"
 #include "comet/device/cuda/prims/access.cuh"
 #include "comet/device/cuda/prims/control.cuh"
 #include "comet/device/cuda/prims/mma.cuh"
@@ -182,22 +183,13 @@ __global__ void cast_bf16(const __nv_bfloat16* x, void* out, bool to_f16, int64_
 
 void launch_gemv(const GemvArgs& args, CUstream_st* stream) {
   if (args.rows == 0 || args.n == 0) return;
-  cudaLaunchAttribute early{};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>((args.n + kChannels - 1) / kChannels));
-  config.blockDim = dim3(kThreads);
-  config.stream = stream;
-  config.attrs = &early;
-  config.numAttrs = args.may_start_early ? 1 : 0;
-  if (args.is_f16) {
-    COMET_CUDA(cudaLaunchKernelEx(&config, gemv<true, 2>, args));
-  } else if (args.rows <= 8) {
-    COMET_CUDA(cudaLaunchKernelEx(&config, gemv<false, 1>, args));
-  } else {
-    COMET_CUDA(cudaLaunchKernelEx(&config, gemv<false, 2>, args));
-  }
+  const int num_ctas = (args.n + kChannels - 1) / kChannels;
+  auto* kernel = args.is_f16 ? gemv<true, 2> : args.rows <= 8 ? gemv<false, 1> : gemv<false, 2>;
+  launch_overlapped({.grid = dim3(static_cast<unsigned>(num_ctas)),
+                     .threads = kThreads,
+                     .stream = stream,
+                     .overlaps = args.may_start_early},
+                    kernel, args);
 }
 
 void launch_add_bias(const BiasArgs& args, CUstream_st* stream) {

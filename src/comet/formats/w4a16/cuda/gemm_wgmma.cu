@@ -5,6 +5,7 @@
 #include <array>
 
 #include "comet/device/cuda/cuda_check.h"
+#include "comet/device/cuda/overlapped_launch.cuh"
 #include "comet/formats/w4a16/cuda/gemm_wgmma_consumer.cuh"
 #include "comet/formats/w4a16/cuda/gemm_wgmma_store.cuh"
 
@@ -55,25 +56,16 @@ __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
 #endif
 }
 
-/// A launch of `num_tiles` clusters; `attributes` must outlive it.
+/// A launch of `num_tiles` clusters.
 template <class T>
-cudaLaunchConfig_t config_of(int num_splits, int64_t num_tiles,
-                             std::array<cudaLaunchAttribute, 2>& attributes) {
+LaunchShape shape_of(int num_splits, int64_t num_tiles, cudaStream_t stream) {
   COMET_CUDA(cudaFuncSetAttribute(gemm_wgmma<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   T::kSharedBytes));
-  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[0].val.programmaticStreamSerializationAllowed = 1;
-  attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim.x = static_cast<unsigned>(num_splits);
-  attributes[1].val.clusterDim.y = 1;
-  attributes[1].val.clusterDim.z = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(num_splits * num_tiles));
-  config.blockDim = dim3(T::kThreads);
-  config.dynamicSmemBytes = T::kSharedBytes;
-  config.attrs = attributes.data();
-  config.numAttrs = num_splits > 1 ? 2 : 1;
-  return config;
+  return {.grid = dim3(static_cast<unsigned>(num_splits * num_tiles)),
+          .threads = T::kThreads,
+          .shared_bytes = T::kSharedBytes,
+          .stream = stream,
+          .cluster = dim3(static_cast<unsigned>(num_splits))};
 }
 
 template <class T>
@@ -87,11 +79,9 @@ void launch(const GemmArgs& args, const GemmPlan& plan, const CUtensorMap& x_map
   p.num_token_tiles = (args.rows + T::kTokens - 1) / T::kTokens;
   p.stage_bytes = T::kRowBlocks * args.blocks.block_bytes();
   p.num_stages = std::min(kMaxStages, T::kRoom / p.stage_bytes);
-  std::array<cudaLaunchAttribute, 2> attributes{};
-  cudaLaunchConfig_t config =
-      config_of<T>(plan.num_splits, int64_t{p.num_row_tiles} * p.num_token_tiles, attributes);
-  config.stream = stream;
-  COMET_CUDA(cudaLaunchKernelEx(&config, gemm_wgmma<T>, w_map, x_map, p));
+  const int64_t num_tiles = int64_t{p.num_row_tiles} * p.num_token_tiles;
+  launch_overlapped(shape_of<T>(plan.num_splits, num_tiles, stream), gemm_wgmma<T>, w_map, x_map,
+                    p);
 }
 
 /// Tiles that the card works on at once, by number of splits: a cluster needs free SMs of one GPC.
@@ -102,12 +92,8 @@ ResidentTiles count_resident(int num_sms) {
   ResidentTiles resident{};
   resident[1] = num_sms * T::kCtasPerSm;
   for (int splits = 2; splits <= kMaxSplits; ++splits) {
-    std::array<cudaLaunchAttribute, 2> attributes{};
-    cudaLaunchConfig_t config = config_of<T>(splits, 64, attributes);
-    config.attrs = &attributes[1];
-    config.numAttrs = 1;
-    COMET_CUDA(cudaOccupancyMaxActiveClusters(&resident[static_cast<size_t>(splits)], gemm_wgmma<T>,
-                                              &config));
+    resident[static_cast<size_t>(splits)] =
+        count_clusters(shape_of<T>(splits, 64, nullptr), gemm_wgmma<T>);
   }
   return resident;
 }

@@ -10,7 +10,7 @@
 // wait for parts get them.
 #pragma once
 
-#include "comet/device/cuda/prims/ldmatrix.cuh"
+#include "comet/formats/cuda/fragment_store.cuh"
 #include "comet/formats/w4a16/cuda/gemm_wgmma_consumer.cuh"
 
 namespace comet::formats::w4a16_cuda::wgmma {
@@ -157,85 +157,16 @@ struct TallTile {
   }
 };
 
-/// Sums of a warp's 16 rows as products leave them: sums[4 · i + j] is row group + 8 · (j / 2),
-/// token first_token + 8 · i + 2 · quad + j % 2.
-struct FragmentStore {
-  const GemmArgs& args;
-  int first_row;
-  int first_token;
-
-  template <int kCount>
-  __device__ __forceinline__ void add_bias(float (&sums)[kCount]) const {
-    if (args.bias == nullptr) return;
-    const int row = first_row + static_cast<int>(threadIdx.x) % 32 / 4;
-    const float low = row < args.blocks.n ? args.bias[row] : 0.0F;
-    const float high = row + 8 < args.blocks.n ? args.bias[row + 8] : 0.0F;
+template <int kCount>
+__device__ __forceinline__ void add_bias(const GemmArgs& args, int first_row,
+                                         float (&sums)[kCount]) {
+  if (args.bias == nullptr) return;
+  const int row = first_row + static_cast<int>(threadIdx.x) % 32 / 4;
+  const float low = row < args.blocks.n ? args.bias[row] : 0.0F;
+  const float high = row + 8 < args.blocks.n ? args.bias[row + 8] : 0.0F;
 #pragma unroll
-    for (int i = 0; i < kCount; ++i) sums[i] += i % 4 < 2 ? low : high;
-  }
-
-  template <int kCount>
-  __device__ __forceinline__ void store_f32(const float (&sums)[kCount]) const {
-    const int group = static_cast<int>(threadIdx.x) % 32 / 4;
-    const int quad = static_cast<int>(threadIdx.x) % 4;
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      const int row = first_row + group + 8 * (i % 4 / 2);
-      const int token = first_token + i / 4 * 8 + 2 * quad + i % 2;
-      if (row >= args.blocks.n || token >= args.rows) continue;
-      static_cast<float*>(args.out)[token * args.out_stride + row] = sums[i];
-    }
-  }
-
-  /// Fragments turned over: a lane has four neighbouring rows of token `group` of eight.
-  template <int kCount>
-  __device__ __forceinline__ void store_bf16(const float (&sums)[kCount]) const {
-    const bool is_odd = threadIdx.x % 2 == 1;
-    const int row = first_row + (is_odd ? 8 : 0) + static_cast<int>(threadIdx.x) % 4 / 2 * 4;
-    int token = first_token + static_cast<int>(threadIdx.x) % 32 / 4;
-    auto* out = static_cast<uint16_t*>(args.out) + token * args.out_stride + row;
-    const bool is_whole = row + 4 <= args.blocks.n && args.out_stride % 4 == 0 &&
-                          reinterpret_cast<uint64_t>(args.out) % 8 == 0;
-#pragma unroll
-    for (int i = 0; i < kCount / 4; ++i) {
-      uint32_t halves[2];  // rows 2 · quad and 2 · quad + 1 of 8
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const __nv_bfloat162 tokens =
-            __floats2bfloat162_rn(sums[4 * i + 2 * half], sums[4 * i + 2 * half + 1]);
-        halves[half] = prims::movmatrix_trans(reinterpret_cast<const uint32_t&>(tokens));
-      }
-      const uint32_t other = __shfl_xor_sync(0xFFFFFFFF, is_odd ? halves[0] : halves[1], 1);
-      const uint2 rows = is_odd ? make_uint2(other, halves[1]) : make_uint2(halves[0], other);
-      if (token < args.rows) {
-        if (is_whole) {
-          *reinterpret_cast<uint2*>(out) = rows;
-        } else {
-          store_some(out, rows, args.blocks.n - row);
-        }
-      }
-      token += 8;
-      out += 8 * args.out_stride;
-    }
-  }
-
-  /// The first `count` of four.
-  static __device__ __noinline__ void store_some(uint16_t* out, uint2 rows, int count) {
-    for (int i = 0; i < min(count, 4); ++i) {
-      out[i] = static_cast<uint16_t>((i < 2 ? rows.x : rows.y) >> (16 * (i % 2)));
-    }
-  }
-
-  template <int kCount>
-  __device__ __forceinline__ void run(float (&sums)[kCount]) const {
-    add_bias(sums);
-    if (args.out_is_bf16) {
-      store_bf16(sums);
-    } else {
-      store_f32(sums);
-    }
-  }
-};
+  for (int i = 0; i < kCount; ++i) sums[i] += i % 4 < 2 ? low : high;
+}
 
 /// The end of a tile of which this CTA has sums, all or a part.
 template <class T>
@@ -321,11 +252,14 @@ struct TallEnd {
       if (!is_adder) return;
     }
     if (is_joined) wait_for_parts(of);
-    FragmentStore store{p.of.args, of.first_row + static_cast<int>(threadIdx.x) / 32 * 16,
-                        of.first_token};
+    const GemmArgs& args = p.of.args;
+    const formats::cuda::FragmentTarget target{args.out, args.out_stride, args.out_is_bf16,
+                                               args.blocks.n, args.rows};
+    const int row = of.first_row + static_cast<int>(threadIdx.x) / 32 * 16;
     if (!is_joined || is_only) {
       if (is_joined) add_others(of, totals);
-      store.run(totals);
+      add_bias(args, row, totals);
+      target.store(totals, row, of.first_token);
       return;
     }
     const int end = kGroups * (cta - of.first + 1) / of.num_adders;
@@ -333,8 +267,8 @@ struct TallEnd {
     for (int i = kGroups * (cta - of.first) / of.num_adders; i < end; ++i) {
       float sums[4];
       add_all(of, i, sums);
-      store.first_token = of.first_token + 8 * i;
-      store.run(sums);
+      add_bias(args, row, sums);
+      target.store(sums, row, of.first_token + 8 * i);
     }
   }
 };

@@ -184,10 +184,9 @@ std::string describe_sm90(const LinearWeight& weight, const Caps& caps, int64_t 
   if (choice.is_split) {
     const cuda::SplitPlan& split = choice.split;
     return fmt::format(
-        "tiles of {} x {} by {} consumer warpgroups, channels over clusters of {}{}; {:.1f} us {}",
+        "tiles of {} x {} by {} consumer warpgroups, channels over clusters of {}; {:.1f} us {}",
         split.tile_rows, split.tile_tokens, split.num_teams * split.tile_rows / 64,
-        split.num_splits, split.num_sharing > 1 ? ", two tiles share codes" : "", choice.us,
-        origin);
+        split.num_splits, choice.us, origin);
   }
   const cuda::Sm90Plan& plan = choice.tiles;
   std::string cut = plan.workspace_bytes == 0 ? "tiles whole" : "the last tiles shared";

@@ -9,6 +9,7 @@
 #include "comet/base/rng.h"
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/device/cuda/cuda_resources.h"
+#include "comet/device/cuda/graph.h"
 #include "comet/formats/w4ax/w4ax.h"
 #include "support/tensor_map.h"
 
@@ -346,6 +347,66 @@ TEST(W4axCuda, ManyOutputs) {
                  .int8_blocks = 3,
                  .granularity = Granularity::kProgressive};
   check_case(bench, odd, {130});
+}
+
+/// Producers and products that feed one another, in a graph, where each starts before the one
+/// before it has ended, give the bits of launches one at a time; copies come in between.
+void check_graph(Bench& bench, int64_t tokens, int num_links, int num_replays) {
+  Context& ctx = bench.gpu_ctx();
+  const ArenaScope scope(ctx.arena);
+  const int64_t k = bench.device.spec.k;
+  Rng rng(7);
+  std::vector<float> x(static_cast<size_t>(tokens * k));
+  for (float& value : x) value = rng.next_normal();
+  const Tensor first = copy_to_device(ctx, make_tensor(Shape{tokens, k}, x));
+  const auto bytes = static_cast<size_t>(first.num_bytes());
+  const Tensor rows[] = {ctx.arena.alloc(DType::kF32, {tokens, k}),
+                         ctx.arena.alloc(DType::kF32, {tokens, k})};
+  const auto copy_first = [&](const Tensor& to) {
+    COMET_CUDA(
+        cudaMemcpyAsync(to.raw(), first.raw(), bytes, cudaMemcpyDeviceToDevice, ctx.cuda->stream));
+  };
+  const auto run_links = [&] {
+    for (int link = 0; link < num_links; ++link) {
+      const ArenaScope of_link(ctx.arena);
+      if (link % 5 == 0) copy_first(rows[link % 2]);
+      const Activation input =
+          bench.device.backend->input_from_rows(ctx, bench.device, rows[link % 2]);
+      bench.device.kernel->run(ctx, bench.device, input, rows[(link + 1) % 2]);
+    }
+  };
+  run_links();
+  const Tensor& last = rows[num_links % 2];
+  const Tensor want = copy_to_host(ctx, last);
+  const CudaGraph graph = CudaGraph::capture(ctx.cuda->stream, run_links);
+  for (int replay = 0; replay < num_replays; ++replay) {
+    COMET_CUDA(cudaMemsetAsync(last.raw(), kPoison, bytes, ctx.cuda->stream));
+    graph.launch(ctx.cuda->stream);
+    const Tensor got = copy_to_host(ctx, last);
+    for (int64_t i = 0; i < want.num_elements(); ++i) {
+      ASSERT_TRUE(same(got.data<float>()[i], want.data<float>()[i]))
+          << tokens << " tokens, replay " << replay << ", element " << i << ": "
+          << got.data<float>()[i] << " for " << want.data<float>()[i];
+    }
+  }
+}
+
+TEST(W4axCuda, DependentProductsInAGraph) {
+  Bench bench = open_bench();
+  if (!bench.gpu) GTEST_SKIP() << "no GPU";
+  for (const Case& c :
+       std::vector<Case>{{.part_rows = {4096}, .k = 4096, .int8_blocks = 1},
+                         {.part_rows = {4096},
+                          .k = 4096,
+                          .int8_blocks = 32,
+                          .granularity = Granularity::kProgressive},
+                         {.part_rows = {640}, .k = 640, .int8_blocks = 1, .permuted = false}}) {
+    bench.load(random_weight(c));
+    for (const int64_t tokens : {1, 5, 16, 32, 64, 100, 256}) {
+      check_graph(bench, tokens, 24, 10);
+      if (HasFatalFailure()) return;
+    }
+  }
 }
 
 /// The largest sums: −8 · 127 and ±127 · 127 over the most channels.

@@ -4,9 +4,8 @@
 
 #include <cuda_runtime_api.h>
 
-#include <array>
-
 #include "comet/device/cuda/cuda_check.h"
+#include "comet/device/cuda/overlapped_launch.cuh"
 #include "comet/formats/w4ax/cuda/gemm_sm90_wide_store.cuh"
 
 namespace comet::formats::w4ax::cuda {
@@ -97,24 +96,15 @@ __global__ void __launch_bounds__(T::kThreads, 1)
 #endif
 }
 
-/// A launch of the product; `attributes` must outlive it.
 template <class T>
-cudaLaunchConfig_t config_of(const Sm90Plan& plan, std::array<cudaLaunchAttribute, 2>& attributes) {
+LaunchShape shape_of(const Sm90Plan& plan, cudaStream_t stream) {
   COMET_CUDA(cudaFuncSetAttribute(gemm_sm90_cluster<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   T::kSharedBytes));
-  attributes[0].id = cudaLaunchAttributeClusterDimension;
-  attributes[0].val.clusterDim.x = static_cast<unsigned>(plan.num_splits);
-  attributes[0].val.clusterDim.y = 1;
-  attributes[0].val.clusterDim.z = 1;
-  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[1].val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(plan.num_ctas));
-  config.blockDim = dim3(T::kThreads);
-  config.dynamicSmemBytes = T::kSharedBytes;
-  config.attrs = attributes.data();
-  config.numAttrs = 1;
-  return config;
+  return {.grid = dim3(static_cast<unsigned>(plan.num_ctas)),
+          .threads = T::kThreads,
+          .shared_bytes = T::kSharedBytes,
+          .stream = stream,
+          .cluster = dim3(static_cast<unsigned>(plan.num_splits))};
 }
 
 struct Launch {
@@ -125,14 +115,10 @@ struct Launch {
 
   template <class T>
   void kernel() const {
-    std::array<cudaLaunchAttribute, 2> attributes{};
-    cudaLaunchConfig_t config = config_of<T>(plan, attributes);
-    config.numAttrs = 2;
-    config.stream = stream;
     const Sm90Grid grid{(args.num_tiles + T::kTiles - 1) / T::kTiles,
                         (args.tokens + T::kTokens - 1) / T::kTokens, plan.num_whole};
-    COMET_CUDA(
-        cudaLaunchKernelEx(&config, gemm_sm90_cluster<T>, args, grid, plan.num_splits, maps));
+    launch_overlapped(shape_of<T>(plan, stream), gemm_sm90_cluster<T>, args, grid, plan.num_splits,
+                      maps);
   }
 };
 
@@ -142,9 +128,7 @@ struct Count {
 
   template <class T>
   void kernel() const {
-    std::array<cudaLaunchAttribute, 2> attributes{};
-    const cudaLaunchConfig_t config = config_of<T>(plan, attributes);
-    COMET_CUDA(cudaOccupancyMaxActiveClusters(&clusters, gemm_sm90_cluster<T>, &config));
+    clusters = count_clusters(shape_of<T>(plan, nullptr), gemm_sm90_cluster<T>);
   }
 };
 

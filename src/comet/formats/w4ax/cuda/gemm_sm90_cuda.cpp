@@ -36,10 +36,9 @@ void run_gemm_sm90(const GemmArgs& args, const Sm90Plan& plan, void* workspace, 
 void run_gemm_split(const GemmArgs& args, const SplitPlan& plan, CUstream_st* stream) {
   if (args.tokens == 0 || args.num_tiles == 0) return;
   COMET_CHECK(split_suits(args, plan),
-              "{} tokens, {} blocks by {} tiles of {} x {} tokens, {} teams, in {} parts",
-              args.tokens, args.blocks, plan.num_sharing, plan.tile_rows, plan.tile_tokens,
-              plan.num_teams, plan.num_splits);
-  const CUtensorMap x_map = map_of_codes(args, plan.tile_tokens / plan.num_sharing);
+              "{} tokens, {} blocks by tiles of {} x {} tokens, {} teams, in {} parts", args.tokens,
+              args.blocks, plan.tile_rows, plan.tile_tokens, plan.num_teams, plan.num_splits);
+  const CUtensorMap x_map = map_of_codes(args, plan.tile_tokens);
   launch_gemm_split(args, plan, &x_map, stream);
 }
 

@@ -145,10 +145,11 @@ TEST(W4axSm90Plan, IsNearlyTheBestThatWasMeasured) {
   EXPECT_LE(std::exp(log_sum / static_cast<double>(measured.cases.size())), 1.02);
 }
 
-/// Up to 64 tokens: rows of split-plans.json. Rows and tokens of a tile, teams, splits, sharing;
-/// teams 0: of gemm_sm90, splits 0 what plan_gemm_sm90() took, else wide tiles.
-using SplitCut = std::tuple<int32_t, int32_t, int32_t, int32_t, int32_t>;
-constexpr SplitCut kPlanned{0, 0, 0, 0, 1};
+/// Up to 64 tokens: rows of split-plans.json. Rows and tokens of a tile, teams, splits; teams
+/// 0: of gemm_sm90, splits 0 what plan_gemm_sm90() took, else wide tiles. Rows whose last field is
+/// not 1 are of clusters that shared codes, which are no more.
+using SplitCut = std::tuple<int32_t, int32_t, int32_t, int32_t>;
+constexpr SplitCut kPlanned{0, 0, 0, 0};
 
 std::map<Case, std::map<SplitCut, double>> read_splits() {
   const std::string path = kResults + "split-plans.json";
@@ -158,8 +159,9 @@ std::map<Case, std::map<SplitCut, double>> read_splits() {
   std::map<Case, std::map<SplitCut, double>> cases;
   const Json json = parse_json(text.str(), path).value();
   for (const Json& row : json.at("rows")) {
+    if (row[10].get<int>() != 1) continue;
     const bool is_planned = row[5].get<int>() == 0 && row[6].get<int>() == 0;
-    const SplitCut cut = is_planned ? kPlanned : SplitCut{row[9], row[4], row[5], row[6], row[10]};
+    const SplitCut cut = is_planned ? kPlanned : SplitCut{row[9], row[4], row[5], row[6]};
     cases[{row[0], row[1], row[2], row[3].get<std::string>()}][cut] = row[8].get<double>();
   }
   return cases;
@@ -168,12 +170,11 @@ std::map<Case, std::map<SplitCut, double>> read_splits() {
 SplitCut split_cut_of(const Sm90Choice& choice) {
   const SplitPlan& split = choice.split;
   if (choice.is_split) {
-    return {split.tile_rows, split.tile_tokens, split.num_teams, split.num_splits,
-            split.num_sharing};
+    return {split.tile_rows, split.tile_tokens, split.num_teams, split.num_splits};
   }
   const Sm90Plan& plan = choice.tiles;
   if (!plan.is_wide) return kPlanned;
-  return {plan.tile_rows, plan.tile_tokens, 0, plan.num_splits, 1};
+  return {plan.tile_rows, plan.tile_tokens, 0, plan.num_splits};
 }
 
 TEST(W4axSm90Choice, IsNearlyTheBestThatWasMeasured) {

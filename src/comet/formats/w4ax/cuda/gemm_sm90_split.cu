@@ -4,9 +4,9 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
-#include <array>
 
 #include "comet/device/cuda/cuda_check.h"
+#include "comet/device/cuda/overlapped_launch.cuh"
 #include "comet/device/cuda/tensor_map.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90_split_store.cuh"
 
@@ -21,7 +21,7 @@ __device__ __forceinline__ void split_init_barriers(const SplitPipeline<T>& pipe
 #pragma unroll
   for (int stage = 0; stage < T::kStages; ++stage) {
     prims::mbarrier_init(pipeline.full(stage), T::kProducers);
-    prims::mbarrier_init(pipeline.empty(stage), T::kTeamWarps * T::kSharing);
+    prims::mbarrier_init(pipeline.empty(stage), T::kTeamWarps);
   }
 #pragma unroll
   for (int at = 0; at < T::kLevelRing; at += T::kLevelBlocks) {
@@ -41,18 +41,17 @@ __device__ __forceinline__ void split_sync(int num_splits) {
   }
 }
 
-/// No CTA ends before the others have read its sums and freed its stages. Reads of a thread are
+/// No CTA ends before the others have read its sums. Reads of a thread are
 /// over when it arrives, since what it stored depends on them; its stores need not be.
-template <class T>
 __device__ __forceinline__ void split_end(int num_splits) {
-  if (num_splits * T::kSharing == 1) return;
+  if (num_splits == 1) return;
   prims::cluster_arrive_relaxed();
   prims::cluster_wait();
 }
 
 #endif
 
-/// The grid may be larger, see config_of().
+/// The grid may be larger, see shape_of().
 template <class T>
 __host__ __device__ constexpr int num_working_ctas(const GemmArgs& args, int num_splits) {
   return args.num_tiles * T::kPacked * num_splits;
@@ -69,86 +68,66 @@ __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
     return;
   }
   const SplitWork<T> work(args, num_splits);
-  const SplitPipeline<T> pipeline{shared, static_cast<uint32_t>(work.rank * T::kSharing)};
+  const SplitPipeline<T> pipeline{shared};
   if (threadIdx.x / 32 == T::kConsumers / 32 && prims::elect_one()) {
     split_init_barriers<T>(pipeline);
   }
-  if constexpr (T::kSharing == 1) {
-    __syncthreads();
-  } else {  // the other CTA's barriers are there, too
-    __syncwarp();
-    prims::cluster_arrive_relaxed();
-    prims::cluster_wait();
-  }
+  if (threadIdx.x == T::kThreads - 1) split_share_out<T>(args, work, pipeline.end());
+  __syncthreads();
   if (threadIdx.x >= T::kConsumers) {
     split_produce<T>(args, work, pipeline, maps);
     split_sync(num_splits);
-    split_end<T>(num_splits);
+    split_end(num_splits);
     return;
   }
   split_consume<T>(args, work, pipeline);
+  split_add_teams<T>(work, pipeline);
   split_sync(num_splits);
   split_store<T>(args, work, pipeline);
-  split_end<T>(num_splits);
+  split_end(num_splits);
 #endif
 }
 
-int count_sms() {
-  int device = 0;
-  int num_sms = 0;
-  COMET_CUDA(cudaGetDevice(&device));
-  COMET_CUDA(cudaDeviceGetAttribute(&num_sms, cudaDevAttrMultiProcessorCount, device));
-  return num_sms;
-}
-
-/// A launch of the product; `attributes` must outlive it. Somewhat fewer CTAs than SMs are filled
-/// up with idle ones: else the SMs that have none now get two of the next launch, which comes in
-/// meanwhile, and two on an SM take twice as long.
+/// A launch of the product. Somewhat fewer CTAs than SMs are filled up with idle ones: else the SMs
+/// that have none now get two of the next launch, which comes in meanwhile, and two on an SM take
+/// twice as long.
 template <class T>
-cudaLaunchConfig_t config_of(const GemmArgs& args, const SplitPlan& plan,
-                             std::array<cudaLaunchAttribute, 2>& attributes) {
+LaunchShape shape_of(const GemmArgs& args, const SplitPlan& plan, cudaStream_t stream) {
   COMET_CUDA(cudaFuncSetAttribute(gemm_sm90_split<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   T::kSharedBytes));
-  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[0].val.programmaticStreamSerializationAllowed = 1;
-  attributes[1].id = cudaLaunchAttributeClusterDimension;
-  const int cluster = plan.num_splits * T::kSharing;
+  const int cluster = plan.num_splits;
   const int num_working = num_working_ctas<T>(args, plan.num_splits);
-  const int num_sms = count_sms();
+  const int num_sms = device_attribute(cudaDevAttrMultiProcessorCount);
   const int num_ctas =
       num_working > num_sms / 2 ? std::max(num_working, num_sms / cluster * cluster) : num_working;
-  attributes[1].val.clusterDim.x = static_cast<unsigned>(cluster);
-  attributes[1].val.clusterDim.y = 1;
-  attributes[1].val.clusterDim.z = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(num_ctas));
-  config.blockDim = dim3(T::kThreads);
-  config.dynamicSmemBytes = T::kSharedBytes;
-  config.attrs = attributes.data();
-  config.numAttrs = cluster > 1 ? 2 : 1;
-  return config;
+  return {.grid = dim3(static_cast<unsigned>(num_ctas)),
+          .threads = T::kThreads,
+          .shared_bytes = T::kSharedBytes,
+          .stream = stream,
+          .cluster = dim3(static_cast<unsigned>(cluster))};
 }
 
 /// Levels [blocks, rows] in boxes of kLevelBlocks blocks × the rows of a tile.
-CUtensorMap level_map(const GemmArgs& args, const void* levels, int box_rows) {
-  const int64_t rows = int64_t{args.num_tiles} * kTileRows;
-  return make_tensor_map({.data = levels,
-                          .dtype = DType::kU8,
-                          .rows = args.blocks,
-                          .columns = rows,
-                          .stride = rows,
-                          .box_rows = box_rows,
-                          .is_swizzled = false});
+template <class T>
+CUtensorMap level_map(const GemmArgs& args, const void* levels) {
+  return make_row_map({.data = levels,
+                       .row_bytes = int64_t{args.num_tiles} * kTileRows,
+                       .box_bytes = T::kRows,
+                       .box_rows = T::kLevelBlocks,
+                       .num_rows = args.blocks});
 }
 
 template <class T>
 SplitMaps maps_of(const GemmArgs& args, const CUtensorMap& codes) {
   SplitMaps maps{};
   maps.codes = codes;
-  maps.packed = make_block_map(args.packed, T::kCopyBytes);
+  maps.packed = make_row_map({.data = args.packed,
+                              .row_bytes = SplitPackedMap<T>::kRowBytes,
+                              .box_bytes = SplitPackedMap<T>::kBoxBytes,
+                              .box_rows = SplitPackedMap<T>::kRowsOfBlock});
   if constexpr (T::kHasLevels) {
-    maps.multiplier = level_map(args, args.multiplier, T::kLevelBlocks);
-    maps.offset = level_map(args, args.offset, T::kLevelBlocks);
+    maps.multiplier = level_map<T>(args, args.multiplier);
+    maps.offset = level_map<T>(args, args.offset);
   }
   return maps;
 }
@@ -161,11 +140,8 @@ struct Launch {
 
   template <class T>
   void kernel() const {
-    std::array<cudaLaunchAttribute, 2> attributes{};
-    cudaLaunchConfig_t config = config_of<T>(args, plan, attributes);
-    config.stream = stream;
-    COMET_CUDA(cudaLaunchKernelEx(&config, gemm_sm90_split<T>, args, plan.num_splits,
-                                  maps_of<T>(args, x_map)));
+    launch_overlapped(shape_of<T>(args, plan, stream), gemm_sm90_split<T>, args, plan.num_splits,
+                      maps_of<T>(args, x_map));
   }
 };
 
@@ -176,11 +152,7 @@ struct Count {
 
   template <class T>
   void kernel() const {
-    std::array<cudaLaunchAttribute, 2> attributes{};
-    cudaLaunchConfig_t config = config_of<T>(args, plan, attributes);
-    config.attrs = &attributes[1];
-    config.numAttrs = 1;
-    COMET_CUDA(cudaOccupancyMaxActiveClusters(&clusters, gemm_sm90_split<T>, &config));
+    clusters = count_clusters(shape_of<T>(args, plan, nullptr), gemm_sm90_split<T>);
   }
 };
 
@@ -188,35 +160,35 @@ struct Count {
 template <WeightKind kKind, bool kTwo, class Do>
 void with_half_tile(const GemmArgs& args, const SplitPlan& plan, const Do& act) {
   if (plan.tile_tokens == 64) {
-    using Alone = SplitTraits<kKind, 64, 64, 2, 1, kTwo, true>;
-    if (plan.num_sharing == 2) return act.template kernel<SplitTraits<kKind, 64, 64, 2, 2, kTwo>>();
+    // Levels keep two teams from filling the SM; two sets of sums have no registers for a third.
+    constexpr int kTeams = kKind == WeightKind::kProgressive && !kTwo ? 3 : 2;
+    using Alone = SplitTraits<kKind, 64, 64, kTeams, kTwo, true>;
     if constexpr (kKind == WeightKind::kChannel) {  // always alone
       return act.template kernel<Alone>();
     } else {
       return split_is_alone(args, plan)
                  ? act.template kernel<Alone>()
-                 : act.template kernel<SplitTraits<kKind, 64, 64, 2, 1, kTwo>>();
+                 : act.template kernel<SplitTraits<kKind, 64, 64, 2, kTwo>>();
     }
   }
-  if (plan.tile_tokens == 32) return act.template kernel<SplitTraits<kKind, 64, 32, 2, 1, kTwo>>();
+  if (plan.tile_tokens == 32) return act.template kernel<SplitTraits<kKind, 64, 32, 2, kTwo>>();
   if constexpr (split_has_four_groups(kKind, kTwo)) {
-    if (plan.num_teams == 4) return act.template kernel<SplitTraits<kKind, 64, 16, 4, 1, kTwo>>();
+    if (plan.num_teams == 4) return act.template kernel<SplitTraits<kKind, 64, 16, 4, kTwo>>();
   }
-  act.template kernel<SplitTraits<kKind, 64, 16, 2, 1, kTwo>>();
+  act.template kernel<SplitTraits<kKind, 64, 16, 2, kTwo>>();
 }
 
 template <WeightKind kKind, bool kTwo, class Do>
 void with_tile(const GemmArgs& args, const SplitPlan& plan, const Do& act) {
   if (plan.tile_rows == 64) return with_half_tile<kKind, kTwo>(args, plan, act);
   if (plan.tile_tokens == 64) {
-    return plan.num_sharing == 2 ? act.template kernel<SplitTraits<kKind, 128, 64, 1, 2, kTwo>>()
-                                 : act.template kernel<SplitTraits<kKind, 128, 64, 1, 1, kTwo>>();
+    return act.template kernel<SplitTraits<kKind, 128, 64, 1, kTwo>>();
   }
-  if (plan.tile_tokens == 32) return act.template kernel<SplitTraits<kKind, 128, 32, 1, 1, kTwo>>();
+  if (plan.tile_tokens == 32) return act.template kernel<SplitTraits<kKind, 128, 32, 1, kTwo>>();
   if constexpr (split_has_four_groups(kKind, kTwo)) {
-    if (plan.num_teams == 2) return act.template kernel<SplitTraits<kKind, 128, 16, 2, 1, kTwo>>();
+    if (plan.num_teams == 2) return act.template kernel<SplitTraits<kKind, 128, 16, 2, kTwo>>();
   }
-  act.template kernel<SplitTraits<kKind, 128, 16, 1, 1, kTwo>>();
+  act.template kernel<SplitTraits<kKind, 128, 16, 1, kTwo>>();
 }
 
 template <WeightKind kKind, class Do>

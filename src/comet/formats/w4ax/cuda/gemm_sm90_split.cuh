@@ -2,11 +2,11 @@
 // sm_90a. Callers: gemm_sm90_split.cu.
 //
 // Operands: as in gemm_sm90.cuh: weights are A from registers, codes B; all by tensor copies.
-// Levels of progressive weights come for kLevelBlocks blocks at once: fewer copies to issue.
-// Grid: a cluster of num_splits CTAs for every tile of kRows (128, or one half of a packed tile);
+// Levels of progressive weights come for kLevelBlocks blocks at once, all of them at the start
+// where a CTA is alone on its SM. Grid: a cluster of num_splits CTAs for every tile of kRows (128,
+// or one half of a packed tile);
 //   CTA `rank` has blocks · rank / num_splits … and all tokens. A CTA has one piece of work, so
-//   that stages are filled from 0 on. Or of two neighbouring tiles, whose CTAs of a rank have the
-//   same codes: each copies half of a block's tokens into both (kSharing).
+//   that stages are filled from 0 on.
 // Roles: kTeams teams of consumer warpgroups, 64 rows a warpgroup; block i of the CTA goes to team
 //   i % kTeams. Two warps more: a lane of one copies weights, of the other codes and levels, since
 //   what a lane does for a copy takes longer than the copy; the other also fetches what the end
@@ -15,8 +15,9 @@
 //   on the one before, those of the next are read meanwhile.
 // Start: may overlap the end of the kernel before, which made the codes; weights of all stages are
 //   on their way by then. The next launch may overlap this one likewise.
-// End: int32 sums of every team (and segment) go to shared memory; each CTA adds a share of the
-//   tile's from all CTAs of the cluster, scales and stores it. Exact, so in any order.
+// End: int32 sums of every team (and segment) go to shared memory; teams' sums of what other CTAs
+//   store become one; each CTA adds a share of the tile's from all CTAs of the cluster, scales and
+//   stores it. Exact, so in any order.
 // Floor: packed bytes / copy rate; prediction and outcome: docs/kernels/w4ax_sm90.md.
 #pragma once
 
@@ -38,49 +39,61 @@ __device__ __forceinline__ void split_load_weights(const GemmArgs& args, const S
                                                    const SplitPipeline<T>& pipeline,
                                                    const SplitCursor<T>& at,
                                                    const SplitMaps& maps) {
-  constexpr int kMapRows = kTileBytes / kMapRowBytes;  // of a block of a packed tile
-  const int map_row = (work.tile * args.blocks + work.begin + at.block) * kMapRows + work.row / 4;
+  const int block = work.tile * args.blocks + work.begin + at.block;
   uint64_t* full = pipeline.full(at.stage);
-  uint8_t* weights = pipeline.weights(at.stage);
   prims::mbarrier_arrive_expect_tx(full, T::kWeightBytes);
-#pragma unroll
-  for (int piece = 0; piece < T::kPacked; ++piece) {
-    prims::tensor_load_2d_hint(weights + piece * T::kCopyBytes, &maps.packed, 0,
-                               map_row + piece * (kHalfBytes / kMapRowBytes), full,
-                               prims::kEvictFirst);
-  }
+  prims::tensor_load_2d_hint(pipeline.weights(at.stage), &maps.packed,
+                             SplitPackedMap<T>::x_of(work.row),
+                             block * SplitPackedMap<T>::kRowsOfBlock, full, prims::kEvictFirst);
 }
 
-/// Levels of the group that begins with this block.
+/// Levels of the group that begins with this block, which `full` expects.
+template <class T>
+__device__ __forceinline__ void split_copy_levels(const SplitWork<T>& work,
+                                                  const SplitPipeline<T>& pipeline, int first,
+                                                  uint64_t* full, const SplitMaps& maps) {
+  uint8_t* levels = pipeline.levels(first % T::kLevelRing);
+  const int x = (work.tile * kTileRows + work.row) / 8;
+  prims::tensor_load_2d(levels, &maps.multiplier, x, work.begin + first, full);
+  prims::tensor_load_2d(levels + pipeline.kLevelOffset, &maps.offset, x, work.begin + first, full);
+}
+
 template <class T>
 __device__ __forceinline__ void split_load_levels(const SplitWork<T>& work,
                                                   const SplitPipeline<T>& pipeline, int first,
                                                   const SplitMaps& maps) {
-  const int ring_idx = first % T::kLevelRing;
-  uint64_t* full = pipeline.levels_full(ring_idx);
-  uint8_t* levels = pipeline.levels(ring_idx);
-  const int row = work.tile * kTileRows;
+  uint64_t* full = pipeline.levels_full(first % T::kLevelRing);
   prims::mbarrier_arrive_expect_tx(full, T::kLevelBytes);
-  prims::tensor_load_2d(levels, &maps.multiplier, row, work.begin + first, full);
-  prims::tensor_load_2d(levels + pipeline.kLevelOffset, &maps.offset, row, work.begin + first,
-                        full);
+  split_copy_levels<T>(work, pipeline, first, full, maps);
+}
+
+/// What of them is asked for at the start: those of all stages, or all.
+template <class T>
+__device__ __forceinline__ void split_load_first_levels(const SplitWork<T>& work,
+                                                        const SplitPipeline<T>& pipeline,
+                                                        int num_early, const SplitMaps& maps) {
+  if constexpr (T::kHasAllLevels) {
+    const int num_groups = (work.num_blocks() + T::kLevelBlocks - 1) / T::kLevelBlocks;
+    uint64_t* full = pipeline.levels_full(0);
+    prims::mbarrier_arrive_expect_tx(full, static_cast<uint32_t>(num_groups * T::kLevelBytes));
+    for (int i = 0; i < num_groups; ++i) {
+      split_copy_levels<T>(work, pipeline, i * T::kLevelBlocks, full, maps);
+    }
+  } else if constexpr (T::kHasLevels) {
+    for (int first = 0; first < num_early; first += T::kLevelBlocks) {
+      split_load_levels<T>(work, pipeline, first, maps);
+    }
+  }
 }
 
 template <class T>
 __device__ __forceinline__ void split_load_inputs(const SplitWork<T>& work,
                                                   const SplitPipeline<T>& pipeline,
                                                   const SplitCursor<T>& at, const SplitMaps& maps) {
-  uint8_t* inputs = pipeline.inputs(at.stage);
   uint64_t* full = pipeline.full(at.stage);
-  const int channel = (work.begin + at.block) * kBlockChannels;
   prims::mbarrier_arrive_expect_tx(full, T::kInputBytes);
-  if constexpr (T::kSharing == 1) {
-    prims::tensor_load_2d_hint(inputs, &maps.codes, channel, 0, full, prims::kEvictLast);
-  } else {
-    prims::tensor_load_2d_multicast(inputs + work.share * (T::kInputBytes / 2), &maps.codes,
-                                    channel, work.share * (T::kTokens / 2), full,
-                                    static_cast<uint16_t>(3U << work.rank * 2));
-  }
+  prims::tensor_load_2d_hint(pipeline.inputs(at.stage), &maps.codes,
+                             (work.begin + at.block) * kBlockChannels, 0, full, prims::kEvictLast);
 }
 
 /// Scales and biases of the tile's rows, four a lane.
@@ -102,12 +115,33 @@ __device__ __forceinline__ void split_fetch_rows(const GemmArgs& args, const Spl
   if (lane == 0) end.tile = {tile.column + work.row, tile.num_rows - work.row};
 }
 
+/// What a CTA has of the segments and of the end, by one thread before the CTA's first barrier:
+/// divisions take long.
+template <class T>
+__device__ __forceinline__ void split_share_out(const GemmArgs& args, const SplitWork<T>& work,
+                                                SplitEnd<T>& end) {
+  const int splits = work.num_splits;
+  end.low_end = (args.int4_blocks * splits + args.blocks - 1) / args.blocks;
+  end.high_begin = ((args.int4_blocks + 1) * splits + args.blocks - 1) / args.blocks - 1;
+  constexpr int kBatches = T::kUnits / T::kBatch;
+  end.unit_begin = kBatches * work.rank / splits * T::kBatch;
+  end.unit_end = kBatches * (work.rank + 1) / splits * T::kBatch;
+}
+
 template <class T>
 __device__ __forceinline__ void split_fetch_token_scales(const GemmArgs& args, SplitEnd<T>& end,
                                                          int lane) {
   for (int token = lane; token < args.tokens; token += 32) {
     end.token_scales[token] = __ldcg(reinterpret_cast<const float2*>(args.x_scales) + token);
   }
+}
+
+/// For the blocks behind the last ones, which teams read ahead and do not multiply.
+template <class T>
+__device__ __forceinline__ void split_load_nothing(const SplitPipeline<T>& pipeline,
+                                                   const SplitCursor<T>& at) {
+  prims::mbarrier_wait(pipeline.empty(at.stage), at.parity ^ 1U);
+  prims::mbarrier_arrive(pipeline.full(at.stage));
 }
 
 /// Of a stage's first filling nothing is waited for. Weights do not depend on the kernel before,
@@ -125,11 +159,8 @@ __device__ __forceinline__ void split_produce_weights(const GemmArgs& args,
       prims::mbarrier_wait(pipeline.empty(at.stage), at.parity ^ 1U);
       split_load_weights<T>(args, work, pipeline, at, maps);
     }
-    if constexpr (T::kSharing > 1) {
-      // The other CTA's arrivals are in before this one ends and its barriers are gone.
-      for (; at.block < num_blocks + T::kStages; at.template advance<1>()) {
-        prims::mbarrier_wait(pipeline.empty(at.stage), at.parity ^ 1U);
-      }
+    for (; at.block < num_blocks + T::kTeams; at.template advance<1>()) {
+      split_load_nothing<T>(pipeline, at);
     }
   }
   __syncwarp();
@@ -144,18 +175,13 @@ __device__ __forceinline__ void split_produce_inputs(const GemmArgs& args, const
                                                      const SplitMaps& maps) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int num_blocks = work.num_blocks();
-  const int num_early = num_blocks < T::kStages ? num_blocks : T::kStages;
+  const int num_early = min(num_blocks, T::kStages);
   const bool copies = prims::elect_one();
   if (copies) {
     prims::tensor_map_prefetch(&maps.codes);
-    if constexpr (T::kHasLevels) {
-      for (int first = 0; first < num_early; first += T::kLevelBlocks) {
-        split_load_levels<T>(work, pipeline, first, maps);
-      }
-    }
+    split_load_first_levels<T>(work, pipeline, num_early, maps);
   }
   __syncwarp();
-  split_fetch_rows<T>(args, work, pipeline.end(), lane);
   prims::wait_for_previous_kernel();
   SplitCursor<T> at(0);
   if (copies) {
@@ -164,17 +190,25 @@ __device__ __forceinline__ void split_produce_inputs(const GemmArgs& args, const
     }
   }
   __syncwarp();
+  split_fetch_rows<T>(args, work, pipeline.end(), lane);
   split_fetch_token_scales<T>(args, pipeline.end(), lane);
   if (copies) {
-    // Here stage 0 is filled for the second time: the first phase of its `empty` is waited for.
-    for (; at.block < num_blocks; at.template advance<1>()) {
-      prims::mbarrier_wait(pipeline.empty(at.stage), at.parity ^ 1U);
-      split_load_inputs<T>(work, pipeline, at, maps);
-      if constexpr (T::kHasLevels) {
+    const auto load_levels = [&] {
+      if constexpr (T::kHasLevels && !T::kHasAllLevels) {
         if (at.block % T::kLevelBlocks == 0) {
           split_load_levels<T>(work, pipeline, at.block, maps);
         }
       }
+    };
+    // Here stage 0 is filled for the second time: the first phase of its `empty` is waited for.
+    for (; at.block < num_blocks; at.template advance<1>()) {
+      prims::mbarrier_wait(pipeline.empty(at.stage), at.parity ^ 1U);
+      split_load_inputs<T>(work, pipeline, at, maps);
+      load_levels();
+    }
+    for (; at.block < num_blocks + T::kTeams; at.template advance<1>()) {
+      split_load_nothing<T>(pipeline, at);
+      load_levels();
     }
   }
   __syncwarp();
@@ -201,18 +235,10 @@ __device__ __forceinline__ int split_team() {
   return __shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / (32 * T::kTeamWarps), 0);
 }
 
-/// This warp has read the stage: also said to who copies codes into it.
+/// This warp has read the stage.
 template <class T>
 __device__ __forceinline__ void split_release(const SplitPipeline<T>& pipeline, int stage) {
-  const uint32_t lane = threadIdx.x % 32;
-  if constexpr (T::kSharing == 1) {
-    if (lane == 0) prims::mbarrier_arrive(pipeline.empty(stage));
-  } else {
-    // Lanes 0 and 1, each in one of the two CTAs.
-    if (lane < 2) {
-      prims::cluster_arrive_read(pipeline.empty(stage), pipeline.first_cta + lane);
-    }
-  }
+  if (threadIdx.x % 32 == 0) prims::mbarrier_arrive(pipeline.empty(stage));
 }
 
 /// This lane's nibbles of half a block.
@@ -225,22 +251,26 @@ __device__ __forceinline__ uint4 split_nibbles(const SplitPipeline<T>& pipeline,
                                          unit * kUnitBytes + lane * 16);
 }
 
-/// This lane's levels of a block; `row`: that the tile begins with in the packed one. A team waits
-/// for a group's with the first block that it has of it.
+/// This lane's levels of a block. Where they come by groups a team waits for a group's with the
+/// first block that it has of it.
 template <class T>
-__device__ __forceinline__ Levels split_levels(const SplitPipeline<T>& pipeline, int block,
-                                               int row) {
+__device__ __forceinline__ RawLevels split_levels(const SplitPipeline<T>& pipeline, int block) {
   if constexpr (!T::kHasLevels) {
     return {};
   } else {
-    const int ring_idx = block % T::kLevelRing;
-    if (ring_idx % T::kLevelBlocks < T::kTeams) {
-      prims::mbarrier_wait(pipeline.levels_full(ring_idx),
-                           static_cast<uint32_t>(block / T::kLevelRing) & 1U);
+    int at = block;
+    if constexpr (!T::kHasAllLevels) {
+      at = block % T::kLevelRing;
+      if (at % T::kLevelBlocks < T::kTeams) {
+        prims::mbarrier_wait(pipeline.levels_full(at),
+                             static_cast<uint32_t>(block / T::kLevelRing) & 1U);
+      }
     }
-    const int unit = static_cast<int>(threadIdx.x) / 32 % T::kTeamWarps;
-    return load_levels(pipeline.levels(ring_idx), row + unit * 16,
-                       static_cast<int>(threadIdx.x) % 32 / 4, pipeline.kLevelOffset);
+    // Sixteen warps' registers do not hold one place more.
+    constexpr bool kIsFull = T::kConsumers > 256 && !T::kIsAlone;
+    const auto thread = static_cast<int>(kIsFull ? prims::thread_idx_anew() : threadIdx.x);
+    return load_raw_levels<T::kIsAlone>(pipeline.levels(at), thread / 32 % T::kTeamWarps * 16,
+                                        thread % 32 / 4, pipeline.kLevelOffset);
   }
 }
 
@@ -264,46 +294,42 @@ __device__ __forceinline__ void split_multiply_half(uint64_t inputs, int half, c
 /// What a lane reads of a block.
 struct SplitBlock {
   uint4 raw[2];  // halves
-  Levels levels;
+  RawLevels levels;
 };
 
 template <class T>
-__device__ __forceinline__ SplitBlock split_read(const SplitPipeline<T>& pipeline, int row,
-                                                 int block, int stage, uint32_t parity) {
-  prims::mbarrier_wait(pipeline.full(stage), parity);
-  return {{split_nibbles<T>(pipeline, stage, 0), split_nibbles<T>(pipeline, stage, 1)},
-          split_levels<T>(pipeline, block, row)};
+__device__ __forceinline__ SplitBlock split_read(const SplitPipeline<T>& pipeline,
+                                                 const SplitCursor<T>& at) {
+  prims::mbarrier_wait(pipeline.full(at.stage), at.parity);
+  return {{split_nibbles<T>(pipeline, at.stage, 0), split_nibbles<T>(pipeline, at.stage, 1)},
+          split_levels<T>(pipeline, at.block)};
 }
 
 /// sums += this team's blocks before `end`. On return nothing is under way. A block is read before
 /// the one before it is expanded, and a stage released in the next block: 2 · kTeams stages are
-/// in use.
+/// in use. So is the one behind the last, of another segment or of no block at all: not to ask
+/// whether there is one saves a tenth of the loop's instructions.
 template <class T>
-__device__ __forceinline__ void split_multiply(const SplitPipeline<T>& pipeline, int row,
-                                               SplitCursor<T>& at, int end,
-                                               int32_t (&sums)[T::kSums]) {
+__device__ __forceinline__ void split_multiply(const SplitPipeline<T>& pipeline, SplitCursor<T>& at,
+                                               int end, int32_t (&sums)[T::kSums]) {
   const int num_blocks = (end - at.block + T::kTeams - 1) / T::kTeams;
   if (num_blocks <= 0) return;
   prims::wgmma_pin(sums);  // zeros are made here, not between products, which would serialize them
   uint32_t a[2][2][4];     // of either half of a block: k32 steps of low, high nibbles
-  SplitBlock block = split_read<T>(pipeline, row, at.block, at.stage, at.parity);
+  SplitBlock block = split_read<T>(pipeline, at);
   int before = at.stage;
 #pragma unroll 1
   for (int i = 0; i < num_blocks; ++i) {
     const int stage = at.stage;
     const uint64_t inputs = prims::wgmma_descriptor_k128(pipeline.inputs(stage));
-    SplitCursor<T> next = at;
-    next.template advance<T::kTeams>();
-    const bool has_next = i + 1 < num_blocks;  // else the same block again
-    const SplitBlock next_block =
-        split_read<T>(pipeline, row, has_next ? next.block : at.block,
-                      has_next ? next.stage : stage, has_next ? next.parity : at.parity);
-    at = next;
+    at.template advance<T::kTeams>();
+    const SplitBlock next_block = split_read<T>(pipeline, at);
+    const Levels levels = block.levels.levels();
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       prims::wgmma_wait<1>();  // the batch that read a[half] is through
       if (half == 1 && i > 0) split_release<T>(pipeline, before);
-      split_multiply_half<T>(inputs, half, block.raw[half], block.levels, a[half], sums);
+      split_multiply_half<T>(inputs, half, block.raw[half], levels, a[half], sums);
     }
     before = stage;
     block = next_block;
@@ -316,16 +342,13 @@ __device__ __forceinline__ void split_multiply(const SplitPipeline<T>& pipeline,
 /// A team's fragments → its place in `area`.
 template <class T>
 __device__ __forceinline__ void split_write_sums(int32_t* area, const int32_t (&sums)[T::kSums]) {
-  const int team = split_team<T>();
   const int unit = static_cast<int>(threadIdx.x) / 32 % T::kTeamWarps;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  int32_t* to = area + team * (T::kSumsBytes / 4) + lane % 4 * 2 * T::kPitch + unit * 16 + lane / 4;
+  auto* to =
+      reinterpret_cast<int4*>(area) + (split_team<T>() * T::kUnits + unit * T::kGroups) * 32 + lane;
 #pragma unroll
-  for (int i = 0; i < T::kTokens / 8; ++i) {
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      to[(i * 8 + j % 2) * T::kPitch + j / 2 * 8] = sums[i * 4 + j];
-    }
+  for (int i = 0; i < T::kGroups; ++i) {
+    to[i * 32] = make_int4(sums[4 * i], sums[4 * i + 1], sums[4 * i + 2], sums[4 * i + 3]);
   }
 }
 
@@ -335,11 +358,12 @@ __device__ __forceinline__ void split_consume(const GemmArgs& args, const SplitW
                                               const SplitPipeline<T>& pipeline) {
   int32_t sums[T::kSums] = {};
   SplitCursor<T> at(split_team<T>());
+  if constexpr (T::kHasAllLevels) prims::mbarrier_wait(pipeline.levels_full(0), 0);
   if constexpr (T::kHoldsSums) {
     int32_t low[T::kSums] = {};
     const int border = min(args.int4_blocks - work.begin, work.num_blocks());  // or none before it
-    split_multiply<T>(pipeline, work.row, at, border, low);
-    split_multiply<T>(pipeline, work.row, at, work.num_blocks(), sums);
+    split_multiply<T>(pipeline, at, border, low);
+    split_multiply<T>(pipeline, at, work.num_blocks(), sums);
     prims::named_barrier_sync(1, T::kConsumers);  // no one reads stages any more
     if (work.begin < args.int4_blocks) split_write_sums<T>(pipeline.parked(), low);
     if (work.end > args.int4_blocks) split_write_sums<T>(pipeline.sums(), sums);
@@ -347,14 +371,14 @@ __device__ __forceinline__ void split_consume(const GemmArgs& args, const SplitW
   } else if constexpr (T::kTwoSegments) {
     if (work.begin < args.int4_blocks) {
       const int border = args.int4_blocks - work.begin;
-      split_multiply<T>(pipeline, work.row, at,
-                        border < work.num_blocks() ? border : work.num_blocks(), sums);
+      split_multiply<T>(pipeline, at, border < work.num_blocks() ? border : work.num_blocks(),
+                        sums);
       split_write_sums<T>(pipeline.parked(), sums);
 #pragma unroll
       for (int i = 0; i < T::kSums; ++i) sums[i] = 0;
     }
   }
-  split_multiply<T>(pipeline, work.row, at, work.num_blocks(), sums);
+  split_multiply<T>(pipeline, at, work.num_blocks(), sums);
   prims::named_barrier_sync(1, T::kConsumers);  // no one reads stages any more
   if (!T::kTwoSegments || work.end > args.int4_blocks) split_write_sums<T>(pipeline.sums(), sums);
 }

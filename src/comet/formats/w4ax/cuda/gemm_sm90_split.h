@@ -14,10 +14,11 @@ constexpr int32_t kMaxSplits = 8;  // CTAs of a cluster
 /// CTAs.
 struct SplitPlan {
   int32_t tile_tokens = 16;  // 16, 32, 64; no fewer than there are
-  int32_t num_teams = 1;     // of consumer warpgroups, each for all rows, that take blocks in turn
-  int32_t num_splits = 1;    // CTAs of a cluster for a tile; no more than blocks
-  int32_t tile_rows = 128;   // 128, or 64: half of a packed tile
-  int32_t num_sharing = 1;   // tiles of a cluster, which share codes; 2 with 64 tokens
+  // Of consumer warpgroups, each for all rows, that take blocks in turn. A CTA alone on its SM may
+  // have one more (gemm_sm90_split.cu).
+  int32_t num_teams = 1;
+  int32_t num_splits = 1;   // CTAs of a cluster for a tile; no more than blocks
+  int32_t tile_rows = 128;  // 128, or 64: half of a packed tile
 };
 
 /// Registers of four warpgroups do not do for levels and a border of segments.
@@ -32,25 +33,23 @@ constexpr bool split_suits(const GemmArgs& args, const SplitPlan& plan) {
   if (plan.tile_tokens < args.tokens || plan.num_splits < 1 || plan.num_splits > args.blocks) {
     return false;
   }
-  if (plan.num_splits * plan.num_sharing > kMaxSplits) return false;
-  if (plan.num_sharing == 2) {
-    const int32_t num_tiles = args.num_tiles * (128 / plan.tile_rows);
-    if (plan.tile_tokens != 64 || num_tiles % 2 != 0) return false;
-  } else if (plan.num_sharing != 1) {
-    return false;
-  }
+  if (plan.num_splits > kMaxSplits) return false;
   if (groups == 4) return plan.tile_tokens == 16 && split_has_four_groups(args.kind, has_two);
   return groups == 2 &&
          (plan.tile_tokens == 16 || plan.tile_tokens == 32 || plan.tile_tokens == 64);
 }
+
+/// So many blocks' levels have room where a CTA is alone.
+constexpr int32_t kMostAloneBlocks = 112;
 
 /// Whether a CTA has an SM for itself (docs/kernels/w4ax_sm90.md, "Half tiles alone on an SM"):
 /// half tiles of 64 tokens, of channel weights always, of progressive ones where a CTA has so many
 /// blocks that a longer ring pays.
 constexpr bool split_is_alone(const GemmArgs& args, const SplitPlan& plan) {
   constexpr int32_t kManyBlocks = 40;
-  return plan.tile_rows == 64 && plan.tile_tokens == 64 && plan.num_sharing == 1 &&
-         (args.kind == WeightKind::kChannel || args.blocks >= kManyBlocks * plan.num_splits);
+  return plan.tile_rows == 64 && plan.tile_tokens == 64 &&
+         (args.kind == WeightKind::kChannel || (args.blocks >= kManyBlocks * plan.num_splits &&
+                                                args.blocks <= kMostAloneBlocks * plan.num_splits));
 }
 
 /// CTAs that fit an SM, by registers, where one is not alone; of half tiles two, so that there is
@@ -67,8 +66,7 @@ double time_gemm_split_us(const GemmArgs& args, const SplitPlan& plan, int num_s
 /// Clusters that the card holds at once.
 int count_split_clusters(const GemmArgs& args, const SplitPlan& plan);
 
-/// `x_map`: CUtensorMap of the codes as bytes, boxes of 128 bytes × plan.tile_tokens /
-/// plan.num_sharing, 128-byte
+/// `x_map`: CUtensorMap of the codes as bytes, boxes of 128 bytes × plan.tile_tokens, 128-byte
 /// swizzle. Needs no workspace. Throws CudaError.
 void launch_gemm_split(const GemmArgs& args, const SplitPlan& plan, const void* x_map,
                        CUstream_st* stream);

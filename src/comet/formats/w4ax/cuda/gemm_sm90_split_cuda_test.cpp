@@ -108,8 +108,7 @@ std::string label(const GemmArgs& args, const SplitPlan& plan) {
          std::to_string(args.blocks) + " blocks, " + std::to_string(args.int4_blocks) + " INT4, " +
          mode_of(args) + ", tiles of " + std::to_string(plan.tile_rows) + " x " +
          std::to_string(plan.tile_tokens) + ", teams " + std::to_string(plan.num_teams) +
-         ", splits " + std::to_string(plan.num_splits) + ", sharing " +
-         std::to_string(plan.num_sharing);
+         ", splits " + std::to_string(plan.num_splits);
 }
 
 /// Every cut: the least tile that holds all tokens, and the next.
@@ -119,11 +118,9 @@ std::vector<SplitPlan> plans_of(const GemmArgs& args) {
     for (const int32_t tokens : {16, 32, 64}) {
       if (tokens >= 4 * std::max(args.tokens, 8)) continue;
       for (const int32_t teams : {1, 2, 4}) {
-        for (const int32_t sharing : {1, 2}) {
-          for (int32_t splits = 1; splits <= kMaxSplits; ++splits) {
-            const SplitPlan plan{tokens, teams, splits, rows, sharing};
-            if (split_suits(args, plan)) plans.push_back(plan);
-          }
+        for (int32_t splits = 1; splits <= kMaxSplits; ++splits) {
+          const SplitPlan plan{tokens, teams, splits, rows};
+          if (split_suits(args, plan)) plans.push_back(plan);
         }
       }
     }
@@ -226,9 +223,9 @@ double time_us(const Launch& launch, GemmArgs args, const Operands& operands, cu
 
 /// A line of JSON, see below. `ctas`: of other kernels; clusters that fit the card.
 void print_line(const GemmArgs& args, const SplitPlan& plan, int ctas, double us) {
-  std::printf("[%d, %d, %d, \"%s\", %d, %d, %d, %d, %.2f, %d, %d],\n", args.tokens,
+  std::printf("[%d, %d, %d, \"%s\", %d, %d, %d, %d, %.2f, %d, 1],\n", args.tokens,
               args.num_tiles * 128, args.blocks * 128, mode_of(args), plan.tile_tokens,
-              plan.num_teams, plan.num_splits, ctas, us, plan.tile_rows, plan.num_sharing);
+              plan.num_teams, plan.num_splits, ctas, us, plan.tile_rows);
   std::fflush(stdout);  // a launch that does not end is the one behind the last line
 }
 
@@ -298,13 +295,12 @@ void check_tiles(const CudaResources& gpu, const Operands& operands, const GemmA
   }
 }
 
-enum class Cuts { kNone, kOwn, kManyRounds, kShared };
+enum class Cuts { kNone, kOwn, kManyRounds };
 
 /// Clusters that come in several rounds do not pay, and more than a few are not run.
 Cuts cuts_of(const GemmArgs& args, const SplitPlan& plan, int num_sms) {
   const int ctas = args.num_tiles * 128 / plan.tile_rows * plan.num_splits;
   if (plan.num_splits > 1 && ctas > 6 * num_sms) return Cuts::kNone;
-  if (plan.num_sharing > 1) return Cuts::kShared;
   return plan.num_splits > 1 && ctas > 3 * num_sms ? Cuts::kManyRounds : Cuts::kOwn;
 }
 
@@ -377,9 +373,6 @@ Check check_of(Cuts cuts) {
 
 TEST_P(W4axSplitPlansCuda, SameBitsWhateverThePlan) {
   check_all(GetParam(), {16, 32, 64}, check_of(Cuts::kOwn));
-}
-TEST_P(W4axSplitPlansCuda, SameBitsOfSharedCodes) {
-  check_all(GetParam(), {32, 64}, check_of(Cuts::kShared));
 }
 TEST_P(W4axSplitPlansCuda, SameBitsOfManyRounds) {
   check_all(GetParam(), {16, 32, 64}, check_of(Cuts::kManyRounds));

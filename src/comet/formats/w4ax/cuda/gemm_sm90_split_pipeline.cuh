@@ -10,14 +10,14 @@
 namespace comet::formats::w4ax::cuda {
 
 template <WeightKind kWeightKind, int kRowsValue, int kTokensValue, int kTeamsValue,
-          int kSharingValue, bool kTwoSegmentsValue, bool kIsAlone = false>
+          bool kTwoSegmentsValue, bool kIsAloneValue = false>
 struct SplitTraits {
   static constexpr WeightKind kKind = kWeightKind;
   static constexpr int kRows = kRowsValue;
   static constexpr int kTokens = kTokensValue;
   static constexpr int kTeams = kTeamsValue;
-  static constexpr int kSharing = kSharingValue;  // CTAs that have the same codes
   static constexpr bool kTwoSegments = kTwoSegmentsValue;
+  static constexpr bool kIsAlone = kIsAloneValue;  // on its SM
   static constexpr bool kHasLevels = kKind == WeightKind::kProgressive;
   static constexpr int kTeamWarps = kRows / 16;
   static constexpr int kConsumers = 32 * kTeamWarps * kTeams;
@@ -29,31 +29,39 @@ struct SplitTraits {
 
   static constexpr int kInputBytes = kTokens * kBlockChannels;
   static constexpr int kWeightBytes = kTileBytes / kPacked;
-  static constexpr int kCopyBytes =
-      kWeightBytes / kPacked;  // a half packed tile lies in two pieces
   static constexpr int kStageBytes = kInputBytes + kWeightBytes;
-  // Sums of a team: rows of a token beside each other; no bank is met twice by a warp's fragments.
-  static constexpr int kPitch = kRows + 4;
-  static constexpr int kSumsBytes = kTokens * kPitch * 4;
+  // Sums of a team: 16 rows after the other, of each 8 tokens after the other, which are a unit: 16
+  // bytes a lane, as products leave them. A warp stores kBatch units of the same rows at a time.
+  static constexpr int kGroups = kTokens / 8;
+  static constexpr int kUnits = kTeamWarps * kGroups;
+  static constexpr int kBatch = kIsAlone ? 2 : 1;
+  // Where sums or teams are many, the sums that other CTAs store are added up before they read: the
+  // way from CTA to CTA is narrow (docs/kernels/w4ax_sm90.md).
+  static constexpr bool kAddsTeams = kTeams == 4 || (kTeams > 1 && kTokens == 64);
+  static constexpr int kSumsBytes = kUnits * 32 * 16;
   // Sums of the INT4 segment wait in registers where there are enough, else in shared memory.
   static constexpr bool kHoldsSums = kTwoSegments && kIsAlone;
   static constexpr int kParkedBytes = kTwoSegments && !kHoldsSums ? kTeams * kSumsBytes : 0;
-  static constexpr int kEndBytes = 2 * kRows * 4 + kTokens * 8 + 16;
+  static constexpr int kEndBytes = 2 * kRows * 4 + kTokens * 8 + 32;
   static constexpr int kControlBytes = kRows == kTileRows ? 256 : 512;
 
   static constexpr int kSharedLimit = 228 * 1024 / kCtasPerSm / 1024 * 1024 - 1024;
   static constexpr int kRoom = kSharedLimit - kParkedBytes - kEndBytes - kControlBytes;
   static constexpr int kMaxStages = kRows == kTileRows ? 10 : 17;
-  // A ring of levels by blocks: those of a group may be overwritten when the group's last block has
-  // been released, which the producer knows of blocks kStages before the one that it loads.
-  static constexpr int kLevelBlocks = 4;
-  static constexpr int kLevelBytes = 2 * kLevelBlocks * kTileRows;
+  // Levels by blocks, those of kLevelBlocks in one copy. A CTA alone on its SM has room for those
+  // of all its blocks. Else they are a ring, where those of a group may be overwritten when its
+  // last block has been released, which the producer knows of blocks kStages before the one it
+  // loads.
+  static constexpr bool kHasAllLevels = kHasLevels && kIsAlone;
+  static constexpr int kLevelBlocks = kHasAllLevels ? 16 : 4;
+  static constexpr int kLevelBytes = 2 * kLevelBlocks * kRows;
   static constexpr int level_ring(int stages) {
+    if (kHasAllLevels) return kMostAloneBlocks;
     return kHasLevels ? (stages + 2 * kLevelBlocks - 2) / kLevelBlocks * kLevelBlocks : 0;
   }
   static constexpr int most_stages() {
     int stages = kMaxStages;
-    while (stages * kStageBytes + level_ring(stages) * 2 * kTileRows > kRoom) --stages;
+    while (stages * kStageBytes + level_ring(stages) * 2 * kRows > kRoom) --stages;
     return stages / kTeams * kTeams;
   }
   // A stage is always the same team's: a wait names a phase by its parity, so that a team that came
@@ -62,25 +70,37 @@ struct SplitTraits {
   static_assert(kStages % kTeams == 0);
   static constexpr int kLevelRing = level_ring(kStages);
   static constexpr int kLevelsAt = kStages * kStageBytes;
-  static constexpr int kEndAt = kLevelsAt + kLevelRing * 2 * kTileRows + kParkedBytes;
+  static constexpr int kEndAt = kLevelsAt + kLevelRing * 2 * kRows + kParkedBytes;
   static constexpr int kParkedAt = kHoldsSums ? kTeams * kSumsBytes : kEndAt - kParkedBytes;
   static constexpr int kControlAt = kEndAt + kEndBytes;
   static constexpr int kSharedBytes = kControlAt + kControlBytes;
   static_assert(kStages >= 4 && kStages > 2 * kTeams && kStageBytes % 1024 == 0);
   static_assert(kRows == kTileRows || kRows == kTileRows / 2);
-  static_assert(kSharing == 1 || (kSharing == 2 && kTokens % 16 == 0));
   static_assert((kHoldsSums ? 2 : 1) * kTeams * kSumsBytes <= kStages * kStageBytes,
                 "sums take the place of stages");
   static_assert(!kHasLevels || kLevelRing >= kStages + kLevelBlocks - 1);
-  static_assert(kLevelBlocks % kTeams == 0);
+  static_assert(kHasAllLevels || kLevelBlocks % kTeams == 0);
+  static_assert(kLevelRing % kLevelBlocks == 0);
   static_assert(kEndBytes % 16 == 0 &&
                 (2 * kStages + kLevelRing / kLevelBlocks) * 8 <= kControlBytes);
 };
 
+/// Packed weights as rows of a map: a block of the tile is one box. Of half a packed tile it lies
+/// in two pieces, one in each half of the packed tile's block.
+template <class T>
+struct SplitPackedMap {
+  static constexpr int kBoxBytes = 2048;
+  static constexpr int kRowBytes = T::kPacked * kBoxBytes;
+  static constexpr int kRowsOfBlock = kTileBytes / kRowBytes;
+  static_assert(T::kWeightBytes == kRowsOfBlock * kBoxBytes);
+  /// Of the tile that begins at `row` of a packed one, in elements of 8 bytes.
+  static __device__ __forceinline__ int x_of(int row) { return row / 64 * (kBoxBytes / 8); }
+};
+
 /// What the copy engine reads; boxes lie in shared memory as in global, but for those of codes.
 struct SplitMaps {
-  CUtensorMap codes;       // bytes, boxes of 128 × kTokens / kSharing, 128-byte swizzle
-  CUtensorMap packed;      // blocks of kCopyBytes
+  CUtensorMap codes;       // bytes, boxes of 128 × kTokens, 128-byte swizzle
+  CUtensorMap packed;      // boxes of a block
   CUtensorMap multiplier;  // boxes of a tile's rows × kLevelBlocks; progressive only
   CUtensorMap offset;      // likewise
 };
@@ -90,7 +110,6 @@ struct SplitMaps {
 template <class T>
 struct SplitWork {
   int num_splits;
-  int share;  // which of the CTAs that have the same codes
   int rank;
   int tile;
   int row;
@@ -98,21 +117,14 @@ struct SplitWork {
   int end;
 
   __device__ SplitWork(const GemmArgs& args, int splits) : num_splits(splits) {
-    const int num_ctas = splits * T::kSharing;  // of a cluster
-    const int cta = static_cast<int>(blockIdx.x) % num_ctas;
-    share = cta % T::kSharing;
-    rank = cta / T::kSharing;
-    const int idx = static_cast<int>(blockIdx.x) / num_ctas * T::kSharing + share;
+    rank = static_cast<int>(blockIdx.x) % splits;
+    const int idx = static_cast<int>(blockIdx.x) / splits;
     tile = idx / T::kPacked;
     row = idx % T::kPacked * T::kRows;
     begin = args.blocks * rank / splits;
     end = args.blocks * (rank + 1) / splits;
   }
   __device__ int num_blocks() const { return end - begin; }
-  /// Of the CTA of this tile that has rank `other`, in the cluster.
-  __device__ uint32_t cta_of(int other) const {
-    return static_cast<uint32_t>(other * T::kSharing + share);
-  }
 };
 
 /// What the end of the tile asks for, in shared memory by then.
@@ -122,18 +134,24 @@ struct SplitEnd {
   float bias[T::kRows];
   float2 token_scales[T::kTokens];  // of the INT4, of the INT8 segment
   OutputTile tile;
+  // CTAs before this one have blocks of the INT4 segment, from the other one on of the INT8
+  // segment.
+  int32_t low_end;
+  int32_t high_begin;
+  // Units of the tile's sums (SplitTraits) that this CTA stores: whole batches.
+  int32_t unit_begin;
+  int32_t unit_end;
 };
 
 template <class T>
 struct SplitPipeline {
   uint8_t* shared;
-  uint32_t first_cta;  // of those that have the same codes, in the cluster
 
   __device__ uint8_t* inputs(int stage) const { return shared + stage * T::kStageBytes; }
   __device__ uint8_t* weights(int stage) const { return inputs(stage) + T::kInputBytes; }
   /// Multipliers of a tile's rows; kLevelOffset bytes further their offsets. `at`: of the ring.
-  __device__ uint8_t* levels(int at) const { return shared + T::kLevelsAt + at * kTileRows; }
-  static constexpr int kLevelOffset = T::kLevelRing * kTileRows;
+  __device__ uint8_t* levels(int at) const { return shared + T::kLevelsAt + at * T::kRows; }
+  static constexpr int kLevelOffset = T::kLevelRing * T::kRows;
   /// Sums of the only segment, or of the INT8 one; they lie over the stages.
   __device__ int32_t* sums() const { return reinterpret_cast<int32_t*>(shared); }
   /// Sums of the INT4 segment where an INT8 one follows.

@@ -47,8 +47,7 @@ int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 const SplitCost& cost_of(const SplitPlan& plan) {
   const auto* cost = std::ranges::find_if(kCosts, [&](const SplitCost& tile) {
-    return tile.tokens == plan.tile_tokens && tile.teams == plan.num_teams &&
-           plan.tile_rows == 128 && plan.num_sharing == 1;
+    return tile.tokens == plan.tile_tokens && tile.teams == plan.num_teams && plan.tile_rows == 128;
   });
   COMET_CHECK(cost != std::end(kCosts), "no tile of {} x {} tokens by {} teams", plan.tile_rows,
               plan.tile_tokens, plan.num_teams);

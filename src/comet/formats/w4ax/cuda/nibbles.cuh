@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "comet/device/cuda/prims/control.cuh"
 #include "comet/formats/w4ax/cuda/gemm_mma.h"
 
 namespace comet::formats::w4ax::cuda {
@@ -20,17 +21,44 @@ struct Levels {
   uint32_t offset[2];  // o + 128 in every byte
 };
 
-/// `rows`: multipliers of a tile's rows; `offset_bytes` further their offsets.
-__device__ __forceinline__ Levels load_levels(const uint8_t* rows, int unit_row, int group,
-                                              int offset_bytes = kTileRows) {
-  Levels levels;
+/// The same as they lie in memory.
+struct RawLevels {
+  uint32_t multiplier[2];
+  int32_t offset[2];
+
+  __device__ __forceinline__ Levels levels() const {
+    Levels all;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      all.multiplier[i] = multiplier[i];
+      all.offset[i] = static_cast<uint32_t>(offset[i]) * 0x01010101U + 0x80808080U;
+    }
+    return all;
+  }
+};
+
+/// `rows`: multipliers of a tile's rows; `offset_bytes` further their offsets. kAsWords: bytes are
+/// made words at once, where ptxas would keep them in halves of registers and widen them later:
+/// fewer instructions, more registers.
+template <bool kAsWords>
+__device__ __forceinline__ RawLevels load_raw_levels(const uint8_t* rows, int unit_row, int group,
+                                                     int offset_bytes) {
+  RawLevels levels;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const int row = unit_row + group + 8 * i;
-    levels.multiplier[i] = rows[row];
-    levels.offset[i] = (rows[offset_bytes + row] ^ 0x80U) * 0x01010101U;
+    const uint8_t* row = rows + unit_row + group + 8 * i;
+    levels.multiplier[i] = *row;
+    levels.offset[i] = *reinterpret_cast<const signed char*>(row + offset_bytes);
+    if constexpr (kAsWords) {
+      prims::keep(levels.multiplier[i]);
+      prims::keep(levels.offset[i]);
+    }
   }
   return levels;
+}
+
+__device__ __forceinline__ Levels load_levels(const uint8_t* rows, int unit_row, int group) {
+  return load_raw_levels<false>(rows, unit_row, group, kTileRows).levels();
 }
 
 /// 16 bytes of a lane → the A fragments of k32 steps 0 (low nibbles) and 1 (high nibbles).

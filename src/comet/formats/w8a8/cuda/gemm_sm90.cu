@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "comet/device/cuda/cuda_check.h"
+#include "comet/device/cuda/overlapped_launch.cuh"
 #include "comet/formats/w8a8/cuda/gemm_sm90.cuh"
 
 namespace comet::formats::w8a8 {
@@ -18,21 +19,14 @@ void launch(const GemmArgs& args, const Sm90Plan& plan, const void* w_map, const
   const int channel_tiles = sm90_channel_tiles(args.n);
   const int token_tiles = (args.rows + Traits::kTokens - 1) / Traits::kTokens;
   const auto splits = static_cast<unsigned>(plan.num_splits);
-  cudaLaunchAttribute attributes[2]{};
-  attributes[0].id = cudaLaunchAttributeClusterDimension;
-  attributes[0].val.clusterDim = {1, 1, splits};
-  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[1].val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(channel_tiles * token_tiles), 1, splits);
-  config.blockDim = dim3(Traits::kThreads);
-  config.dynamicSmemBytes = Traits::kSharedBytes;
-  config.stream = stream;
-  config.attrs = attributes;
-  config.numAttrs = 2;
-  COMET_CUDA(cudaLaunchKernelEx(&config, gemm_sm90<Traits>, args,
-                                *static_cast<const CUtensorMap*>(w_map),
-                                *static_cast<const CUtensorMap*>(x_map)));
+  const auto num_tiles = static_cast<unsigned>(channel_tiles * token_tiles);
+  launch_overlapped({.grid = dim3(num_tiles, 1, splits),
+                     .threads = Traits::kThreads,
+                     .shared_bytes = Traits::kSharedBytes,
+                     .stream = stream,
+                     .cluster = dim3(1, 1, splits)},
+                    gemm_sm90<Traits>, args, *static_cast<const CUtensorMap*>(w_map),
+                    *static_cast<const CUtensorMap*>(x_map));
 }
 
 template <bool kE4M3>
