@@ -21,6 +21,8 @@
 // Floor: packed bytes / copy rate; prediction and outcome: docs/kernels/w4ax_sm90.md.
 #pragma once
 
+#include <type_traits>
+
 #include "comet/device/cuda/prims/bulk_copy.cuh"
 #include "comet/device/cuda/prims/cluster.cuh"
 #include "comet/device/cuda/prims/control.cuh"
@@ -96,15 +98,31 @@ __device__ __forceinline__ void split_load_inputs(const SplitWork<T>& work,
                              (work.begin + at.block) * kBlockChannels, 0, full, prims::kEvictLast);
 }
 
+/// Four of the tile's rows, on their way from memory.
+struct SplitRows {
+  OutputTile tile;
+  float4 scale;
+};
+
+template <class T>
+__device__ __forceinline__ SplitRows split_ask_rows(const GemmArgs& args, const SplitWork<T>& work,
+                                                    int lane) {
+  SplitRows rows{args.tiles[work.tile], {}};
+  if (lane * 4 < T::kRows) {
+    rows.scale = *reinterpret_cast<const float4*>(args.channel_scale + work.tile * kTileRows +
+                                                  work.row + lane * 4);
+  }
+  return rows;
+}
+
 /// Scales and biases of the tile's rows, four a lane.
 template <class T>
-__device__ __forceinline__ void split_fetch_rows(const GemmArgs& args, const SplitWork<T>& work,
-                                                 SplitEnd<T>& end, int lane) {
-  const OutputTile tile = args.tiles[work.tile];
+__device__ __forceinline__ void split_put_rows(const GemmArgs& args, const SplitWork<T>& work,
+                                               const SplitRows& rows, SplitEnd<T>& end, int lane) {
+  const OutputTile& tile = rows.tile;
   const int row = lane * 4;
   if (row < T::kRows) {
-    *reinterpret_cast<float4*>(end.scale + row) = *reinterpret_cast<const float4*>(
-        args.channel_scale + work.tile * kTileRows + work.row + row);
+    *reinterpret_cast<float4*>(end.scale + row) = rows.scale;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int in_tile = work.row + row + i;
@@ -182,6 +200,9 @@ __device__ __forceinline__ void split_produce_inputs(const GemmArgs& args, const
     split_load_first_levels<T>(work, pipeline, num_early, maps);
   }
   __syncwarp();
+  // On their way while the kernel before ends, since the end of a short product soon asks for them.
+  SplitRows rows;
+  if constexpr (!T::kIsAlone) rows = split_ask_rows<T>(args, work, lane);
   prims::wait_for_previous_kernel();
   SplitCursor<T> at(0);
   if (copies) {
@@ -190,7 +211,8 @@ __device__ __forceinline__ void split_produce_inputs(const GemmArgs& args, const
     }
   }
   __syncwarp();
-  split_fetch_rows<T>(args, work, pipeline.end(), lane);
+  if constexpr (T::kIsAlone) rows = split_ask_rows<T>(args, work, lane);
+  split_put_rows<T>(args, work, rows, pipeline.end(), lane);
   split_fetch_token_scales<T>(args, pipeline.end(), lane);
   if (copies) {
     const auto load_levels = [&] {
@@ -251,10 +273,16 @@ __device__ __forceinline__ uint4 split_nibbles(const SplitPipeline<T>& pipeline,
                                          unit * kUnitBytes + lane * 16);
 }
 
+/// Made words for the products where they are used if there are registers for bytes as words, else
+/// where they are read.
+template <class T>
+using SplitLevels = std::conditional_t<T::kIsAlone, RawLevels, Levels>;
+
 /// This lane's levels of a block. Where they come by groups a team waits for a group's with the
 /// first block that it has of it.
 template <class T>
-__device__ __forceinline__ RawLevels split_levels(const SplitPipeline<T>& pipeline, int block) {
+__device__ __forceinline__ SplitLevels<T> split_levels(const SplitPipeline<T>& pipeline,
+                                                       int block) {
   if constexpr (!T::kHasLevels) {
     return {};
   } else {
@@ -269,8 +297,14 @@ __device__ __forceinline__ RawLevels split_levels(const SplitPipeline<T>& pipeli
     // Sixteen warps' registers do not hold one place more.
     constexpr bool kIsFull = T::kConsumers > 256 && !T::kIsAlone;
     const auto thread = static_cast<int>(kIsFull ? prims::thread_idx_anew() : threadIdx.x);
-    return load_raw_levels<T::kIsAlone>(pipeline.levels(at), thread / 32 % T::kTeamWarps * 16,
-                                        thread % 32 / 4, pipeline.kLevelOffset);
+    const RawLevels raw =
+        load_raw_levels<T::kIsAlone>(pipeline.levels(at), thread / 32 % T::kTeamWarps * 16,
+                                     thread % 32 / 4, pipeline.kLevelOffset);
+    if constexpr (T::kIsAlone) {
+      return raw;
+    } else {
+      return raw.levels();
+    }
   }
 }
 
@@ -292,14 +326,15 @@ __device__ __forceinline__ void split_multiply_half(uint64_t inputs, int half, c
 }
 
 /// What a lane reads of a block.
+template <class T>
 struct SplitBlock {
   uint4 raw[2];  // halves
-  RawLevels levels;
+  SplitLevels<T> levels;
 };
 
 template <class T>
-__device__ __forceinline__ SplitBlock split_read(const SplitPipeline<T>& pipeline,
-                                                 const SplitCursor<T>& at) {
+__device__ __forceinline__ SplitBlock<T> split_read(const SplitPipeline<T>& pipeline,
+                                                    const SplitCursor<T>& at) {
   prims::mbarrier_wait(pipeline.full(at.stage), at.parity);
   return {{split_nibbles<T>(pipeline, at.stage, 0), split_nibbles<T>(pipeline, at.stage, 1)},
           split_levels<T>(pipeline, at.block)};
@@ -316,14 +351,14 @@ __device__ __forceinline__ void split_multiply(const SplitPipeline<T>& pipeline,
   if (num_blocks <= 0) return;
   prims::wgmma_pin(sums);  // zeros are made here, not between products, which would serialize them
   uint32_t a[2][2][4];     // of either half of a block: k32 steps of low, high nibbles
-  SplitBlock block = split_read<T>(pipeline, at);
+  SplitBlock<T> block = split_read<T>(pipeline, at);
   int before = at.stage;
 #pragma unroll 1
   for (int i = 0; i < num_blocks; ++i) {
     const int stage = at.stage;
     const uint64_t inputs = prims::wgmma_descriptor_k128(pipeline.inputs(stage));
     at.template advance<T::kTeams>();
-    const SplitBlock next_block = split_read<T>(pipeline, at);
+    const SplitBlock<T> next_block = split_read<T>(pipeline, at);
     const Levels levels = block.levels.levels();
 #pragma unroll
     for (int half = 0; half < 2; ++half) {

@@ -19,6 +19,8 @@ constexpr int kBlockChannels = 128;
 struct Levels {
   uint32_t multiplier[2];
   uint32_t offset[2];  // o + 128 in every byte
+
+  __device__ __forceinline__ const Levels& levels() const { return *this; }
 };
 
 /// The same as they lie in memory.
