@@ -38,7 +38,7 @@ CUtensorMap make_block_map(const void* data, int64_t block_bytes);
 
 /// Bytes from `data` on (16-byte aligned) as rows of row_bytes; a box is box_rows rows of box_bytes
 /// (at most 2,048), one behind the other in shared memory. Its x counts 8 bytes. Rows from num_rows
-/// on read as 0. Fewer and longer rows are less work for the copy engine.
+/// on read as 0.
 struct RowMapDesc {
   const void* data = nullptr;
   int64_t row_bytes = 0;

@@ -19,6 +19,7 @@
 #include "comet/device/cuda/prims/cp_async.cuh"
 #include "comet/device/cuda/prims/ldmatrix.cuh"
 #include "comet/device/cuda/prims/mma.cuh"
+#include "comet/formats/cuda/add_four.cuh"
 #include "comet/formats/w4a16/cuda/gemm_tile.cuh"
 
 namespace comet::formats::w4a16_cuda {
@@ -184,11 +185,7 @@ __global__ void __launch_bounds__(kThreads) sum_splits(const Params p) {
   const auto* parts = reinterpret_cast<const float4*>(p.partials) + i;
   float4 total = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
   for (int split = 0; split < p.num_splits; ++split) {
-    const float4 part = parts[split * p.args.rows * columns];
-    total.x += part.x;
-    total.y += part.y;
-    total.z += part.z;
-    total.w += part.w;
+    formats::cuda::add_four(total, parts[split * p.args.rows * columns]);
   }
   const auto row = static_cast<int>(i % columns * 4);
   if (row < p.args.blocks.n) store_four(store_target(p.args), i / columns, row, total);

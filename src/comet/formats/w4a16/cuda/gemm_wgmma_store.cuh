@@ -4,6 +4,7 @@
 #pragma once
 
 #include "comet/device/cuda/prims/cluster.cuh"
+#include "comet/formats/cuda/add_four.cuh"
 #include "comet/formats/w4a16/cuda/gemm_wgmma.cuh"
 
 namespace comet::formats::w4a16_cuda::wgmma {
@@ -29,20 +30,13 @@ __device__ __forceinline__ void end_reads(int num_splits) {
   prims::cluster_wait();
 }
 
-__device__ __forceinline__ void add_four(float4& total, const float4& part) {
-  total.x += part.x;
-  total.y += part.y;
-  total.z += part.z;
-  total.w += part.w;
-}
-
 /// Four rows of a token, of a tile that this CTA has alone.
 template <class T>
 __device__ __forceinline__ float4 own_four(const float* from) {
   float4 total = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
 #pragma unroll
   for (int turn = 0; turn < T::kTurns; ++turn) {
-    add_four(total, *reinterpret_cast<const float4*>(from + turn * T::kTileFloats));
+    formats::cuda::add_four(total, *reinterpret_cast<const float4*>(from + turn * T::kTileFloats));
   }
   return total;
 }
@@ -66,7 +60,7 @@ __device__ __forceinline__ float4 gather_four(const float* from, int num_splits)
   for (int split = 0; split < kMaxSplits; ++split) {
 #pragma unroll
     for (int turn = 0; turn < T::kTurns; ++turn) {
-      if (split < num_splits) add_four(total, parts[split][turn]);
+      if (split < num_splits) formats::cuda::add_four(total, parts[split][turn]);
     }
   }
   return total;

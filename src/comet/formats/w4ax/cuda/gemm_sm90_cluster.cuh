@@ -13,6 +13,7 @@
 #pragma once
 
 #include "comet/device/cuda/prims/cluster.cuh"
+#include "comet/formats/cuda/add_four.cuh"
 #include "comet/formats/w4ax/cuda/gemm_sm90_wide.cuh"
 
 namespace comet::formats::w4ax::cuda {
@@ -126,10 +127,7 @@ struct Sm90Parts {
       int4 total = eight[0][i];
 #pragma unroll
       for (int cta = 1; cta < T::kMostSplits; ++cta) {
-        total.x += eight[cta][i].x;
-        total.y += eight[cta][i].y;
-        total.z += eight[cta][i].z;
-        total.w += eight[cta][i].w;
+        formats::cuda::add_four(total, eight[cta][i]);
       }
       sums[i * 4] = total.x;
       sums[i * 4 + 1] = total.y;

@@ -95,16 +95,16 @@ template <class T>
 LaunchShape shape_of(const GemmArgs& args, const SplitPlan& plan, cudaStream_t stream) {
   COMET_CUDA(cudaFuncSetAttribute(gemm_sm90_split<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   T::kSharedBytes));
-  const int cluster = plan.num_splits;
   const int num_working = num_working_ctas<T>(args, plan.num_splits);
   const int num_sms = device_attribute(cudaDevAttrMultiProcessorCount);
-  const int num_ctas =
-      num_working > num_sms / 2 ? std::max(num_working, num_sms / cluster * cluster) : num_working;
+  const int num_ctas = num_working > num_sms / 2
+                           ? std::max(num_working, num_sms / plan.num_splits * plan.num_splits)
+                           : num_working;
   return {.grid = dim3(static_cast<unsigned>(num_ctas)),
           .threads = T::kThreads,
           .shared_bytes = T::kSharedBytes,
           .stream = stream,
-          .cluster = dim3(static_cast<unsigned>(cluster))};
+          .cluster = dim3(static_cast<unsigned>(plan.num_splits))};
 }
 
 /// Levels [blocks, rows] in boxes of kLevelBlocks blocks × the rows of a tile.

@@ -2,9 +2,9 @@
 // sm_90a. Callers: gemm_sm90_split.cu.
 //
 // Operands: as in gemm_sm90.cuh: weights are A from registers, codes B; all by tensor copies.
-// Levels of progressive weights come for kLevelBlocks blocks at once, all of them at the start
-// where a CTA is alone on its SM. Grid: a cluster of num_splits CTAs for every tile of kRows (128,
-// or one half of a packed tile);
+//   Levels of progressive weights come for kLevelBlocks blocks at once, all of them at the start
+//   where a CTA is alone on its SM.
+// Grid: a cluster of num_splits CTAs for every tile of kRows (128, or one half of a packed tile);
 //   CTA `rank` has blocks · rank / num_splits … and all tokens. A CTA has one piece of work, so
 //   that stages are filled from 0 on.
 // Roles: kTeams teams of consumer warpgroups, 64 rows a warpgroup; block i of the CTA goes to team

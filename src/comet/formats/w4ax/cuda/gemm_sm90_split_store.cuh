@@ -4,6 +4,7 @@
 #pragma once
 
 #include "comet/device/cuda/prims/cluster.cuh"
+#include "comet/formats/cuda/add_four.cuh"
 #include "comet/formats/cuda/fragment_store.cuh"
 #include "comet/formats/w4ax/cuda/gemm_sm90_split.cuh"
 #include "comet/formats/w4ax/cuda/gemm_sm90_store.cuh"
@@ -30,20 +31,13 @@ __device__ __forceinline__ int32_t* split_part(int32_t* area, int team, int unit
   return area + ((team * T::kUnits + unit) * 32 + static_cast<int>(threadIdx.x) % 32) * 4;
 }
 
-__device__ __forceinline__ void split_add(int4& sums, const int4& part) {
-  sums.x += part.x;
-  sums.y += part.y;
-  sums.z += part.z;
-  sums.w += part.w;
-}
-
 /// A unit's sums of all teams of this CTA.
 template <class T>
 __device__ __forceinline__ int4 split_own_sums(int32_t* area, int unit) {
   int4 sums = *reinterpret_cast<const int4*>(split_part<T>(area, 0, unit));
 #pragma unroll
   for (int team = 1; team < T::kTeams; ++team) {
-    split_add(sums, *reinterpret_cast<const int4*>(split_part<T>(area, team, unit)));
+    formats::cuda::add_four(sums, *reinterpret_cast<const int4*>(split_part<T>(area, team, unit)));
   }
   return sums;
 }
@@ -110,7 +104,8 @@ struct SplitOthers {
 #pragma unroll
       for (int team = 0; team < kTeams; ++team) {
 #pragma unroll
-        for (int b = 0; b < T::kBatch; ++b) split_add(sums.units[b], parts[i][team].units[b]);
+        for (int b = 0; b < T::kBatch; ++b)
+          formats::cuda::add_four(sums.units[b], parts[i][team].units[b]);
       }
     }
   }

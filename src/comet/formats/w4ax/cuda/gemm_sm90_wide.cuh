@@ -104,7 +104,7 @@ __device__ __forceinline__ Sm90StageIndex<T> sm90_stage_of(uint32_t block_idx) {
   return {static_cast<int>(block_idx % kRing), block_idx / kRing & 1U};
 }
 
-/// As load_levels, one instruction less a row.
+/// As load_levels, `rows` from the first of this lane's on.
 __device__ __forceinline__ Levels sm90_load_levels(const uint8_t* rows) {
   Levels levels;
 #pragma unroll
