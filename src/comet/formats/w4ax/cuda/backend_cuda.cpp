@@ -7,6 +7,7 @@
 #include "comet/formats/cuda/float_rows.h"
 #include "comet/formats/cuda/linear_end.h"
 #include "comet/formats/float_input.h"
+#include "comet/formats/w4ax/cuda/chains/gemm_sm90_chains.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90_choice.h"
 #include "comet/formats/w4ax/cuda/sm80/gemm_sm80.h"
 #include "comet/formats/w4ax/w4ax.h"
@@ -151,6 +152,19 @@ void run_sm90(Context& ctx, const LinearWeight& weight, const Activation& x, Row
                       ctx.cuda->stream);
 }
 
+void run_chains(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out) {
+  const CudaMeta& meta = cuda_meta_of(weight);
+  const cuda::GemmArgs args = gemm_args(weight, meta, x, out);
+  if (x.rows == 0) return;
+  const cuda::ChainsPlan plan = cuda::plan_gemm_chains(args, ctx.cuda->num_sms);
+  const ArenaScope scope(ctx.arena);
+  void* workspace = nullptr;
+  if (plan.workspace_bytes > 0) {
+    workspace = ctx.arena.alloc(DType::kU8, {plan.workspace_bytes}).raw();
+  }
+  cuda::run_gemm_chains(args, plan, workspace, ctx.cuda->stream);
+}
+
 cuda::Sm80Plan plan_sm80(const cuda::GemmArgs& args, int sm, int num_sms) {
   const int num_ctas = cuda::sm80_num_ctas(cuda::sm80_tile_tokens(args), sm, num_sms);
   return cuda::plan_gemm_sm80(args, cuda::sm80_step_costs(args), num_ctas);
@@ -195,11 +209,27 @@ std::string describe_sm90(const LinearWeight& weight, const Caps& caps, int64_t 
                      plan.tile_rows, plan.tile_tokens, plan.num_ctas, cut, choice.us, origin);
 }
 
-/// sm_90a code runs on sm_90 alone; scales per block have no kernel there yet.
+std::string describe_chains(const LinearWeight& weight, const Caps& caps, int64_t rows) {
+  const cuda::GemmArgs args = shape_args(meta_of(weight), rows);
+  const cuda::ChainsPlan plan = cuda::plan_gemm_chains(args, caps.num_sms);
+  const std::string cut = plan.num_splits > 1
+                              ? fmt::format("chains over clusters of {}", plan.num_splits)
+                              : "tiles whole";
+  return fmt::format("tiles of 128 x {}, {} CTAs, {}; {:.1f} us by estimate", plan.tile_tokens,
+                     plan.num_ctas, cut, cuda::time_gemm_chains_us(args, plan, caps.num_sms));
+}
+
+bool has_scales_per_block(const Meta& meta) {
+  return meta.granularity == Granularity::kGroup || meta.site.scale == ActScale::kS1;
+}
+
+/// sm_90a code runs on sm_90 alone: a kernel for scales per segment, one for scales per block.
 bool supports_sm90(const LinearWeight& weight, const Caps& caps) {
-  const Meta& meta = meta_of(weight);
-  return caps.kind == DeviceKind::kCuda && caps.sm == 90 &&
-         meta.granularity != Granularity::kGroup && meta.site.scale != ActScale::kS1;
+  return caps.kind == DeviceKind::kCuda && caps.sm == 90 && !has_scales_per_block(meta_of(weight));
+}
+
+bool supports_chains(const LinearWeight& weight, const Caps& caps) {
+  return caps.kind == DeviceKind::kCuda && caps.sm == 90 && has_scales_per_block(meta_of(weight));
 }
 
 /// INT4 blocks through INT4 products, for the tensor cores of sm_8x; later cards have none for them
@@ -242,7 +272,13 @@ constexpr LinearKernel kCudaKernels[] = {{.name = "w4ax_mma",
                                           .cost_us = cost_sm90_us,
                                           .run = run_sm90,
                                           .describe = describe_sm90,
-                                          .run_with = formats::cuda::run_with_end<run_sm90>}};
+                                          .run_with = formats::cuda::run_with_end<run_sm90>},
+                                         {.name = "w4ax_sm90_chains",
+                                          .supports = supports_chains,
+                                          .cost_us = cost_sm90_us,
+                                          .run = run_chains,
+                                          .describe = describe_chains,
+                                          .run_with = formats::cuda::run_with_end<run_chains>}};
 
 }  // namespace
 }  // namespace w4ax

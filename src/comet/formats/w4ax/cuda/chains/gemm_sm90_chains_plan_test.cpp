@@ -1,0 +1,71 @@
+// plan_gemm_chains(): what it takes fits what launches it, on every shape.
+#include <gtest/gtest.h>
+
+#include "comet/formats/w4ax/cuda/chains/gemm_sm90_chains.h"
+
+namespace comet::formats::w4ax::cuda {
+namespace {
+
+GemmArgs args_of(WeightKind kind, int32_t num_tiles, int32_t blocks, int32_t tokens) {
+  GemmArgs args;
+  args.kind = kind;
+  args.num_tiles = num_tiles;
+  args.blocks = blocks;
+  args.int4_blocks = blocks - 1;
+  args.block_scales = kind != WeightKind::kGroup;
+  args.tokens = tokens;
+  return args;
+}
+
+void check_fits(const GemmArgs& args, int num_sms) {
+  const ChainsPlan plan = plan_gemm_chains(args, num_sms);
+  ASSERT_TRUE(chains_suit(args, plan));
+  EXPECT_GT(time_gemm_chains_us(args, plan, num_sms), 0);
+  const int64_t tiles = num_chain_tiles(args, plan.tile_tokens);
+  const int64_t slots = tiles * 128 * plan.tile_tokens;  // values of a chain
+  EXPECT_EQ(plan.workspace_bytes, plan.num_splits > 1 ? num_block_chains(args) * slots * 4 : 0);
+  if (plan.num_splits > 1 || !chains_walk(plan.tile_tokens)) {
+    EXPECT_EQ(plan.num_ctas, tiles * plan.num_splits);
+  } else {
+    EXPECT_GE(plan.num_ctas, 1);
+    EXPECT_LE(plan.num_ctas, tiles);
+  }
+}
+
+TEST(W4axChainsPlan, FitsOnEveryShape) {
+  for (const int num_sms : {1, 78, 114, 132}) {
+    for (const int32_t num_tiles : {1, 3, 32, 65, 112, 500}) {
+      for (const int32_t blocks : {1, 3, 8, 40, 224}) {
+        for (const int32_t tokens : {1, 16, 17, 33, 64, 65, 200, 4096}) {
+          for (const WeightKind kind : {WeightKind::kChannel, WeightKind::kGroup}) {
+            check_fits(args_of(kind, num_tiles, blocks, tokens), num_sms);
+          }
+        }
+      }
+    }
+  }
+}
+
+/// A product of few tiles is split, so that most SMs have work; one of many is not. Weights are
+/// read once where 64 tokens or fewer are multiplied.
+TEST(W4axChainsPlan, SplitsWhereTilesAreFew) {
+  EXPECT_GE(plan_gemm_chains(args_of(WeightKind::kGroup, 32, 32, 16), 132).num_splits, 2);
+  EXPECT_EQ(plan_gemm_chains(args_of(WeightKind::kGroup, 4000, 32, 16), 132).num_splits, 1);
+  EXPECT_EQ(plan_gemm_chains(args_of(WeightKind::kGroup, 32, 32, 1), 132).tile_tokens, 16);
+  EXPECT_EQ(plan_gemm_chains(args_of(WeightKind::kGroup, 32, 32, 64), 132).tile_tokens, 64);
+  EXPECT_EQ(plan_gemm_chains(args_of(WeightKind::kProgressive, 224, 32, 2048), 132).tile_tokens,
+            128);
+}
+
+/// Scales per segment have no chains.
+TEST(W4axChainsPlan, SuitsChainsAlone) {
+  GemmArgs args = args_of(WeightKind::kChannel, 32, 32, 16);
+  EXPECT_TRUE(chains_suit(args, {16, 4}));
+  EXPECT_FALSE(chains_suit(args, {16, 5}));
+  EXPECT_FALSE(chains_suit(args, {48, 1}));
+  args.block_scales = false;
+  EXPECT_FALSE(chains_suit(args, {16, 1}));
+}
+
+}  // namespace
+}  // namespace comet::formats::w4ax::cuda
