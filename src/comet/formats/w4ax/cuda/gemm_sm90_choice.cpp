@@ -19,67 +19,69 @@ struct Tuned {
   int32_t num_teams;   // of gemm_sm90_split.h; 0: gemm_sm90.h
   int32_t num_splits;  // there 0: what plan_gemm_sm90() takes, else wide tiles
   double us;
+  bool is_alone = false;  // gemm_sm90_split.h
 };
 
 /// Progressive weights were measured in one segment, channel ones with an INT8 block behind.
 constexpr WeightKind kLevels = WeightKind::kProgressive;
 constexpr WeightKind kPlain = WeightKind::kChannel;
 
-/// Of bench/results/h200/2026-11-25-w4ax-sm90-split-plans.json; beyond 64 tokens those few where
+/// Of bench/results/h200/2026-11-27-w4ax-sm90-split-plans.json; beyond 64 tokens those few where
 /// the models are wrong by more than 5 % (LLaMA-3 8B and 70B; gemm_sm90_plan_test.cpp).
 constexpr Tuned kTuned[] = {
-    // Up to 8 tokens, chosen by a decode step: between its other kernels three parts beat two
-    // (384 against 361 tokens/s), which alone are quicker.
-    {8, 4096, 4096, kLevels, 64, 16, 2, 3, 6.0},
-    {8, 4096, 14336, kLevels, 64, 16, 2, 3, 12.5},
-    {16, 4096, 4096, kLevels, 64, 16, 2, 2, 4.7},
-    {16, 6144, 4096, kLevels, 64, 16, 2, 2, 6.7},
-    {16, 4096, 14336, kLevels, 64, 16, 2, 2, 10.9},
-    {16, 8192, 8192, kLevels, 128, 16, 2, 2, 11.9},
-    {16, 10240, 8192, kLevels, 128, 16, 1, 4, 15.1},
-    {16, 28672, 4096, kLevels, 128, 16, 0, 0, 17.7},
-    {16, 8192, 28672, kLevels, 128, 16, 2, 2, 31.5},
-    {16, 57344, 8192, kLevels, 128, 16, 0, 0, 61.5},
-    {32, 4096, 4096, kLevels, 64, 32, 2, 2, 5.0},
-    {32, 6144, 4096, kLevels, 64, 32, 2, 2, 7.1},
-    {32, 4096, 14336, kLevels, 64, 32, 2, 2, 11.4},
-    {32, 8192, 8192, kLevels, 64, 32, 2, 2, 12.5},
-    {32, 10240, 8192, kLevels, 64, 32, 2, 2, 17.8},
-    {32, 28672, 4096, kLevels, 128, 32, 0, 0, 20.4},
-    {32, 8192, 28672, kLevels, 64, 32, 2, 2, 33.8},
-    {32, 57344, 8192, kLevels, 128, 32, 0, 0, 65.0},
-    {64, 4096, 4096, kLevels, 64, 64, 2, 2, 6.5},
-    {64, 6144, 4096, kLevels, 64, 64, 2, 2, 8.5},
-    {64, 4096, 14336, kLevels, 64, 64, 2, 2, 14.0},
-    {64, 8192, 8192, kLevels, 128, 64, 1, 2, 14.4},
-    {64, 10240, 8192, kLevels, 256, 64, 0, 2, 19.0},
-    {64, 28672, 4096, kLevels, 256, 64, 0, 1, 20.3},
-    {64, 8192, 28672, kLevels, 128, 64, 1, 2, 39.4},
-    {64, 57344, 8192, kLevels, 256, 64, 0, 1, 70.9},
-    {16, 4096, 4096, kPlain, 64, 16, 2, 2, 4.4},
-    {16, 6144, 4096, kPlain, 64, 16, 2, 2, 6.6},
-    {16, 4096, 14336, kPlain, 64, 16, 2, 2, 10.3},
-    {16, 8192, 8192, kPlain, 64, 16, 2, 2, 11.4},
-    {16, 10240, 8192, kPlain, 128, 16, 1, 4, 13.8},
-    {16, 28672, 4096, kPlain, 128, 16, 0, 0, 16.3},
-    {16, 8192, 28672, kPlain, 64, 16, 2, 2, 29.1},
-    {16, 57344, 8192, kPlain, 64, 16, 2, 1, 61.4},
+    // 4096 x 4096 of up to 32 tokens as a decode step has it quicker: between its other kernels a
+    // CTA alone on its SM beats two on one, which are ahead where launch follows launch (LLaMA-3
+    // 8B, tokens/s: 462 and 430 of one stream, 5,796 and 5,706 of 16, 9,007 and 8,844 of 32; of
+    // channel weights 470 and 444, 5,639 and 5,697).
+    {16, 4096, 4096, kLevels, 64, 16, 4, 2, 5.3, true},
+    {16, 6144, 4096, kLevels, 64, 16, 4, 1, 6.0, true},
+    {16, 4096, 14336, kLevels, 64, 16, 4, 2, 10.2, true},
+    {16, 8192, 8192, kLevels, 64, 16, 4, 1, 10.7, true},
+    {16, 10240, 8192, kLevels, 128, 16, 1, 4, 14.5},
+    {16, 28672, 4096, kLevels, 128, 16, 0, 0, 17.6},
+    {16, 8192, 28672, kLevels, 64, 16, 4, 1, 29.5, true},
+    {16, 57344, 8192, kLevels, 128, 16, 0, 0, 62.0},
+    {32, 4096, 4096, kLevels, 64, 32, 4, 2, 5.6, true},
+    {32, 6144, 4096, kLevels, 64, 32, 4, 1, 6.4, true},
+    {32, 4096, 14336, kLevels, 64, 32, 4, 2, 10.8, true},
+    {32, 8192, 8192, kLevels, 64, 32, 4, 1, 11.3, true},
+    {32, 10240, 8192, kLevels, 64, 32, 2, 2, 17.3},
+    {32, 28672, 4096, kLevels, 128, 32, 0, 0, 19.8},
+    {32, 8192, 28672, kLevels, 64, 32, 4, 1, 30.9, true},
+    {32, 57344, 8192, kLevels, 128, 32, 0, 0, 66.1},
+    {64, 4096, 4096, kLevels, 64, 64, 3, 2, 6.3, true},
+    {64, 6144, 4096, kLevels, 64, 64, 3, 1, 7.6, true},
+    {64, 4096, 14336, kLevels, 64, 64, 3, 2, 12.1, true},
+    {64, 8192, 8192, kLevels, 64, 64, 3, 1, 12.7, true},
+    {64, 10240, 8192, kLevels, 256, 64, 0, 2, 19.2},
+    {64, 28672, 4096, kLevels, 256, 64, 0, 1, 20.5},
+    {64, 8192, 28672, kLevels, 64, 64, 3, 1, 37.4, true},
+    {64, 57344, 8192, kLevels, 256, 64, 0, 1, 73.2},
+    {8, 4096, 4096, kPlain, 64, 16, 4, 2, 5.1, true},
+    {16, 4096, 4096, kPlain, 64, 16, 2, 2, 4.0},
+    {16, 6144, 4096, kPlain, 64, 16, 4, 1, 5.9, true},
+    {16, 4096, 14336, kPlain, 64, 16, 4, 2, 10.0, true},
+    {16, 8192, 8192, kPlain, 64, 16, 4, 1, 10.5, true},
+    {16, 10240, 8192, kPlain, 128, 16, 1, 4, 13.5},
+    {16, 28672, 4096, kPlain, 128, 16, 0, 0, 16.4},
+    {16, 8192, 28672, kPlain, 64, 16, 4, 1, 29.0, true},
+    {16, 57344, 8192, kPlain, 128, 16, 2, 1, 60.2},
     {32, 4096, 4096, kPlain, 64, 32, 2, 2, 5.5},
-    {32, 6144, 4096, kPlain, 64, 32, 2, 2, 7.0},
-    {32, 4096, 14336, kPlain, 64, 32, 2, 2, 11.1},
-    {32, 8192, 8192, kPlain, 64, 32, 2, 2, 11.9},
-    {32, 10240, 8192, kPlain, 64, 32, 2, 1, 15.1},
-    {32, 28672, 4096, kPlain, 128, 32, 0, 0, 18.0},
-    {32, 8192, 28672, kPlain, 64, 32, 2, 2, 30.5},
-    {32, 57344, 8192, kPlain, 128, 32, 0, 0, 64.3},
-    {64, 4096, 4096, kPlain, 64, 64, 2, 2, 7.1},
-    {64, 6144, 4096, kPlain, 64, 64, 2, 1, 8.4},
-    {64, 4096, 14336, kPlain, 64, 64, 2, 2, 12.0},
-    {64, 8192, 8192, kPlain, 64, 64, 2, 1, 13.2},
-    {64, 10240, 8192, kPlain, 128, 64, 0, 1, 16.4},
+    {32, 6144, 4096, kPlain, 64, 32, 4, 1, 6.4, true},
+    {32, 4096, 14336, kPlain, 64, 32, 4, 2, 10.4, true},
+    {32, 8192, 8192, kPlain, 64, 32, 4, 1, 10.9, true},
+    {32, 10240, 8192, kPlain, 64, 32, 2, 1, 14.8},
+    {32, 28672, 4096, kPlain, 128, 32, 0, 0, 18.1},
+    {32, 8192, 28672, kPlain, 64, 32, 4, 1, 29.7, true},
+    {32, 57344, 8192, kPlain, 128, 32, 1, 1, 63.6},
+    {64, 4096, 4096, kPlain, 64, 64, 2, 2, 6.2, true},
+    {64, 6144, 4096, kPlain, 64, 64, 2, 1, 7.7, true},
+    {64, 4096, 14336, kPlain, 64, 64, 2, 2, 11.7, true},
+    {64, 8192, 8192, kPlain, 64, 64, 2, 1, 12.2, true},
+    {64, 10240, 8192, kPlain, 128, 64, 0, 1, 16.6},
     {64, 28672, 4096, kPlain, 256, 64, 0, 1, 20.1},
-    {64, 8192, 28672, kPlain, 64, 64, 2, 1, 32.8},
-    {64, 57344, 8192, kPlain, 256, 64, 0, 1, 65.1},
+    {64, 8192, 28672, kPlain, 64, 64, 2, 1, 32.2, true},
+    {64, 57344, 8192, kPlain, 256, 64, 0, 1, 65.2},
     {192, 4096, 4096, kLevels, 128, 256, 0, 3, 12.6},
     {256, 4096, 4096, kLevels, 128, 256, 0, 3, 13.3},
     {256, 4096, 14336, kPlain, 128, 64, 0, 1, 27.2},
@@ -113,7 +115,7 @@ bool take(const Tuned& row, const GemmArgs& args, int num_sms, Sm90Choice& choic
   choice.is_measured = true;
   choice.is_split = row.num_teams > 0;
   if (choice.is_split) {
-    choice.split = {row.tile_tokens, row.num_teams, row.num_splits, row.tile_rows};
+    choice.split = {row.tile_tokens, row.num_teams, row.num_splits, row.tile_rows, row.is_alone};
     return split_suits(args, choice.split);
   }
   if (row.num_splits == 0) {

@@ -156,20 +156,23 @@ struct Count {
   }
 };
 
+template <WeightKind kKind, int kTokens, bool kTwo>
+using LoneTile =
+    SplitTraits<kKind, 64, kTokens, split_alone_teams(kKind, kTokens, kTwo), kTwo, true>;
+
+template <WeightKind kKind, bool kTwo, class Do>
+void with_lone_tile(const SplitPlan& plan, const Do& act) {
+  if (plan.tile_tokens == 64) return act.template kernel<LoneTile<kKind, 64, kTwo>>();
+  if (plan.tile_tokens == 32) return act.template kernel<LoneTile<kKind, 32, kTwo>>();
+  act.template kernel<LoneTile<kKind, 16, kTwo>>();
+}
+
 /// Of what split_suits() lets through.
 template <WeightKind kKind, bool kTwo, class Do>
-void with_half_tile(const GemmArgs& args, const SplitPlan& plan, const Do& act) {
-  if (plan.tile_tokens == 64) {
-    // Levels keep two teams from filling the SM; two sets of sums have no registers for a third.
-    constexpr int kTeams = kKind == WeightKind::kProgressive && !kTwo ? 3 : 2;
-    using Alone = SplitTraits<kKind, 64, 64, kTeams, kTwo, true>;
-    if constexpr (kKind == WeightKind::kChannel) {  // always alone
-      return act.template kernel<Alone>();
-    } else {
-      return split_is_alone(args, plan)
-                 ? act.template kernel<Alone>()
-                 : act.template kernel<SplitTraits<kKind, 64, 64, 2, kTwo>>();
-    }
+void with_half_tile(const SplitPlan& plan, const Do& act) {
+  if (plan.is_alone) return with_lone_tile<kKind, kTwo>(plan, act);
+  if constexpr (kKind == WeightKind::kProgressive) {
+    if (plan.tile_tokens == 64) return act.template kernel<SplitTraits<kKind, 64, 64, 2, kTwo>>();
   }
   if (plan.tile_tokens == 32) return act.template kernel<SplitTraits<kKind, 64, 32, 2, kTwo>>();
   if constexpr (split_has_four_groups(kKind, kTwo)) {
@@ -179,8 +182,8 @@ void with_half_tile(const GemmArgs& args, const SplitPlan& plan, const Do& act) 
 }
 
 template <WeightKind kKind, bool kTwo, class Do>
-void with_tile(const GemmArgs& args, const SplitPlan& plan, const Do& act) {
-  if (plan.tile_rows == 64) return with_half_tile<kKind, kTwo>(args, plan, act);
+void with_tile(const SplitPlan& plan, const Do& act) {
+  if (plan.tile_rows == 64) return with_half_tile<kKind, kTwo>(plan, act);
   if (plan.tile_tokens == 64) {
     return act.template kernel<SplitTraits<kKind, 128, 64, 1, kTwo>>();
   }
@@ -193,10 +196,10 @@ void with_tile(const GemmArgs& args, const SplitPlan& plan, const Do& act) {
 
 template <WeightKind kKind, class Do>
 void with_segments(const GemmArgs& args, const SplitPlan& plan, const Do& act) {
-  if (args.int4_blocks > 0 && args.int4_blocks < args.blocks) {
-    with_tile<kKind, true>(args, plan, act);
+  if (split_has_two_segments(args)) {
+    with_tile<kKind, true>(plan, act);
   } else {
-    with_tile<kKind, false>(args, plan, act);
+    with_tile<kKind, false>(plan, act);
   }
 }
 

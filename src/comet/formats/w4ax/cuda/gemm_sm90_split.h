@@ -14,11 +14,10 @@ constexpr int32_t kMaxSplits = 8;  // CTAs of a cluster
 /// CTAs.
 struct SplitPlan {
   int32_t tile_tokens = 16;  // 16, 32, 64; no fewer than there are
-  // Of consumer warpgroups, each for all rows, that take blocks in turn. A CTA alone on its SM may
-  // have one more (gemm_sm90_split.cu).
-  int32_t num_teams = 1;
-  int32_t num_splits = 1;   // CTAs of a cluster for a tile; no more than blocks
-  int32_t tile_rows = 128;  // 128, or 64: half of a packed tile
+  int32_t num_teams = 1;     // of consumer warpgroups, each for all rows, that take blocks in turn
+  int32_t num_splits = 1;    // CTAs of a cluster for a tile; no more than blocks
+  int32_t tile_rows = 128;   // 128, or 64: half of a packed tile
+  bool is_alone = false;     // a CTA has an SM for itself; half tiles
 };
 
 /// Registers of four warpgroups do not do for levels and a border of segments.
@@ -26,30 +25,47 @@ constexpr bool split_has_four_groups(WeightKind kind, bool has_two_segments) {
   return kind != WeightKind::kProgressive || !has_two_segments;
 }
 
+/// So many blocks' levels have room where a CTA is alone.
+constexpr int32_t kMostAloneBlocks = 224;
+
+/// Teams of a CTA alone on its SM: as many as registers allow and pay. With channel weights two
+/// teams of 64 tokens come up to memory's rate.
+constexpr int32_t split_alone_teams(WeightKind kind, int32_t tile_tokens, bool has_two_segments) {
+  if (tile_tokens < 64) return split_has_four_groups(kind, has_two_segments) ? 4 : 3;
+  return kind == WeightKind::kProgressive && !has_two_segments ? 3 : 2;
+}
+
+constexpr bool split_has_two_segments(const GemmArgs& args) {
+  return args.int4_blocks > 0 && args.int4_blocks < args.blocks;
+}
+
+constexpr SplitPlan split_alone_plan(const GemmArgs& args, int32_t tile_tokens,
+                                     int32_t num_splits) {
+  const int32_t teams = split_alone_teams(args.kind, tile_tokens, split_has_two_segments(args));
+  return {tile_tokens, teams, num_splits, 64, true};
+}
+
 /// Whether there is such a kernel.
 constexpr bool split_suits(const GemmArgs& args, const SplitPlan& plan) {
-  const bool has_two = args.int4_blocks > 0 && args.int4_blocks < args.blocks;
+  const bool has_two = split_has_two_segments(args);
   const int32_t groups = plan.num_teams * (plan.tile_rows / 64);  // warpgroups
   if (plan.tile_tokens < args.tokens || plan.num_splits < 1 || plan.num_splits > args.blocks) {
     return false;
   }
   if (plan.num_splits > kMaxSplits) return false;
+  if (plan.is_alone) {
+    const bool fits =
+        args.kind == WeightKind::kChannel || args.blocks <= kMostAloneBlocks * plan.num_splits;
+    return fits && plan.tile_rows == 64 &&
+           plan.num_teams == split_alone_teams(args.kind, plan.tile_tokens, has_two);
+  }
+  // Of channel weights, half tiles of 64 tokens have no kernel that is not alone: it was slower.
+  if (args.kind == WeightKind::kChannel && plan.tile_rows == 64 && plan.tile_tokens == 64) {
+    return false;
+  }
   if (groups == 4) return plan.tile_tokens == 16 && split_has_four_groups(args.kind, has_two);
   return groups == 2 &&
          (plan.tile_tokens == 16 || plan.tile_tokens == 32 || plan.tile_tokens == 64);
-}
-
-/// So many blocks' levels have room where a CTA is alone.
-constexpr int32_t kMostAloneBlocks = 112;
-
-/// Whether a CTA has an SM for itself (docs/kernels/w4ax_sm90.md, "Half tiles alone on an SM"):
-/// half tiles of 64 tokens, of channel weights always, of progressive ones where a CTA has so many
-/// blocks that a longer ring pays.
-constexpr bool split_is_alone(const GemmArgs& args, const SplitPlan& plan) {
-  constexpr int32_t kManyBlocks = 40;
-  return plan.tile_rows == 64 && plan.tile_tokens == 64 &&
-         (args.kind == WeightKind::kChannel || (args.blocks >= kManyBlocks * plan.num_splits &&
-                                                args.blocks <= kMostAloneBlocks * plan.num_splits));
 }
 
 /// CTAs that fit an SM, by registers, where one is not alone; of half tiles two, so that there is

@@ -108,7 +108,7 @@ std::string label(const GemmArgs& args, const SplitPlan& plan) {
          std::to_string(args.blocks) + " blocks, " + std::to_string(args.int4_blocks) + " INT4, " +
          mode_of(args) + ", tiles of " + std::to_string(plan.tile_rows) + " x " +
          std::to_string(plan.tile_tokens) + ", teams " + std::to_string(plan.num_teams) +
-         ", splits " + std::to_string(plan.num_splits);
+         ", splits " + std::to_string(plan.num_splits) + (plan.is_alone ? ", alone" : "");
 }
 
 /// Every cut: the least tile that holds all tokens, and the next.
@@ -117,10 +117,12 @@ std::vector<SplitPlan> plans_of(const GemmArgs& args) {
   for (const int32_t rows : {128, 64}) {
     for (const int32_t tokens : {16, 32, 64}) {
       if (tokens >= 4 * std::max(args.tokens, 8)) continue;
-      for (const int32_t teams : {1, 2, 4}) {
+      for (const int32_t teams : {1, 2, 3, 4}) {
         for (int32_t splits = 1; splits <= kMaxSplits; ++splits) {
-          const SplitPlan plan{tokens, teams, splits, rows};
-          if (split_suits(args, plan)) plans.push_back(plan);
+          for (const bool is_alone : {false, true}) {
+            const SplitPlan plan{tokens, teams, splits, rows, is_alone};
+            if (split_suits(args, plan)) plans.push_back(plan);
+          }
         }
       }
     }
@@ -223,9 +225,9 @@ double time_us(const Launch& launch, GemmArgs args, const Operands& operands, cu
 
 /// A line of JSON, see below. `ctas`: of other kernels; clusters that fit the card.
 void print_line(const GemmArgs& args, const SplitPlan& plan, int ctas, double us) {
-  std::printf("[%d, %d, %d, \"%s\", %d, %d, %d, %d, %.2f, %d, 1],\n", args.tokens,
+  std::printf("[%d, %d, %d, \"%s\", %d, %d, %d, %d, %.2f, %d, %d],\n", args.tokens,
               args.num_tiles * 128, args.blocks * 128, mode_of(args), plan.tile_tokens,
-              plan.num_teams, plan.num_splits, ctas, us, plan.tile_rows);
+              plan.num_teams, plan.num_splits, ctas, us, plan.tile_rows, plan.is_alone ? 1 : 0);
   std::fflush(stdout);  // a launch that does not end is the one behind the last line
 }
 
@@ -343,8 +345,8 @@ void check_repeats(const CudaResources& gpu, const Operands& operands, const Gem
 }
 
 /// Lines of JSON: m, n, k, mode, tokens of a tile, teams, splits, clusters that fit the card, µs,
-/// rows of a tile, tiles that share codes. Of gemm_sm90: teams 0; splits 0 what it takes itself;
-/// CTAs where it has no clusters.
+/// rows of a tile, whether a CTA is alone on its SM. Of gemm_sm90: teams 0; splits 0 what it takes
+/// itself; CTAs where it has no clusters.
 class W4axSplitPlansCuda : public ::testing::TestWithParam<std::pair<int, int>> {};
 
 using Check = std::function<void(const CudaResources&, const Operands&, const GemmArgs&)>;

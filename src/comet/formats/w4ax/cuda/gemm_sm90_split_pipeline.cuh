@@ -34,7 +34,7 @@ struct SplitTraits {
   // bytes a lane, as products leave them. A warp stores kBatch units of the same rows at a time.
   static constexpr int kGroups = kTokens / 8;
   static constexpr int kUnits = kTeamWarps * kGroups;
-  static constexpr int kBatch = kIsAlone ? 2 : 1;
+  static constexpr int kBatch = kIsAlone && kTokens == 64 ? 2 : 1;
   // Where sums or teams are many, the sums that other CTAs store are added up before they read: the
   // way from CTA to CTA is narrow (docs/kernels/w4ax_sm90.md).
   static constexpr bool kAddsTeams = kTeams == 4 || (kTeams > 1 && kTokens == 64);
@@ -47,7 +47,7 @@ struct SplitTraits {
 
   static constexpr int kSharedLimit = 228 * 1024 / kCtasPerSm / 1024 * 1024 - 1024;
   static constexpr int kRoom = kSharedLimit - kParkedBytes - kEndBytes - kControlBytes;
-  static constexpr int kMaxStages = kRows == kTileRows ? 10 : 17;
+  static constexpr int kMaxStages = kRows == kTileRows ? 10 : (kIsAlone && kTokens < 64 ? 24 : 17);
   // Levels by blocks, those of kLevelBlocks in one copy. A CTA alone on its SM has room for those
   // of all its blocks. Else they are a ring, where those of a group may be overwritten when its
   // last block has been released, which the producer knows of blocks kStages before the one it

@@ -18,24 +18,29 @@ constexpr int64_t kMeasuredSms = 132;
 /// two segments, progressive ones.
 struct SplitCost {
   int32_t tokens;
-  int32_t teams;
+  int32_t teams;  // kAlone: half tiles, alone on an SM
   double channel_us[3];
   double progressive_us[3];
   double end_us[2];
   double part_us[2];
 };
 
-/// Fitted to one H200 (bench/results/h200/2026-11-25-w4ax-sm90-split-plans.json), the short times
-/// for the most part.
+/// Fitted to one H200 (bench/results/h200/2026-11-27-w4ax-sm90-split-plans.json, what is not alone
+/// to an earlier run), the short times for the most part.
+constexpr int32_t kAlone = 0;
 constexpr SplitCost kCosts[] = {
     {16, 1, {0.206, 0.438, 0.596}, {0.257, 0.594, 0.713}, {2.38, 2.40}, {0.167, 0.147}},
     {16, 2, {0.165, 0.324, 0.324}, {0.209, 0.499, 0.499}, {3.44, 2.09}, {0.435, 0.357}},
     {32, 1, {0.196, 0.327, 0.327}, {0.252, 0.506, 0.506}, {3.42, 2.57}, {0.108, 0.090}},
     {64, 1, {0.370, 0.524, 0.524}, {0.344, 0.587, 0.587}, {4.40, 3.05}, {0.064, 0.163}},
+    {16, kAlone, {0.095}, {0.105}, {1.40, 1.30}, {0.70, 0.70}},
+    {32, kAlone, {0.100}, {0.120}, {1.70, 1.10}, {0.70, 0.90}},
+    {64, kAlone, {0.120}, {0.140}, {2.40, 1.70}, {0.50, 0.70}},
 };
 
-/// Clusters of 1 … 8 CTAs that 132 SMs hold, two or three CTAs an SM. Of 7, two an SM, 32 fit, but
-/// the 32nd waited for the launch before.
+/// Clusters of 1 … 8 CTAs that 132 SMs hold, one, two or three CTAs an SM. Of 7, two an SM, 32 fit,
+/// but the 32nd waited for the launch before.
+constexpr int kClustersOfOne[] = {132, 66, 39, 30, 22, 17, 15, 15};
 constexpr int kClustersOfTwo[] = {264, 132, 79, 62, 47, 39, 31, 30};
 constexpr int kClustersOfThree[] = {396, 198, 124, 92, 69, 62, 47, 45};
 
@@ -47,17 +52,23 @@ int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 const SplitCost& cost_of(const SplitPlan& plan) {
   const auto* cost = std::ranges::find_if(kCosts, [&](const SplitCost& tile) {
-    return tile.tokens == plan.tile_tokens && tile.teams == plan.num_teams && plan.tile_rows == 128;
+    if (tile.tokens != plan.tile_tokens) return false;
+    return plan.is_alone ? tile.teams == kAlone
+                         : tile.teams == plan.num_teams && plan.tile_rows == 128;
   });
   COMET_CHECK(cost != std::end(kCosts), "no tile of {} x {} tokens by {} teams", plan.tile_rows,
               plan.tile_tokens, plan.num_teams);
   return *cost;
 }
 
+int ctas_per_sm(const SplitPlan& plan) {
+  return plan.is_alone ? 1 : split_ctas_per_sm(plan.tile_rows, plan.tile_tokens, plan.num_teams);
+}
+
 /// Tiles that the card works on at once.
 int64_t resident_tiles(const SplitPlan& plan, int64_t num_sms) {
-  const bool three = split_ctas_per_sm(plan.tile_rows, plan.tile_tokens, plan.num_teams) == 3;
-  const int64_t clusters = (three ? kClustersOfThree : kClustersOfTwo)[plan.num_splits - 1];
+  constexpr const int* kClusters[] = {kClustersOfOne, kClustersOfTwo, kClustersOfThree};
+  const int64_t clusters = kClusters[ctas_per_sm(plan) - 1][plan.num_splits - 1];
   return std::max<int64_t>(1, clusters * num_sms / kMeasuredSms);
 }
 
@@ -67,19 +78,20 @@ double time_gemm_split_us(const GemmArgs& args, const SplitPlan& plan, int num_s
   const SplitCost& cost = cost_of(plan);
   const bool has_levels = args.kind == WeightKind::kProgressive;
   const double* block_us = has_levels ? cost.progressive_us : cost.channel_us;
-  const int64_t fit = split_ctas_per_sm(plan.tile_rows, plan.tile_tokens, plan.num_teams);
+  const int64_t fit = ctas_per_sm(plan);
+  const int64_t tiles = int64_t{args.num_tiles} * 128 / plan.tile_rows;
   const int64_t resident = resident_tiles(plan, num_sms);
-  const int64_t rounds = divide_up(args.num_tiles, resident);
+  const int64_t rounds = divide_up(tiles, resident);
   const auto blocks = static_cast<double>(divide_up(args.blocks, plan.num_splits));
   // The last round may leave SMs to fewer CTAs, which then run faster. The next launch comes in
   // while this one runs, so that from half as many CTAs as SMs on some SMs get one more.
-  const auto round_us = [&](int64_t tiles) {
-    const int64_t beyond = std::max<int64_t>(0, tiles * plan.num_splits - num_sms / 2);
+  const auto round_us = [&](int64_t count) {
+    const int64_t beyond = std::max<int64_t>(0, count * plan.num_splits - num_sms / 2);
     const int64_t of_sm = std::min(fit, 1 + divide_up(beyond, num_sms));
     return blocks * block_us[of_sm - 1] + cost.end_us[has_levels ? 1 : 0];
   };
   const double products_us = static_cast<double>(rounds - 1) * round_us(resident) +
-                             round_us(args.num_tiles - (rounds - 1) * resident);
+                             round_us(tiles - (rounds - 1) * resident);
   const int64_t bytes =
       int64_t{args.num_tiles} * args.blocks * (kPackedBytes + (has_levels ? kLevelBytes : 0));
   const double copies_us = static_cast<double>(bytes) / kBytesPerUs;
@@ -95,7 +107,8 @@ SplitPlan plan_gemm_split(const GemmArgs& args, int num_sms) {
   for (const SplitCost& tile : kCosts) {
     if (tile.tokens > 2 * std::max(args.tokens, 16)) continue;
     for (int32_t splits = 1; splits <= kMaxSplits; ++splits) {
-      const SplitPlan plan{tile.tokens, tile.teams, splits};
+      SplitPlan plan{tile.tokens, tile.teams, splits};
+      if (tile.teams == kAlone) plan = split_alone_plan(args, tile.tokens, splits);
       if (!split_suits(args, plan)) continue;
       const double us = time_gemm_split_us(args, plan, num_sms);
       if (best_us == 0 || us < best_us) {
