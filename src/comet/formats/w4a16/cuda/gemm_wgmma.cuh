@@ -112,7 +112,7 @@ struct Work {
   int k_begin;
   int k_end;
 };
-static_assert((2 * kMaxStages + kMaxInputStages) * sizeof(uint64_t) + sizeof(Work) <=
+static_assert((2 * kMaxStages + 1 + kMaxInputStages) * sizeof(uint64_t) + sizeof(Work) <=
               kControlBytes);
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -134,7 +134,7 @@ struct Shared {
   uint8_t* inputs;
   uint8_t* weights;
   uint64_t* full_weights;
-  uint64_t* empty;  // of weights, and so of inputs
+  uint64_t* empty;  // of weights, and so of inputs; one more that no one waits for
   uint64_t* full_inputs;
   Work* work;
 
@@ -145,7 +145,7 @@ struct Shared {
     full_weights =
         reinterpret_cast<uint64_t*>(inputs + T::kSharedBytes - kTileAlignment - kControlBytes);
     empty = full_weights + kMaxStages;
-    full_inputs = empty + kMaxStages;
+    full_inputs = empty + kMaxStages + 1;
     work = reinterpret_cast<Work*>(full_inputs + kMaxInputStages);
   }
   /// One thread.
@@ -154,6 +154,7 @@ struct Shared {
       prims::mbarrier_init(full_weights + i, 1);
       prims::mbarrier_init(empty + i, T::kWarpsOfStage);
     }
+    prims::mbarrier_init(empty + kMaxStages, T::kWarpsOfStage);
 #pragma unroll
     for (int i = 0; !T::kOneRing && i < T::kInputStages; ++i) {
       prims::mbarrier_init(full_inputs + i, 1);

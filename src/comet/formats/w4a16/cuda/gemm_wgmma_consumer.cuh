@@ -167,7 +167,9 @@ struct Consumer {
   }
 
   /// The sums of num_items > 0 items from `at` on, which is then the item behind them. A batch of
-  /// products is under way from an item to the next.
+  /// products is under way from an item to the next. An item is read before the one before it is
+  /// through, and where inputs come with weights also the one behind the last, of another tile or
+  /// of none: not to ask whether there is one spares instructions.
   __device__ __forceinline__ void scaled(Sums& totals, Stages& at, int num_items) const {
 #pragma unroll
     for (float& total : totals) total = 0.0F;
@@ -180,19 +182,19 @@ struct Consumer {
     wait_weights(at);
     ScaledLaneBlock block = read_scaled(at.weights.stage, own_words, own_scales);
     make_scaled(a[0], block, 0);
-    int last_stage = -1;
-#pragma unroll 1
+    int last_stage = kMaxStages;  // none: a barrier that no one waits for
+#pragma unroll 2
     for (int item = 0; item < num_items; ++item) {
       wait_inputs(at);
       const int stage = at.weights.stage;
       const int inputs = input_stage(at);
       multiply(totals, a[0], inputs, 0, false);
       prims::wgmma_wait<1>();  // the item before is through
-      if (last_stage >= 0) release(last_stage);
+      release(last_stage);
       make_scaled(a[1], block, 1);
       multiply(totals, a[1], inputs, T::kBatch, false);
       last_stage = stage;
-      if (item + 1 < num_items) advance(at);  // else this block again
+      if (T::kOneRing || item + 1 < num_items) advance(at);  // else this block again
       wait_weights(at);
       block = read_scaled(at.weights.stage, own_words, own_scales);
       prims::wgmma_wait<1>();  // a[0] have been read
@@ -201,7 +203,7 @@ struct Consumer {
     prims::wgmma_wait<0>();
     prims::wgmma_pin(totals);
     release(last_stage);
-    advance(at);
+    if constexpr (!T::kOneRing) advance(at);
 #pragma unroll
     for (float& total : totals) total *= kScaledUp;
   }

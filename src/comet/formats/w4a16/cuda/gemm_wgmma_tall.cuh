@@ -118,6 +118,13 @@ struct TallLoader {
       load_inputs(to.stage, stage);
       to.advance(1, T::kInputStages);
     }
+    // The stage behind the last, which consumers read ahead and do not multiply.
+    const int behind = end - begin;
+    if (behind < kFirstStages) to = {behind, 0};
+    if (behind >= T::kInputStages) {
+      prims::mbarrier_wait(shared.empty + through.stage, through.parity);
+    }
+    prims::mbarrier_arrive(shared.full_weights + to.stage);
   }
 };
 

@@ -353,7 +353,7 @@ __device__ __forceinline__ void split_multiply(const SplitPipeline<T>& pipeline,
   uint32_t a[2][2][4];     // of either half of a block: k32 steps of low, high nibbles
   SplitBlock<T> block = split_read<T>(pipeline, at);
   int before = at.stage;
-#pragma unroll 1
+#pragma unroll(T::kIsAlone ? 2 : 1)
   for (int i = 0; i < num_blocks; ++i) {
     const int stage = at.stage;
     const uint64_t inputs = prims::wgmma_descriptor_k128(pipeline.inputs(stage));
