@@ -90,7 +90,8 @@ void launch_sum_partials(std::initializer_list<SumTarget> targets, const float* 
 
 /// The kernel that makes the partials is the one before in the stream, and its CTAs count here
 /// when what they write is there, partials or not: sums wait for that instead of the kernel's end,
-/// and set the word to 0 again.
+/// and set the word to 0 again. That kernel allows the next one when it has seen the end of the one
+/// before it, not sooner: those might be sums that still use the word.
 struct Arrivals {
   uint32_t* count = nullptr;  // nullptr: sums wait for the end
   uint32_t num = 0;

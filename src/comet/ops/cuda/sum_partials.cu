@@ -2,8 +2,9 @@
 // Grid: a CTA takes 32 columns; its groups of 32 threads take every kGroups-th row, then their sums
 // are added in order: the same bits each time. Few rows take four groups: such a CTA is small
 // enough to wait beside one of the kernel that makes the partials. With arrivals it waits for
-// those: it has been placed when all CTAs of that kernel had been, so they will come; and when the
-// sums are written, so is all else that kernel writes.
+// those: it has been placed when all CTAs of that kernel had been, and had seen the end of the
+// kernel before, so that arrivals are theirs and will come; and when the sums are written, so is
+// all else that kernel writes.
 #include <algorithm>
 #include <iterator>
 

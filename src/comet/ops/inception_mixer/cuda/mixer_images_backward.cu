@@ -34,7 +34,6 @@ __global__ void __launch_bounds__(kImagesThreads, 1)
   extern __shared__ __align__(128) uint16_t mixer_images[];
   const Shared shared{mixer_images, cut};
   const Copier copier{args, maps, shared};
-  prims::allow_next_kernel();
   if (threadIdx.x >= kFirstCopier) {
     shared.init_barriers();
     if (prims::elect_one()) copier.prefetch();
@@ -42,6 +41,9 @@ __global__ void __launch_bounds__(kImagesThreads, 1)
   if (kWidths != Widths::kSeven) shared.clear_sides();
   __syncthreads();
   prims::wait_for_previous_kernel();
+  // Not sooner: the kernel that adds the partials looks at the word of arrivals as soon as it runs,
+  // and the one before this may be such a kernel, which has not made the word 0 until it ends.
+  prims::allow_next_kernel();
   if (static_cast<int>(blockIdx.x) >= args.forward.sizes.num_images) return;
   if (threadIdx.x >= kFirstCopier) {
     if (prims::elect_one()) {
