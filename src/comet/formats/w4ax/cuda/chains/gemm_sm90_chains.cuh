@@ -26,7 +26,6 @@
 
 #include "comet/device/cuda/prims/bulk_copy.cuh"
 #include "comet/device/cuda/prims/convert.cuh"
-#include "comet/device/cuda/prims/cp_async.cuh"
 #include "comet/device/cuda/prims/wgmma.cuh"
 #include "comet/device/cuda/prims/wgmma_s8.cuh"
 #include "comet/formats/w4ax/cuda/chains/gemm_sm90_chains_store.cuh"
@@ -68,36 +67,31 @@ __device__ __forceinline__ void chains_load(const GemmArgs& args, const ChainsMa
   }
 }
 
-/// Scales of a chain's blocks: a lane copies those of one of 8 blocks and every fourth token. Of
-/// tokens and blocks that do not exist they are 0.
+/// Scales of a chain's blocks: a lane has one of 8 blocks and every fourth token. Of tokens and
+/// blocks that do not exist they are 0. Plain loads: racecheck does not follow cp.async here.
 template <class T>
 __device__ __forceinline__ void chains_fill_scales(const GemmArgs& args, int first_token, int block,
                                                    int end, const ChainsPipeline<T>& pipeline,
                                                    int slot) {
+  constexpr int kAtOnce = T::kTokens == 16 ? 4 : 8;  // loads under way
   const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int in_four = lane / kBlocksOfChain;
   block += lane % kBlocksOfChain;
-  const int token = first_token + lane / kBlocksOfChain;
   const int stride = args.block_scales ? args.blocks : 2;
   const int column = args.block_scales ? block : (block >= args.int4_blocks ? 1 : 0);
-  const float* from = args.x_scales + int64_t{token} * stride + column;
-  const int num_tokens = block < end ? args.tokens - token : 0;
+  const float* from = args.x_scales + int64_t{first_token + in_four} * stride + column;
+  const int num_tokens = block < end ? args.tokens - first_token - in_four : 0;
   float* to = pipeline.scales(slot, lane % kBlocksOfChain);
 #pragma unroll 1
-  for (int i = 0; i < T::kTokens; i += 4) {
-    const bool is_there = i < num_tokens;
-    prims::cp_async_4_or_zero(to + chains_scale_at(i + lane / kBlocksOfChain),
-                              is_there ? from : args.x_scales, is_there);
-    from += int64_t{4} * stride;
-  }
-  prims::cp_async_commit();
-  prims::cp_async_wait<0>();
-  if constexpr (T::kScaleUnit != 1.0F) {
-    __syncwarp();
-    auto* fours = reinterpret_cast<float4*>(pipeline.scales(slot, 0));
-    for (int i = lane; i < T::kScaleBytes / 16; i += 32) {
-      const float4 four = fours[i];
-      fours[i] = make_float4(__fmul_rn(four.x, T::kScaleUnit), __fmul_rn(four.y, T::kScaleUnit),
-                             __fmul_rn(four.z, T::kScaleUnit), __fmul_rn(four.w, T::kScaleUnit));
+  for (int i = 0; i < T::kTokens; i += 4 * kAtOnce) {
+    float scales[kAtOnce];
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j, from += 4 * stride) {
+      scales[j] = i + 4 * j < num_tokens ? __ldcg(from) : 0.0F;
+    }
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) {
+      to[chains_scale_at(i + 4 * j + in_four)] = __fmul_rn(scales[j], T::kScaleUnit);
     }
   }
 }

@@ -39,8 +39,8 @@ struct ChainsTraits {
   static constexpr bool kWalks = chains_walk(kTokens);
   // Registers of a thread. Warpgroups share what the CTA was launched with, no more.
   static constexpr int kLaunchRegisters = kCtasPerSm == 2 ? 80 : 168;
-  static constexpr int kConsumerRegisters = kCtasPerSm == 2 ? 104 : 232;
-  static constexpr int kProducerRegisters = kCtasPerSm == 2 ? 32 : 40;
+  static constexpr int kConsumerRegisters = kCtasPerSm == 2 ? 96 : 224;
+  static constexpr int kProducerRegisters = kCtasPerSm == 2 ? 48 : 56;
   static_assert(2 * kConsumerRegisters + kProducerRegisters <= 3 * kLaunchRegisters);
 
   static constexpr int kInputBytes = kTokens * kBlockChannels;
