@@ -262,8 +262,7 @@ struct ChainsConsumer {
     chains_close<T, kSet>(grid, pipeline, work, static_cast<int>(of_all / kBlocksOfChain),
                           workspace, acc);
     if constexpr (kSet == T::kSets - 1) {
-      __syncwarp();  // all lanes have read the scales
-      if (threadIdx.x % 32 == 0) prims::mbarrier_arrive(pipeline.scales_empty(slot.at));
+      prims::mbarrier_arrive(pipeline.scales_empty(slot.at));  // every reader, for racecheck
       slot.advance();
     }
   }

@@ -108,7 +108,7 @@ struct ChainsPipeline {
 };
 
 /// All threads. Every role fills a stage, every warp of consumers frees it; all lanes of a warp
-/// fill a chain's scales.
+/// fill a chain's scales, all consumers free them.
 template <class T>
 __device__ __forceinline__ void chains_init_barriers(const ChainsPipeline<T>& pipeline) {
   if (threadIdx.x / 32 == T::kConsumers / 32 && prims::elect_one()) {
@@ -120,7 +120,7 @@ __device__ __forceinline__ void chains_init_barriers(const ChainsPipeline<T>& pi
 #pragma unroll
     for (int slot = 0; slot < T::kScaleSlots; ++slot) {
       prims::mbarrier_init(pipeline.scales_full(slot), 32);
-      prims::mbarrier_init(pipeline.scales_empty(slot), T::kConsumers / 32);
+      prims::mbarrier_init(pipeline.scales_empty(slot), T::kConsumers);
     }
     prims::mbarrier_init_fence();
   }
