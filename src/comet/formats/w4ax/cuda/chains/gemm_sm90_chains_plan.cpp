@@ -20,12 +20,12 @@ struct ChainsCost {
   double end_us;
 };
 
-/// Fitted to one H200 (W4axChainsCuda.SameBitsOnLlama8B, 2026-11-27); 32 tokens lie between.
+/// Fitted to one H200 (W4axChainsCuda.SameBitsOnLlama8B, 2026-11-27).
 constexpr ChainsCost kCosts[] = {
-    {16, {0.193, 0.224, 0.282}, {0.288, 0.333, 0.428}, 3.16},
-    {32, {0.300, 0.340, 0.400}, {0.420, 0.490, 0.560}, 2.40},
-    {64, {0.524, 0.588, 0.626}, {0.682, 0.796, 0.811}, 1.46},
-    {128, {0.686, 0.835, 0.740}, {0.686, 0.835, 0.740}, 4.72},
+    {16, {0.184, 0.220, 0.283}, {0.286, 0.337, 0.438}, 2.99},
+    {32, {0.256, 0.311, 0.360}, {0.399, 0.473, 0.522}, 3.57},
+    {64, {0.532, 0.653, 0.634}, {0.676, 0.844, 0.821}, 1.50},
+    {128, {0.689, 0.832, 0.774}, {0.689, 0.832, 0.774}, 4.83},
 };
 
 /// Clusters of 1 … 8 CTAs that 132 SMs hold, two CTAs an SM (gemm_sm90_split_plan.cpp).
@@ -35,7 +35,7 @@ constexpr double kLaunchUs = 1.1;
 constexpr double kNextUs = 1.7;        // first stages and end while others multiply
 constexpr double kBytesPerUs = 4.1e6;  // from memory
 constexpr double kHiddenShare = 0.05;  // of the shorter of copies and products, what still shows
-constexpr double kJoinBytesPerUs = 6.4e6;  // to L2, and from there
+constexpr double kJoinBytesPerUs = 5.9e6;  // to L2, and from there
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
