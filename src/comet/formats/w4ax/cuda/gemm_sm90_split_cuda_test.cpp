@@ -155,15 +155,16 @@ std::vector<uint8_t> wanted(const CudaResources& gpu, const Operands& operands,
   return outputs_of(mma_of(gpu, operands, args), args, gpu.stream);
 }
 
-/// Outputs of every cut, in both types, with and without bias.
-void check_ragged(const CudaResources& gpu, const Operands& operands, GemmArgs args) {
+/// Outputs of these cuts, in both types, with and without bias.
+void check_ragged(const CudaResources& gpu, const Operands& operands, GemmArgs args,
+                  const std::vector<SplitPlan>& plans) {
   const DeviceArray<float> out(static_cast<size_t>(args.tokens * args.out_stride));
   args.out = out.get();
   for (const bool is_bf16 : {false, true}) {
     args.out_is_bf16 = is_bf16;
     args.bias = is_bf16 ? operands.bias.get() : nullptr;
     const std::vector<uint8_t> want = wanted(gpu, operands, args);
-    for (const SplitPlan& plan : plans_of(args)) {
+    for (const SplitPlan& plan : plans) {
       const Launch split = [&](const GemmArgs& a) { run_gemm_split(a, plan, gpu.stream); };
       ASSERT_TRUE(want == outputs_of(split, args, gpu.stream)) << label(args, plan);
     }
@@ -183,7 +184,8 @@ TEST(W4axSplitCuda, SameBitsOnRaggedShapes) {
     for (const WeightKind kind : {WeightKind::kProgressive, WeightKind::kChannel}) {
       for (const int32_t int4_blocks : {0, 1, shape.blocks / 2, shape.blocks - 1, shape.blocks}) {
         for (const int32_t tokens : {1, 3, 16, 17, 33, 64}) {
-          check_ragged(*gpu, operands, operands.args_of(kind, tokens, int4_blocks));
+          const GemmArgs args = operands.args_of(kind, tokens, int4_blocks);
+          check_ragged(*gpu, operands, args, plans_of(args));
           if (HasFatalFailure()) return;
         }
       }
@@ -192,28 +194,33 @@ TEST(W4axSplitCuda, SameBitsOnRaggedShapes) {
 }
 
 /// Few CTAs and stages filled again, for compute-sanitizer.
-/// One kind of weights, tokens and INT4 blocks of 41 a test: racecheck takes its time.
-using CutsCase = std::tuple<WeightKind, int32_t, int32_t>;
+/// One kind of weights, tokens, INT4 blocks of 41, and CTAs alone on an SM or not, a test:
+/// racecheck takes its time.
+using CutsCase = std::tuple<WeightKind, int32_t, int32_t, bool>;
 class W4axSplitCutsCuda : public ::testing::TestWithParam<CutsCase> {};
 
 TEST_P(W4axSplitCutsCuda, SmallShapesOfEveryCut) {
   const auto gpu = testing::open_gpu();
   if (!gpu || gpu->sm != 90) GTEST_SKIP() << "no GPU of sm_90";
   const Operands operands({1, 41, 120, 1});
-  const auto [kind, tokens, int4_blocks] = GetParam();
-  check_ragged(*gpu, operands, operands.args_of(kind, tokens, int4_blocks));
+  const auto [kind, tokens, int4_blocks, is_alone] = GetParam();
+  const GemmArgs args = operands.args_of(kind, tokens, int4_blocks);
+  std::vector<SplitPlan> plans = plans_of(args);
+  std::erase_if(plans, [&](const SplitPlan& plan) { return plan.is_alone != is_alone; });
+  check_ragged(*gpu, operands, args, plans);
 }
 
 std::string cuts_name(const ::testing::TestParamInfo<CutsCase>& info) {
-  const auto [kind, tokens, int4_blocks] = info.param;
+  const auto [kind, tokens, int4_blocks, is_alone] = info.param;
   return std::string(kind == WeightKind::kChannel ? "Channel" : "Progressive") + "Tokens" +
-         std::to_string(tokens) + "Int4Blocks" + std::to_string(int4_blocks);
+         std::to_string(tokens) + "Int4Blocks" + std::to_string(int4_blocks) +
+         (is_alone ? "Alone" : "");
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Cuts, W4axSplitCutsCuda,
     ::testing::Combine(::testing::Values(WeightKind::kChannel, WeightKind::kProgressive),
-                       ::testing::Values(16, 30, 60), ::testing::Values(0, 40)),
+                       ::testing::Values(16, 30, 60), ::testing::Values(0, 40), ::testing::Bool()),
     cuts_name);
 
 double time_us(const Launch& launch, GemmArgs args, const Operands& operands, cudaStream_t stream) {
