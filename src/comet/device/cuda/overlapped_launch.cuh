@@ -7,6 +7,7 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <array>
 #include <vector>
 
@@ -85,6 +86,16 @@ void launch_overlapped(const LaunchShape& shape, void (*kernel)(Params...), cons
   const bool is_clustered = shape.cluster.x * shape.cluster.y * shape.cluster.z > 1;
   const LaunchConfig config(shape, shape.overlaps && runs_sm90_code(), is_clustered);
   COMET_CUDA(cudaLaunchKernelEx(config.get(), kernel, args...));
+}
+
+/// CTAs to launch for num_ctas in clusters of `cluster`, none of which shares an SM with another
+/// one: somewhat fewer than SMs are filled up with idle ones, which end when the kernel before has.
+/// Else SMs that have none now get two of the next launch, which comes in meanwhile, and two on an
+/// SM take twice as long.
+inline int with_idle_ctas(int num_ctas, int cluster) {
+  const int num_sms = device_attribute(cudaDevAttrMultiProcessorCount);
+  if (num_ctas <= num_sms / 2) return num_ctas;
+  return std::max(num_ctas, num_sms / cluster * cluster);
 }
 
 /// Clusters of this shape that the card holds at once.

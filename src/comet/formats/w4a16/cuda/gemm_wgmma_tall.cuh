@@ -60,6 +60,7 @@ struct TallStage {
 template <class T>
 struct TallLoader {
   static constexpr int kFirstStages = T::kTokens == 64 ? 2 : 4;
+  static_assert(kFirstStages < T::kInputStages);
   const TallParams& p;
   const CUtensorMap* w_map;
   const CUtensorMap* x_map;

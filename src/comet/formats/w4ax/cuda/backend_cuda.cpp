@@ -122,6 +122,11 @@ cuda::GemmArgs gemm_args(const LinearWeight& weight, const CudaMeta& meta, const
   return args;
 }
 
+/// nullptr if a plan needs none.
+void* allocate_workspace(Context& ctx, int64_t bytes) {
+  return bytes > 0 ? ctx.arena.alloc(DType::kU8, {bytes}).raw() : nullptr;
+}
+
 void run_mma(Context& ctx, const LinearWeight& weight, const Activation& x, Rows out) {
   const CudaMeta& meta = cuda_meta_of(weight);
   const cuda::GemmArgs args = gemm_args(weight, meta, x, out);
@@ -129,10 +134,7 @@ void run_mma(Context& ctx, const LinearWeight& weight, const Activation& x, Rows
   cuda::GemmPlan plan = cuda::plan_gemm(args, ctx.cuda->num_sms);
   plan.starts_early = ctx.cuda->sm == 90;  // later cards run PTX of sm_80, which does not wait
   const ArenaScope scope(ctx.arena);       // the stream orders whoever writes there next
-  void* workspace = nullptr;
-  if (plan.workspace_bytes > 0) {
-    workspace = ctx.arena.alloc(DType::kU8, {plan.workspace_bytes}).raw();
-  }
+  void* workspace = allocate_workspace(ctx, plan.workspace_bytes);
   cuda::gemm_mma(args, plan, workspace, meta.device_counters.data<int32_t>(), ctx.cuda->stream);
 }
 
@@ -144,10 +146,7 @@ void run_sm90(Context& ctx, const LinearWeight& weight, const Activation& x, Row
   if (choice.is_split) return cuda::run_gemm_split(args, choice.split, ctx.cuda->stream);
   const cuda::Sm90Plan& plan = choice.tiles;
   const ArenaScope scope(ctx.arena);
-  void* workspace = nullptr;
-  if (plan.workspace_bytes > 0) {
-    workspace = ctx.arena.alloc(DType::kU8, {plan.workspace_bytes}).raw();
-  }
+  void* workspace = allocate_workspace(ctx, plan.workspace_bytes);
   cuda::run_gemm_sm90(args, plan, workspace, meta.device_counters.data<int32_t>(),
                       ctx.cuda->stream);
 }
@@ -158,10 +157,7 @@ void run_chains(Context& ctx, const LinearWeight& weight, const Activation& x, R
   if (x.rows == 0) return;
   const cuda::ChainsPlan plan = cuda::plan_gemm_chains(args, ctx.cuda->num_sms);
   const ArenaScope scope(ctx.arena);
-  void* workspace = nullptr;
-  if (plan.workspace_bytes > 0) {
-    workspace = ctx.arena.alloc(DType::kU8, {plan.workspace_bytes}).raw();
-  }
+  void* workspace = allocate_workspace(ctx, plan.workspace_bytes);
   cuda::run_gemm_chains(args, plan, workspace, ctx.cuda->stream);
 }
 
@@ -176,10 +172,7 @@ void run_sm80(Context& ctx, const LinearWeight& weight, const Activation& x, Row
   if (x.rows == 0) return;
   const cuda::Sm80Plan plan = plan_sm80(args, ctx.cuda->sm, ctx.cuda->num_sms);
   const ArenaScope scope(ctx.arena);
-  void* workspace = nullptr;
-  if (plan.workspace_bytes > 0) {
-    workspace = ctx.arena.alloc(DType::kU8, {plan.workspace_bytes}).raw();
-  }
+  void* workspace = allocate_workspace(ctx, plan.workspace_bytes);
   cuda::gemm_sm80(args, plan, workspace, meta.device_counters.data<int32_t>(), ctx.cuda->stream);
 }
 
@@ -198,9 +191,9 @@ std::string describe_sm90(const LinearWeight& weight, const Caps& caps, int64_t 
   if (choice.is_split) {
     const cuda::SplitPlan& split = choice.split;
     return fmt::format(
-        "tiles of {} x {} by {} consumer warpgroups, channels over clusters of {}; {:.1f} us {}",
+        "tiles of {} x {} by {} consumer warpgroups{}, channels over clusters of {}; {:.1f} us {}",
         split.tile_rows, split.tile_tokens, split.num_teams * split.tile_rows / 64,
-        split.num_splits, choice.us, origin);
+        split.is_alone ? ", alone on an SM" : "", split.num_splits, choice.us, origin);
   }
   const cuda::Sm90Plan& plan = choice.tiles;
   std::string cut = plan.workspace_bytes == 0 ? "tiles whole" : "the last tiles shared";
@@ -219,17 +212,17 @@ std::string describe_chains(const LinearWeight& weight, const Caps& caps, int64_
                      plan.num_ctas, cut, cuda::time_gemm_chains_us(args, plan, caps.num_sms));
 }
 
-bool has_scales_per_block(const Meta& meta) {
-  return meta.granularity == Granularity::kGroup || meta.site.scale == ActScale::kS1;
+bool has_scales_per_block(const LinearWeight& weight) {
+  return cuda::has_block_chains(shape_args(meta_of(weight), 1));
 }
 
 /// sm_90a code runs on sm_90 alone: a kernel for scales per segment, one for scales per block.
 bool supports_sm90(const LinearWeight& weight, const Caps& caps) {
-  return caps.kind == DeviceKind::kCuda && caps.sm == 90 && !has_scales_per_block(meta_of(weight));
+  return caps.kind == DeviceKind::kCuda && caps.sm == 90 && !has_scales_per_block(weight);
 }
 
 bool supports_chains(const LinearWeight& weight, const Caps& caps) {
-  return caps.kind == DeviceKind::kCuda && caps.sm == 90 && has_scales_per_block(meta_of(weight));
+  return caps.kind == DeviceKind::kCuda && caps.sm == 90 && has_scales_per_block(weight);
 }
 
 /// INT4 blocks through INT4 products, for the tensor cores of sm_8x; later cards have none for them

@@ -400,6 +400,12 @@ TEST(W4axCuda, DependentProductsInAGraph) {
                           .k = 4096,
                           .int8_blocks = 32,
                           .granularity = Granularity::kProgressive},
+                         {.part_rows = {4096}, .k = 4096, .int8_blocks = 1, .scale = ActScale::kS1},
+                         {.part_rows = {4096},
+                          .k = 4096,
+                          .int8_blocks = 1,
+                          .scale = ActScale::kS1,
+                          .granularity = Granularity::kGroup},
                          {.part_rows = {640}, .k = 640, .int8_blocks = 1, .permuted = false}}) {
     bench.load(random_weight(c));
     for (const int64_t tokens : {1, 5, 16, 32, 64, 100, 256}) {

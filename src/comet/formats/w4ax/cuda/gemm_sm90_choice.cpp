@@ -26,7 +26,8 @@ struct Tuned {
 constexpr WeightKind kLevels = WeightKind::kProgressive;
 constexpr WeightKind kPlain = WeightKind::kChannel;
 
-/// Of bench/results/h200/2026-11-27-w4ax-sm90-split-plans.json; beyond 64 tokens those few where
+/// Of bench/results/h200/2026-11-27-w4ax-sm90-split-plans.json (8 tokens: the time of 16); beyond
+/// 64 tokens those few where
 /// the models are wrong by more than 5 % (LLaMA-3 8B and 70B; gemm_sm90_plan_test.cpp).
 constexpr Tuned kTuned[] = {
     // 4096 x 4096 of up to 32 tokens as a decode step has it quicker: between its other kernels a
@@ -99,7 +100,7 @@ constexpr int32_t fewest_tokens(int32_t tokens) {
 }
 
 const Tuned* find_tuned(const GemmArgs& args, int num_sms) {
-  const bool has_two = args.int4_blocks > 0 && args.int4_blocks < args.blocks;
+  const bool has_two = split_has_two_segments(args);
   if (num_sms != kMeasuredSms || has_two != (args.kind == kPlain)) return nullptr;
   const auto* row = std::ranges::find_if(kTuned, [&](const Tuned& tuned) {
     return tuned.kind == args.kind && tuned.n == args.num_tiles * 128 &&

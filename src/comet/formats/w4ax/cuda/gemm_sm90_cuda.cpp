@@ -1,4 +1,4 @@
-// The host's half of gemm_sm90 and gemm_sm90_split: the map of their codes.
+// The host's half of gemm_sm90 and gemm_sm90_split: maps of their operands.
 #include "comet/base/check.h"
 #include "comet/device/cuda/tensor_map.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90.h"
@@ -6,7 +6,6 @@
 #include "comet/formats/w4ax/cuda/gemm_sm90_split.h"
 
 namespace comet::formats::w4ax::cuda {
-namespace {
 
 CUtensorMap map_of_codes(const GemmArgs& args, int32_t tile_tokens) {
   const int64_t k = int64_t{args.blocks} * 128;
@@ -17,8 +16,6 @@ CUtensorMap map_of_codes(const GemmArgs& args, int32_t tile_tokens) {
                           .stride = k,
                           .box_rows = tile_tokens});
 }
-
-}  // namespace
 
 void run_gemm_sm90(const GemmArgs& args, const Sm90Plan& plan, void* workspace, int32_t* counters,
                    CUstream_st* stream) {
@@ -36,8 +33,9 @@ void run_gemm_sm90(const GemmArgs& args, const Sm90Plan& plan, void* workspace, 
 void run_gemm_split(const GemmArgs& args, const SplitPlan& plan, CUstream_st* stream) {
   if (args.tokens == 0 || args.num_tiles == 0) return;
   COMET_CHECK(split_suits(args, plan),
-              "{} tokens, {} blocks by tiles of {} x {} tokens, {} teams, in {} parts", args.tokens,
-              args.blocks, plan.tile_rows, plan.tile_tokens, plan.num_teams, plan.num_splits);
+              "{} tokens, {} blocks by tiles of {} x {} tokens, {} teams{}, in {} parts",
+              args.tokens, args.blocks, plan.tile_rows, plan.tile_tokens, plan.num_teams,
+              plan.is_alone ? " alone" : "", plan.num_splits);
   const CUtensorMap x_map = map_of_codes(args, plan.tile_tokens);
   launch_gemm_split(args, plan, &x_map, stream);
 }

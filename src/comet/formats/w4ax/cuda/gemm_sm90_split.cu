@@ -3,8 +3,6 @@
 
 #include <cuda_runtime_api.h>
 
-#include <algorithm>
-
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/device/cuda/overlapped_launch.cuh"
 #include "comet/device/cuda/tensor_map.h"
@@ -51,7 +49,7 @@ __device__ __forceinline__ void split_end(int num_splits) {
 
 #endif
 
-/// The grid may be larger, see shape_of().
+/// The grid may be larger, see with_idle_ctas().
 template <class T>
 __host__ __device__ constexpr int num_working_ctas(const GemmArgs& args, int num_splits) {
   return args.num_tiles * T::kPacked * num_splits;
@@ -88,18 +86,11 @@ __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
 #endif
 }
 
-/// A launch of the product. Somewhat fewer CTAs than SMs are filled up with idle ones: else the SMs
-/// that have none now get two of the next launch, which comes in meanwhile, and two on an SM take
-/// twice as long.
 template <class T>
 LaunchShape shape_of(const GemmArgs& args, const SplitPlan& plan, cudaStream_t stream) {
   COMET_CUDA(cudaFuncSetAttribute(gemm_sm90_split<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   T::kSharedBytes));
-  const int num_working = num_working_ctas<T>(args, plan.num_splits);
-  const int num_sms = device_attribute(cudaDevAttrMultiProcessorCount);
-  const int num_ctas = num_working > num_sms / 2
-                           ? std::max(num_working, num_sms / plan.num_splits * plan.num_splits)
-                           : num_working;
+  const int num_ctas = with_idle_ctas(num_working_ctas<T>(args, plan.num_splits), plan.num_splits);
   return {.grid = dim3(static_cast<unsigned>(num_ctas)),
           .threads = T::kThreads,
           .shared_bytes = T::kSharedBytes,

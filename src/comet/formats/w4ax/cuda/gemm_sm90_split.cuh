@@ -286,7 +286,7 @@ __device__ __forceinline__ SplitLevels<T> split_levels(const SplitPipeline<T>& p
   if constexpr (!T::kHasLevels) {
     return {};
   } else {
-    int at = block;
+    int at = block;  // of a block behind the last what lies there, to no use
     if constexpr (!T::kHasAllLevels) {
       at = block % T::kLevelRing;
       if (at % T::kLevelBlocks < T::kTeams) {

@@ -3,6 +3,8 @@
 // reference_linear. Callers: backend_cuda.cpp, tests.
 #pragma once
 
+#include <algorithm>
+
 #include "comet/formats/w4ax/cuda/gemm_mma.h"
 
 namespace comet::formats::w4ax::cuda {
@@ -49,10 +51,11 @@ constexpr SplitPlan split_alone_plan(const GemmArgs& args, int32_t tile_tokens,
 constexpr bool split_suits(const GemmArgs& args, const SplitPlan& plan) {
   const bool has_two = split_has_two_segments(args);
   const int32_t groups = plan.num_teams * (plan.tile_rows / 64);  // warpgroups
-  if (plan.tile_tokens < args.tokens || plan.num_splits < 1 || plan.num_splits > args.blocks) {
+  const bool has_tile = plan.tile_tokens == 16 || plan.tile_tokens == 32 || plan.tile_tokens == 64;
+  if (!has_tile || plan.tile_tokens < args.tokens || plan.num_splits < 1 ||
+      plan.num_splits > std::min(args.blocks, kMaxSplits)) {
     return false;
   }
-  if (plan.num_splits > kMaxSplits) return false;
   if (plan.is_alone) {
     const bool fits =
         args.kind == WeightKind::kChannel || args.blocks <= kMostAloneBlocks * plan.num_splits;
@@ -64,8 +67,7 @@ constexpr bool split_suits(const GemmArgs& args, const SplitPlan& plan) {
     return false;
   }
   if (groups == 4) return plan.tile_tokens == 16 && split_has_four_groups(args.kind, has_two);
-  return groups == 2 &&
-         (plan.tile_tokens == 16 || plan.tile_tokens == 32 || plan.tile_tokens == 64);
+  return groups == 2;
 }
 
 /// CTAs that fit an SM, by registers, where one is not alone; of half tiles two, so that there is

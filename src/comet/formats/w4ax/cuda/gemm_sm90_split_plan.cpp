@@ -5,18 +5,18 @@
 #include <algorithm>
 
 #include "comet/base/check.h"
+#include "comet/formats/w4ax/cuda/gemm_sm90_costs.h"
 
 namespace comet::formats::w4ax::cuda {
 namespace {
 
-constexpr int64_t kPackedBytes = 8192;  // of a block of a packed tile
-constexpr int64_t kLevelBytes = 256;    // beside it, of progressive weights
-constexpr int64_t kMeasuredSms = 132;
+constexpr int64_t kLevelBytes = 256;  // of a block of a packed tile, of progressive weights
 
 /// What a CTA takes for a block of 128 channels, beside none, one or two more on its SM, for the
 /// end of a tile, and for a part of a tile that is joined; µs. Of the last two: channel weights in
 /// two segments, progressive ones.
 struct SplitCost {
+  static constexpr int32_t kAlone = 0;
   int32_t tokens;
   int32_t teams;  // kAlone: half tiles, alone on an SM
   double channel_us[3];
@@ -25,9 +25,9 @@ struct SplitCost {
   double part_us[2];
 };
 
-/// Fitted to one H200 (bench/results/h200/2026-11-27-w4ax-sm90-split-plans.json, what is not alone
-/// to an earlier run), the short times for the most part.
-constexpr int32_t kAlone = 0;
+/// Fitted to one H200, the short times for the most part: what is alone to
+/// bench/results/h200/2026-11-27-w4ax-sm90-split-plans.json, the rest to a run of two days before.
+constexpr int32_t kAlone = SplitCost::kAlone;
 constexpr SplitCost kCosts[] = {
     {16, 1, {0.206, 0.438, 0.596}, {0.257, 0.594, 0.713}, {2.38, 2.40}, {0.167, 0.147}},
     {16, 2, {0.165, 0.324, 0.324}, {0.209, 0.499, 0.499}, {3.44, 2.09}, {0.435, 0.357}},
@@ -38,38 +38,19 @@ constexpr SplitCost kCosts[] = {
     {64, kAlone, {0.120}, {0.140}, {2.40, 1.70}, {0.50, 0.70}},
 };
 
-/// Clusters of 1 … 8 CTAs that 132 SMs hold, one, two or three CTAs an SM. Of 7, two an SM, 32 fit,
-/// but the 32nd waited for the launch before.
-constexpr int kClustersOfOne[] = {132, 66, 39, 30, 22, 17, 15, 15};
-constexpr int kClustersOfTwo[] = {264, 132, 79, 62, 47, 39, 31, 30};
-constexpr int kClustersOfThree[] = {396, 198, 124, 92, 69, 62, 47, 45};
-
-constexpr double kLaunchUs = 1.1;
-constexpr double kBytesPerUs = 4.1e6;  // from memory
-constexpr double kHiddenShare = 0.05;  // of the shorter of copies and products, what still shows
-
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 const SplitCost& cost_of(const SplitPlan& plan) {
   const auto* cost = std::ranges::find_if(kCosts, [&](const SplitCost& tile) {
     if (tile.tokens != plan.tile_tokens) return false;
     return plan.is_alone ? tile.teams == kAlone
                          : tile.teams == plan.num_teams && plan.tile_rows == 128;
   });
-  COMET_CHECK(cost != std::end(kCosts), "no tile of {} x {} tokens by {} teams", plan.tile_rows,
-              plan.tile_tokens, plan.num_teams);
+  COMET_CHECK(cost != std::end(kCosts), "no tile of {} x {} tokens by {} teams{}", plan.tile_rows,
+              plan.tile_tokens, plan.num_teams, plan.is_alone ? ", alone" : "");
   return *cost;
 }
 
 int ctas_per_sm(const SplitPlan& plan) {
   return plan.is_alone ? 1 : split_ctas_per_sm(plan.tile_rows, plan.tile_tokens, plan.num_teams);
-}
-
-/// Tiles that the card works on at once.
-int64_t resident_tiles(const SplitPlan& plan, int64_t num_sms) {
-  constexpr const int* kClusters[] = {kClustersOfOne, kClustersOfTwo, kClustersOfThree};
-  const int64_t clusters = kClusters[ctas_per_sm(plan) - 1][plan.num_splits - 1];
-  return std::max<int64_t>(1, clusters * num_sms / kMeasuredSms);
 }
 
 }  // namespace
@@ -80,7 +61,7 @@ double time_gemm_split_us(const GemmArgs& args, const SplitPlan& plan, int num_s
   const double* block_us = has_levels ? cost.progressive_us : cost.channel_us;
   const int64_t fit = ctas_per_sm(plan);
   const int64_t tiles = int64_t{args.num_tiles} * 128 / plan.tile_rows;
-  const int64_t resident = resident_tiles(plan, num_sms);
+  const int64_t resident = clusters_that_fit(ctas_per_sm(plan), plan.num_splits, num_sms);
   const int64_t rounds = divide_up(tiles, resident);
   const auto blocks = static_cast<double>(divide_up(args.blocks, plan.num_splits));
   // The last round may leave SMs to fewer CTAs, which then run faster. The next launch comes in

@@ -28,7 +28,7 @@ void check_kinds(GemmArgs args, int num_sms) {
 TEST(W4axSplitPlan, FitsOnEveryShape) {
   for (const int num_sms : {1, 78, 114, 132}) {
     for (const int32_t num_tiles : {1, 3, 32, 65, 112, 500}) {
-      for (const int32_t blocks : {1, 3, 40, 224}) {
+      for (const int32_t blocks : {1, 3, 40, 224, 225}) {
         for (const int32_t tokens : {1, 16, 17, 33, 64}) {
           GemmArgs args;
           args.num_tiles = num_tiles;

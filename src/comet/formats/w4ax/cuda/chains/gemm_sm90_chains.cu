@@ -3,8 +3,6 @@
 
 #include <cuda_runtime_api.h>
 
-#include <algorithm>
-
 #include "comet/base/check.h"
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/device/cuda/overlapped_launch.cuh"
@@ -37,17 +35,11 @@ __global__ void __launch_bounds__(T::kThreads, T::kCtasPerSm)
 #endif
 }
 
-/// Where two CTAs fit an SM, somewhat fewer CTAs than SMs are filled up with idle ones, as those of
-/// gemm_sm90_split.cu are: else SMs that have none get two of the next launch.
 template <class T>
 LaunchShape shape_of(const ChainsPlan& plan, cudaStream_t stream) {
   COMET_CUDA(cudaFuncSetAttribute(gemm_sm90_chains<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   T::kSharedBytes));
-  int num_ctas = plan.num_ctas;
-  const int num_sms = device_attribute(cudaDevAttrMultiProcessorCount);
-  if (!T::kWalks && num_ctas > num_sms / 2) {
-    num_ctas = std::max(num_ctas, num_sms / plan.num_splits * plan.num_splits);
-  }
+  const int num_ctas = T::kWalks ? plan.num_ctas : with_idle_ctas(plan.num_ctas, plan.num_splits);
   return {.grid = dim3(static_cast<unsigned>(num_ctas)),
           .threads = T::kThreads,
           .shared_bytes = T::kSharedBytes,

@@ -8,7 +8,7 @@
 //   tile, CTA `rank` the chains num_chains · rank / num_splits …
 // Roles: two consumer warpgroups, 64 rows each; of the third three lanes issue copies (weights,
 //   codes, rows' parameters) and a warp writes the scales of a chain's blocks and tokens to shared
-//   memory, some chains ahead.
+//   memory, up to two chains ahead.
 // A block in a consumer: two batches of 64 channels; nibbles of one are expanded while wgmma works
 //   on the one before. Sums of a block begin with 0 and are promoted when it is through; of 128
 //   tokens those of 64 while the other 64 are multiplied. Where a CTA has fewer tokens two share an
@@ -16,10 +16,11 @@
 // Start: may overlap the end of the kernel before, which made codes and scales; weights of all
 //   stages are on their way by then. The next launch may overlap this one likewise.
 // Numerics: int32 sums, exact. Channel and group weights go in as 16·q: the tokens' scales are
-//   multiplied by 1/16, which is exact but where a scale of a block is below 2⁻¹²²; producers give
-//   0 or 2⁻¹⁰⁷ at least, and group scales are 2⁻²⁴ at least. acc = fma(scale, float(I), acc) over a
-//   chain, which is added to the totals (shared memory) or written to the workspace; from there
-//   each CTA of the cluster adds a share of the tile's, chain by chain.
+//   multiplied by 1/16, which is exact where a block's scale is 2⁻¹²² at least or 0 (producers' are
+//   2⁻¹⁰⁷ at least, times a group's of 2⁻²⁴ at least they may be less and round otherwise). acc =
+//   fma(scale, float(I), acc) over a chain, which is added to the totals (shared memory) or written
+//   to the workspace; from there each CTA of the cluster adds a share of the tile's, chain by
+//   chain.
 // Floor: packed bytes / copy rate; 2 · tokens · rows · k / 1,979 TOPS; instructions beside products
 //   (two an output and block, three of group weights): docs/kernels/w4ax_sm90.md.
 #pragma once
@@ -241,7 +242,7 @@ struct ChainsConsumer {
   ChainsRing<T::kStages> stage;
   ChainsRing<T::kScaleSlots> slot;
 
-  /// This warp has read the stage.
+  /// This warp has read the stage; all lanes' reads lie before a wait for products, which is aligned.
   __device__ __forceinline__ void release(int at) const {
     if (threadIdx.x % 32 == 0) prims::mbarrier_arrive(pipeline.empty(at));
   }

@@ -1,7 +1,7 @@
-// The host's half of gemm_sm90_chains: the map of its codes.
+// The host's half of gemm_sm90_chains.
 #include "comet/base/check.h"
-#include "comet/device/cuda/tensor_map.h"
 #include "comet/formats/w4ax/cuda/chains/gemm_sm90_chains.h"
+#include "comet/formats/w4ax/cuda/gemm_sm90_maps.h"
 
 namespace comet::formats::w4ax::cuda {
 
@@ -10,13 +10,7 @@ void run_gemm_chains(const GemmArgs& args, const ChainsPlan& plan, void* workspa
   if (args.tokens == 0 || args.num_tiles == 0) return;
   COMET_CHECK(chains_suit(args, plan), "{} tokens, {} blocks by tiles of {} tokens, in {} parts",
               args.tokens, args.blocks, plan.tile_tokens, plan.num_splits);
-  const int64_t k = int64_t{args.blocks} * 128;
-  const CUtensorMap x_map = make_tensor_map({.data = args.codes,
-                                             .dtype = DType::kI8,
-                                             .rows = args.tokens,
-                                             .columns = k,
-                                             .stride = k,
-                                             .box_rows = plan.tile_tokens});
+  const CUtensorMap x_map = map_of_codes(args, plan.tile_tokens);
   launch_gemm_chains(args, plan, &x_map, workspace, stream);
 }
 

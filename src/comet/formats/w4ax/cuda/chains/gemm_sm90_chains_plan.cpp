@@ -4,12 +4,10 @@
 
 #include "comet/base/check.h"
 #include "comet/formats/w4ax/cuda/chains/gemm_sm90_chains.h"
+#include "comet/formats/w4ax/cuda/gemm_sm90_costs.h"
 
 namespace comet::formats::w4ax::cuda {
 namespace {
-
-constexpr int64_t kPackedBytes = 8192;  // of a block of a packed tile
-constexpr int64_t kMeasuredSms = 132;
 
 /// What a CTA takes for a block of 128 channels, alone on its SM and beside another, of channel,
 /// group and progressive weights (as WeightKind), and for a tile's first stages and end; µs.
@@ -28,16 +26,8 @@ constexpr ChainsCost kCosts[] = {
     {128, {0.689, 0.832, 0.774}, {0.689, 0.832, 0.774}, 4.83},
 };
 
-/// Clusters of 1 … 8 CTAs that 132 SMs hold, two CTAs an SM (gemm_sm90_split_plan.cpp).
-constexpr int64_t kClustersOfTwo[] = {264, 132, 79, 62, 47, 39, 31, 30};
-
-constexpr double kLaunchUs = 1.1;
-constexpr double kNextUs = 1.7;        // first stages and end while others multiply
-constexpr double kBytesPerUs = 4.1e6;  // from memory
-constexpr double kHiddenShare = 0.05;  // of the shorter of copies and products, what still shows
+constexpr double kNextUs = 1.7;            // first stages and end while others multiply
 constexpr double kJoinBytesPerUs = 5.9e6;  // to L2, and from there
-
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int64_t chains_of_cta(const GemmArgs& args, int32_t num_splits) {
   return divide_up(num_block_chains(args), num_splits);
@@ -47,13 +37,6 @@ const ChainsCost& cost_of(int32_t tile_tokens) {
   const auto* cost = std::ranges::find(kCosts, tile_tokens, &ChainsCost::tokens);
   COMET_CHECK(cost != std::end(kCosts), "no tile of {} tokens", tile_tokens);
   return *cost;
-}
-
-/// Tiles that the card works on at once.
-int64_t resident_tiles(const ChainsPlan& plan, int64_t num_sms) {
-  const int64_t clusters =
-      kClustersOfTwo[plan.num_splits - 1] * chains_ctas_per_sm(plan.tile_tokens) / 2;
-  return std::max<int64_t>(1, clusters * num_sms / kMeasuredSms);
 }
 
 }  // namespace
@@ -76,7 +59,8 @@ double time_gemm_chains_us(const GemmArgs& args, const ChainsPlan& plan, int num
   const ChainsCost& cost = cost_of(plan.tile_tokens);
   const auto kind = static_cast<size_t>(args.kind);
   const int64_t num_tiles = num_chain_tiles(args, plan.tile_tokens);
-  const int64_t resident = resident_tiles(plan, num_sms);
+  const int64_t resident =
+      clusters_that_fit(chains_ctas_per_sm(plan.tile_tokens), plan.num_splits, num_sms);
   const int64_t rounds = divide_up(num_tiles, resident);
   const auto blocks =
       static_cast<double>(std::min<int64_t>(args.blocks, chains_of_cta(args, plan.num_splits) * 8));
