@@ -9,8 +9,8 @@
 #include <string>
 
 #include "comet/formats/w4ax/cuda/gemm_sm90.h"
-#include "comet/formats/w4ax/cuda/gemm_sm90_wide.h"
 #include "comet/formats/w4ax/cuda/gemm_test_data.h"
+#include "comet/formats/w4ax/cuda/wide/gemm_sm90_wide.h"
 #include "support/gpu.h"
 #include "support/gpu_time.h"
 

@@ -9,7 +9,7 @@
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/device/cuda/overlapped_launch.cuh"
 #include "comet/formats/w4ax/cuda/gemm_sm90_store.cuh"
-#include "comet/formats/w4ax/cuda/gemm_sm90_wide.h"
+#include "comet/formats/w4ax/cuda/wide/gemm_sm90_wide.h"
 
 namespace comet::formats::w4ax::cuda {
 namespace {

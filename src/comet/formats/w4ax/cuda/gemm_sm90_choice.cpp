@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <iterator>
 
-#include "comet/formats/w4ax/cuda/gemm_sm90_wide.h"
+#include "comet/formats/w4ax/cuda/wide/gemm_sm90_wide.h"
 
 namespace comet::formats::w4ax::cuda {
 namespace {

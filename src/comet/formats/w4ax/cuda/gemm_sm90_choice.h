@@ -4,7 +4,7 @@
 #pragma once
 
 #include "comet/formats/w4ax/cuda/gemm_sm90.h"
-#include "comet/formats/w4ax/cuda/gemm_sm90_split.h"
+#include "comet/formats/w4ax/cuda/split/gemm_sm90_split.h"
 
 namespace comet::formats::w4ax::cuda {
 

@@ -3,7 +3,7 @@
 #include "comet/device/cuda/tensor_map.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90_maps.h"
-#include "comet/formats/w4ax/cuda/gemm_sm90_split.h"
+#include "comet/formats/w4ax/cuda/split/gemm_sm90_split.h"
 
 namespace comet::formats::w4ax::cuda {
 

@@ -5,7 +5,7 @@
 
 #include "comet/base/check.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90.h"
-#include "comet/formats/w4ax/cuda/gemm_sm90_wide.h"
+#include "comet/formats/w4ax/cuda/wide/gemm_sm90_wide.h"
 
 namespace comet::formats::w4ax::cuda {
 namespace {

@@ -10,7 +10,7 @@
 #include "comet/base/json.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90.h"
 #include "comet/formats/w4ax/cuda/gemm_sm90_choice.h"
-#include "comet/formats/w4ax/cuda/gemm_sm90_wide.h"
+#include "comet/formats/w4ax/cuda/wide/gemm_sm90_wide.h"
 
 namespace comet::formats::w4ax::cuda {
 namespace {

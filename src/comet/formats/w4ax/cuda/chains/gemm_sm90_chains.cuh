@@ -242,7 +242,8 @@ struct ChainsConsumer {
   ChainsRing<T::kStages> stage;
   ChainsRing<T::kScaleSlots> slot;
 
-  /// This warp has read the stage; all lanes' reads lie before a wait for products, which is aligned.
+  /// This warp has read the stage; all lanes' reads lie before a wait for products, which is
+  /// aligned.
   __device__ __forceinline__ void release(int at) const {
     if (threadIdx.x % 32 == 0) prims::mbarrier_arrive(pipeline.empty(at));
   }

@@ -4,8 +4,8 @@
 
 #include <cuda.h>
 
-#include "comet/formats/w4ax/cuda/gemm_sm90_split.h"
 #include "comet/formats/w4ax/cuda/nibbles.cuh"
+#include "comet/formats/w4ax/cuda/split/gemm_sm90_split.h"
 
 namespace comet::formats::w4ax::cuda {
 

@@ -10,9 +10,9 @@
 #include <tuple>
 
 #include "comet/formats/w4ax/cuda/gemm_sm90.h"
-#include "comet/formats/w4ax/cuda/gemm_sm90_split.h"
-#include "comet/formats/w4ax/cuda/gemm_sm90_wide.h"
 #include "comet/formats/w4ax/cuda/gemm_test_data.h"
+#include "comet/formats/w4ax/cuda/split/gemm_sm90_split.h"
+#include "comet/formats/w4ax/cuda/wide/gemm_sm90_wide.h"
 #include "support/gpu.h"
 #include "support/gpu_time.h"
 

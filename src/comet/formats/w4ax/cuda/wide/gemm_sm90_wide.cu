@@ -1,13 +1,13 @@
 // Kernel and launch of the wide tiles of gemm_sm90.h; what the kernel does stands in
 // gemm_sm90_wide.cuh.
-#include "comet/formats/w4ax/cuda/gemm_sm90_wide.cuh"
+#include "comet/formats/w4ax/cuda/wide/gemm_sm90_wide.cuh"
 
 #include <cuda_runtime_api.h>
 
 #include "comet/base/check.h"
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/device/cuda/overlapped_launch.cuh"
-#include "comet/formats/w4ax/cuda/gemm_sm90_wide_store.cuh"
+#include "comet/formats/w4ax/cuda/wide/gemm_sm90_wide_store.cuh"
 
 namespace comet::formats::w4ax::cuda {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "comet/device/cuda/prims/convert.cuh"
 #include "comet/device/cuda/prims/ldmatrix.cuh"
-#include "comet/formats/w4ax/cuda/gemm_sm90_wide.cuh"
+#include "comet/formats/w4ax/cuda/wide/gemm_sm90_wide.cuh"
 
 namespace comet::formats::w4ax::cuda {
 

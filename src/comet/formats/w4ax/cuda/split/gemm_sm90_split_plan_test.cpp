@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "comet/formats/w4ax/cuda/gemm_sm90_split.h"
+#include "comet/formats/w4ax/cuda/split/gemm_sm90_split.h"
 
 namespace comet::formats::w4ax::cuda {
 namespace {

@@ -14,7 +14,7 @@
 
 #include "comet/device/cuda/prims/cluster.cuh"
 #include "comet/formats/cuda/add_four.cuh"
-#include "comet/formats/w4ax/cuda/gemm_sm90_wide.cuh"
+#include "comet/formats/w4ax/cuda/wide/gemm_sm90_wide.cuh"
 
 namespace comet::formats::w4ax::cuda {
 

@@ -1,12 +1,12 @@
 // Kernel and launch of gemm_sm90_split.h; what the kernel does stands in gemm_sm90_split.cuh.
-#include "comet/formats/w4ax/cuda/gemm_sm90_split.cuh"
+#include "comet/formats/w4ax/cuda/split/gemm_sm90_split.cuh"
 
 #include <cuda_runtime_api.h>
 
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/device/cuda/overlapped_launch.cuh"
 #include "comet/device/cuda/tensor_map.h"
-#include "comet/formats/w4ax/cuda/gemm_sm90_split_store.cuh"
+#include "comet/formats/w4ax/cuda/split/gemm_sm90_split_store.cuh"
 
 namespace comet::formats::w4ax::cuda {
 namespace {

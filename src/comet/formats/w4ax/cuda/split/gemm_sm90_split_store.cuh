@@ -6,8 +6,8 @@
 #include "comet/device/cuda/prims/cluster.cuh"
 #include "comet/formats/cuda/add_four.cuh"
 #include "comet/formats/cuda/fragment_store.cuh"
-#include "comet/formats/w4ax/cuda/gemm_sm90_split.cuh"
 #include "comet/formats/w4ax/cuda/gemm_sm90_store.cuh"
+#include "comet/formats/w4ax/cuda/split/gemm_sm90_split.cuh"
 
 namespace comet::formats::w4ax::cuda {
 

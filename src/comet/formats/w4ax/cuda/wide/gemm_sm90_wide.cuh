@@ -18,7 +18,7 @@
 #include "comet/device/cuda/prims/ldmatrix.cuh"
 #include "comet/device/cuda/prims/mma.cuh"
 #include "comet/formats/w4ax/cuda/gemm_sm90.cuh"
-#include "comet/formats/w4ax/cuda/gemm_sm90_wide.h"
+#include "comet/formats/w4ax/cuda/wide/gemm_sm90_wide.h"
 
 namespace comet::formats::w4ax::cuda {
 

@@ -30,7 +30,7 @@
 #include "comet/device/cuda/prims/wgmma.cuh"
 #include "comet/device/cuda/prims/wgmma_s8.cuh"
 #include "comet/device/cuda/tensor_map.h"
-#include "comet/formats/w4ax/cuda/gemm_sm90_split_pipeline.cuh"
+#include "comet/formats/w4ax/cuda/split/gemm_sm90_split_pipeline.cuh"
 
 namespace comet::formats::w4ax::cuda {
 

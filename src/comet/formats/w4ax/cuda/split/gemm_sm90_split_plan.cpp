@@ -1,6 +1,6 @@
 // How a product of gemm_sm90_split.h is cut: a model gives every cut a time, and the shortest wins.
 // Builds without CUDA (gemm_sm90_split_plan_test.cpp).
-#include "comet/formats/w4ax/cuda/gemm_sm90_split.h"
+#include "comet/formats/w4ax/cuda/split/gemm_sm90_split.h"
 
 #include <algorithm>
 

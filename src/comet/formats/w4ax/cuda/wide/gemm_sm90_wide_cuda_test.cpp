@@ -3,8 +3,8 @@
 // by clusters. What they take on the linears of LLaMA-3: gemm_plans_cuda_test.cpp.
 #include <gtest/gtest.h>
 
-#include "comet/formats/w4ax/cuda/gemm_sm90_wide.h"
 #include "comet/formats/w4ax/cuda/gemm_test_data.h"
+#include "comet/formats/w4ax/cuda/wide/gemm_sm90_wide.h"
 #include "support/gpu.h"
 
 namespace comet::formats::w4ax::cuda {
