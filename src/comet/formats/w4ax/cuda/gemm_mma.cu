@@ -169,10 +169,6 @@ bool has_chains(const GemmArgs& args) {
   return args.block_scales || args.kind == WeightKind::kGroup;
 }
 
-bool has_two_segments(const GemmArgs& args) {
-  return args.int4_blocks > 0 && args.int4_blocks < args.blocks;
-}
-
 int tile_tokens_of(const GemmArgs& args) {
   if (args.tokens <= 16) return 16;
   if (has_chains(args)) return 64;

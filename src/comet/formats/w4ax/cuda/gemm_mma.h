@@ -40,6 +40,10 @@ struct GemmArgs {
   int64_t out_stride = 0;
 };
 
+constexpr bool has_two_segments(const GemmArgs& args) {
+  return args.int4_blocks > 0 && args.int4_blocks < args.blocks;
+}
+
 /// What a launch takes beside its arguments; decided from shapes alone.
 struct GemmPlan {
   int32_t tile_tokens = 0;  // of a CTA, beside 128 rows

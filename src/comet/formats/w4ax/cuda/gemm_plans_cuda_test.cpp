@@ -26,12 +26,6 @@ constexpr int32_t kMaxCompared = 1024;  // tokens of which all outputs are compa
 constexpr int kLaunches = 12;
 constexpr int64_t kWorkspaceBytes = int64_t{256} << 20;
 
-std::vector<OutputTile> plain_tiles(int64_t count) {
-  std::vector<OutputTile> table;
-  for (int32_t i = 0; i < static_cast<int32_t>(count); ++i) table.push_back({i * 128, 128});
-  return table;
-}
-
 /// One linear n × k, its weights again and again, and codes of kMaxTokens tokens.
 struct Operands {
   Operands(int64_t n, int64_t k)
@@ -43,7 +37,7 @@ struct Operands {
         codes(static_cast<size_t>(kMaxTokens * k)),
         channel_scale(random_floats(n, 5)),
         x_scales(random_floats(int64_t{2} * kMaxTokens, 6)),
-        tiles(plain_tiles(n / 128)),
+        tiles(tiles_of(static_cast<int32_t>(n / 128), 128)),
         counters(std::vector<int32_t>(static_cast<size_t>(kNumCounters), 0)),
         workspace(static_cast<size_t>(kWorkspaceBytes)),
         out(static_cast<size_t>(kMaxTokens * n)) {

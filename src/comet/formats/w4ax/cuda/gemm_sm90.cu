@@ -118,8 +118,7 @@ struct Launch {
 
   template <WeightKind kKind>
   void segments() const {
-    const bool has_two = args.int4_blocks > 0 && args.int4_blocks < args.blocks;
-    has_two ? tile<kKind, true>() : tile<kKind, false>();
+    has_two_segments(args) ? tile<kKind, true>() : tile<kKind, false>();
   }
 };
 

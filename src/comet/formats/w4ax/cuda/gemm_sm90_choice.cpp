@@ -100,7 +100,7 @@ constexpr int32_t fewest_tokens(int32_t tokens) {
 }
 
 const Tuned* find_tuned(const GemmArgs& args, int num_sms) {
-  const bool has_two = split_has_two_segments(args);
+  const bool has_two = has_two_segments(args);
   if (num_sms != kMeasuredSms || has_two != (args.kind == kPlain)) return nullptr;
   const auto* row = std::ranges::find_if(kTuned, [&](const Tuned& tuned) {
     return tuned.kind == args.kind && tuned.n == args.num_tiles * 128 &&

@@ -78,9 +78,7 @@ constexpr double kJoinOfTwoSegments = 1.29;
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-int num_segments(const GemmArgs& args) {
-  return args.int4_blocks > 0 && args.int4_blocks < args.blocks ? 2 : 1;
-}
+int num_segments(const GemmArgs& args) { return has_two_segments(args) ? 2 : 1; }
 
 int64_t tiles_of(const GemmArgs& args, int64_t rows, int64_t tokens) {
   return divide_up(args.num_tiles, rows / kPackedRows) * divide_up(args.tokens, tokens);

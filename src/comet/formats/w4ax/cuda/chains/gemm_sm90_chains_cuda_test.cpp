@@ -17,117 +17,8 @@ using testing::DeviceArray;
 
 constexpr int32_t kTiles[] = {16, 32, 64, 128};
 
-struct Shape {
-  WeightKind kind = WeightKind::kChannel;
-  bool block_scales = true;  // S1; else S2, of group weights
-  int32_t num_tiles = 1;
-  int32_t last_rows = 128;  // of the last packed tile
-  int32_t blocks = 1;
-  int32_t int4_blocks = 0;
-  int32_t tokens = 1;
-  bool has_bias = false;
-  bool out_is_bf16 = true;
-  int32_t padding = 0;  // columns of the output beyond those of the product
-
-  [[nodiscard]] int64_t num_columns() const { return int64_t{num_tiles - 1} * 128 + last_rows; }
-  [[nodiscard]] std::string text() const {
-    return std::to_string(tokens) + " x " + std::to_string(num_columns()) + " x " +
-           std::to_string(blocks) + " blocks, " + std::to_string(int4_blocks) + " INT4" +
-           (block_scales ? ", S1" : ", S2") + (has_bias ? ", bias" : "") +
-           (out_is_bf16 ? "" : ", F32") + ", padding " + std::to_string(padding);
-  }
-};
-
-std::vector<OutputTile> tiles_of(const Shape& shape) {
-  std::vector<OutputTile> tiles;
-  for (int32_t i = 0; i < shape.num_tiles; ++i) {
-    tiles.push_back({i * 128, i + 1 == shape.num_tiles ? shape.last_rows : 128});
-  }
-  return tiles;
-}
-
-/// F16 of both signs, from 2⁻⁹ to 2⁻⁶.
-std::vector<uint16_t> random_group_scales(int64_t count, uint64_t seed) {
-  Rng rng(seed);
-  std::vector<uint16_t> scales(static_cast<size_t>(count));
-  for (uint16_t& scale : scales) {
-    const uint64_t bits = rng.next_below(3 * 1024) + 6 * 1024;
-    scale = static_cast<uint16_t>(bits | (rng.next_below(4) == 0 ? 0x8000U : 0U));
-  }
-  return scales;
-}
-
-/// Operands on the device, and what mma makes of them.
-struct Product {
-  Product(const Shape& shape, const CudaResources& gpu)
-      : rows(int64_t{shape.num_tiles} * 128),
-        packed(random_bytes(rows * shape.blocks * 64, 1, 0, 255)),
-        multiplier(random_bytes(rows * shape.blocks, 2, 1, 8)),
-        offset(random_bytes(rows * shape.blocks, 3, 0, 7)),
-        codes(random_bytes(int64_t{shape.tokens} * shape.blocks * 128, 4, 0, 255)),
-        group_scale(random_group_scales(rows * shape.blocks, 8)),
-        channel_scale(random_floats(rows, 5)),
-        x_scales(random_floats(int64_t{shape.tokens} * (shape.block_scales ? shape.blocks : 2), 6)),
-        bias(random_floats(shape.num_columns(), 7)),
-        tiles(tiles_of(shape)),
-        counters(std::vector<int32_t>(static_cast<size_t>(kNumCounters), 0)),
-        workspace(size_t{64} << 20),
-        out(static_cast<size_t>(shape.tokens * (shape.num_columns() + shape.padding) *
-                                (shape.out_is_bf16 ? 2 : 4))) {
-    args.kind = shape.kind;
-    args.packed = packed.get();
-    if (shape.kind == WeightKind::kGroup) {
-      args.group_scale = group_scale.get();
-    } else {
-      args.channel_scale = channel_scale.get();
-    }
-    args.multiplier = multiplier.get();
-    args.offset = reinterpret_cast<const int8_t*>(offset.get());
-    if (shape.has_bias) args.bias = bias.get();
-    args.tiles = tiles.get();
-    args.num_tiles = shape.num_tiles;
-    args.blocks = shape.blocks;
-    args.int4_blocks = shape.int4_blocks;
-    args.block_scales = shape.block_scales;
-    args.out_is_bf16 = shape.out_is_bf16;
-    args.tokens = shape.tokens;
-    args.codes = reinterpret_cast<const int8_t*>(codes.get());
-    args.x_scales = x_scales.get();
-    args.out = out.get();
-    args.out_stride = shape.num_columns() + shape.padding;
-    gemm_mma(args, plan_gemm(args, gpu.num_sms), workspace.get(), counters.get(), gpu.stream);
-    want = outputs(gpu);
-  }
-
-  /// Outputs; they and the workspace are poisoned behind it.
-  [[nodiscard]] std::vector<uint8_t> outputs(const CudaResources& gpu) const {
-    COMET_CUDA(cudaStreamSynchronize(gpu.stream));
-    std::vector<uint8_t> host = out.to_host();
-    COMET_CUDA(cudaMemset(out.get(), 0xFF, out.bytes()));
-    COMET_CUDA(cudaMemset(workspace.get(), 0xFF, workspace.bytes()));
-    COMET_CUDA(cudaDeviceSynchronize());
-    return host;
-  }
-
-  int64_t rows;
-  DeviceArray<uint8_t> packed;
-  DeviceArray<uint8_t> multiplier;
-  DeviceArray<uint8_t> offset;
-  DeviceArray<uint8_t> codes;
-  DeviceArray<uint16_t> group_scale;
-  DeviceArray<float> channel_scale;
-  DeviceArray<float> x_scales;
-  DeviceArray<float> bias;
-  DeviceArray<OutputTile> tiles;
-  DeviceArray<int32_t> counters;
-  DeviceArray<uint8_t> workspace;
-  DeviceArray<uint8_t> out;
-  GemmArgs args;
-  std::vector<uint8_t> want;
-};
-
 /// Every cut that there is; of whole tiles also in few CTAs, where they may have several.
-void check_tile(const Product& product, const CudaResources& gpu, int32_t tile_tokens,
+void check_tile(const MmaProduct& product, const CudaResources& gpu, int32_t tile_tokens,
                 const std::string& what) {
   for (int32_t splits = 1; splits <= kMostChainSplits; ++splits) {
     ChainsPlan plan = cut_gemm_chains(product.args, tile_tokens, splits, gpu.num_sms);
@@ -145,8 +36,8 @@ void check_tile(const Product& product, const CudaResources& gpu, int32_t tile_t
   }
 }
 
-void check_shape(const Shape& shape, const CudaResources& gpu) {
-  const Product product(shape, gpu);
+void check_shape(const ProductShape& shape, const CudaResources& gpu) {
+  const MmaProduct product(shape, gpu);
   for (const int32_t tile : kTiles) check_tile(product, gpu, tile, shape.text());
 }
 
@@ -155,13 +46,13 @@ struct Mode {
   bool block_scales;
 };
 
-std::vector<Shape> odd_shapes(const Mode& mode) {
-  std::vector<Shape> shapes;
+std::vector<ProductShape> odd_shapes(const Mode& mode) {
+  std::vector<ProductShape> shapes;
   // Blocks: one chain and less, more; segments: a border at an end, within a chain, between two.
   for (const auto& [blocks, int4_blocks] :
        {std::pair{1, 0}, {1, 1}, {2, 1}, {7, 6}, {8, 8}, {9, 8}, {17, 5}, {40, 39}}) {
     for (const int32_t tokens : {1, 15, 16, 17, 33, 64, 65, 130, 257}) {
-      Shape shape{mode.kind, mode.block_scales, 2, 128, blocks, int4_blocks, tokens};
+      ProductShape shape{mode.kind, mode.block_scales, 2, 128, blocks, int4_blocks, tokens};
       if (tokens % 2 == 1) {
         shape.last_rows = tokens % 4 == 1 ? 40 : 127;  // whole warps and a half; odd
         shape.has_bias = true;
@@ -182,7 +73,7 @@ class W4axChainsCuda : public ::testing::TestWithParam<Mode> {};
 TEST_P(W4axChainsCuda, SameBitsOnOddShapes) {
   const auto gpu = testing::open_gpu();
   if (!gpu || gpu->sm != 90) GTEST_SKIP() << "no GPU of sm_90";
-  for (const Shape& shape : odd_shapes(GetParam())) check_shape(shape, *gpu);
+  for (const ProductShape& shape : odd_shapes(GetParam())) check_shape(shape, *gpu);
 }
 
 /// Few CTAs, stages and chains' scales filled again, for compute-sanitizer.
@@ -228,7 +119,7 @@ struct Linear {
         group_scale(random_group_scales(n * k / 128, 8)),
         channel_scale(random_floats(n, 5)),
         x_scales(random_floats(kMaxTokens * k / 128, 6)),
-        tiles(tiles_of({mode.kind, true, static_cast<int32_t>(n / 128)})),
+        tiles(tiles_of(static_cast<int32_t>(n / 128), 128)),
         counters(std::vector<int32_t>(static_cast<size_t>(kNumCounters), 0)),
         workspace(size_t{256} << 20),
         out(static_cast<size_t>(kMaxTokens * n)) {

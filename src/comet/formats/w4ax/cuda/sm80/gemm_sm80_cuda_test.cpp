@@ -39,14 +39,6 @@ std::vector<uint8_t> random_codes(const Case& c) {
   return codes;
 }
 
-std::vector<OutputTile> tiles_of(const Case& c) {
-  std::vector<OutputTile> tiles;
-  for (int32_t i = 0; i < c.num_tiles; ++i) {
-    tiles.push_back({i * 128, i + 1 < c.num_tiles ? 128 : c.last_rows});
-  }
-  return tiles;
-}
-
 /// A product on the device; the frame of outputs is larger than what may be written.
 class Product {
  public:
@@ -61,7 +53,7 @@ class Product {
         channel_scale_(host_channel_scale_),
         x_scales_(host_x_scales_),
         bias_(random_floats(c.n(), 7)),
-        tiles_(tiles_of(c)),
+        tiles_(tiles_of(c.num_tiles, 128, c.last_rows)),
         counters_(std::vector<int32_t>(static_cast<size_t>(kNumCounters), 0)),
         out_(static_cast<size_t>((c.tokens + 1) * stride() * 4)) {
     args.packed = packed_.get();

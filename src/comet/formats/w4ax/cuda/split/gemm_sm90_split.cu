@@ -187,7 +187,7 @@ void with_tile(const SplitPlan& plan, const Do& act) {
 
 template <WeightKind kKind, class Do>
 void with_segments(const GemmArgs& args, const SplitPlan& plan, const Do& act) {
-  if (split_has_two_segments(args)) {
+  if (has_two_segments(args)) {
     with_tile<kKind, true>(plan, act);
   } else {
     with_tile<kKind, false>(plan, act);

@@ -37,19 +37,15 @@ constexpr int32_t split_alone_teams(WeightKind kind, int32_t tile_tokens, bool h
   return kind == WeightKind::kProgressive && !has_two_segments ? 3 : 2;
 }
 
-constexpr bool split_has_two_segments(const GemmArgs& args) {
-  return args.int4_blocks > 0 && args.int4_blocks < args.blocks;
-}
-
 constexpr SplitPlan split_alone_plan(const GemmArgs& args, int32_t tile_tokens,
                                      int32_t num_splits) {
-  const int32_t teams = split_alone_teams(args.kind, tile_tokens, split_has_two_segments(args));
+  const int32_t teams = split_alone_teams(args.kind, tile_tokens, has_two_segments(args));
   return {tile_tokens, teams, num_splits, 64, true};
 }
 
 /// Whether there is such a kernel.
 constexpr bool split_suits(const GemmArgs& args, const SplitPlan& plan) {
-  const bool has_two = split_has_two_segments(args);
+  const bool has_two = has_two_segments(args);
   const int32_t groups = plan.num_teams * (plan.tile_rows / 64);  // warpgroups
   const bool has_tile = plan.tile_tokens == 16 || plan.tile_tokens == 32 || plan.tile_tokens == 64;
   if (!has_tile || plan.tile_tokens < args.tokens || plan.num_splits < 1 ||

@@ -29,13 +29,6 @@ constexpr int32_t kGuard = 5;  // columns behind the last that nobody may write
 constexpr int kRepeats = 20;
 constexpr int kCodesApart = 128;  // bytes between the codes of one repeat and the next
 
-/// Tiles of `rows` outputs each, one behind the other.
-std::vector<OutputTile> tiles_of(int32_t count, int32_t rows) {
-  std::vector<OutputTile> table;
-  for (int32_t i = 0; i < count; ++i) table.push_back({i * rows, rows});
-  return table;
-}
-
 struct Shape {
   int32_t num_tiles;
   int32_t blocks;

@@ -11,12 +11,12 @@ namespace comet::formats::w4ax::cuda {
 namespace {
 
 constexpr int64_t kLevelBytes = 256;  // of a block of a packed tile, of progressive weights
+constexpr int32_t kAlone = 0;         // instead of teams
 
 /// What a CTA takes for a block of 128 channels, beside none, one or two more on its SM, for the
 /// end of a tile, and for a part of a tile that is joined; µs. Of the last two: channel weights in
 /// two segments, progressive ones.
 struct SplitCost {
-  static constexpr int32_t kAlone = 0;
   int32_t tokens;
   int32_t teams;  // kAlone: half tiles, alone on an SM
   double channel_us[3];
@@ -27,7 +27,6 @@ struct SplitCost {
 
 /// Fitted to one H200, the short times for the most part: what is alone to
 /// bench/results/h200/2026-11-27-w4ax-sm90-split-plans.json, the rest to a run of two days before.
-constexpr int32_t kAlone = SplitCost::kAlone;
 constexpr SplitCost kCosts[] = {
     {16, 1, {0.206, 0.438, 0.596}, {0.257, 0.594, 0.713}, {2.38, 2.40}, {0.167, 0.147}},
     {16, 2, {0.165, 0.324, 0.324}, {0.209, 0.499, 0.499}, {3.44, 2.09}, {0.435, 0.357}},

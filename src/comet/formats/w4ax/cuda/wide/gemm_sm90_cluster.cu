@@ -141,7 +141,7 @@ void with_tile(const Sm90Plan& plan, const Do& act) {
 /// act.kernel<T>() with what the arguments ask for.
 template <class Do>
 void with_traits(const GemmArgs& args, const Sm90Plan& plan, const Do& act) {
-  const bool has_two = args.int4_blocks > 0 && args.int4_blocks < args.blocks;
+  const bool has_two = has_two_segments(args);
   if (args.kind == WeightKind::kProgressive) {
     has_two ? with_tile<WeightKind::kProgressive, true>(plan, act)
             : with_tile<WeightKind::kProgressive, false>(plan, act);

@@ -151,7 +151,7 @@ struct Launch {
 
 void launch_gemm_sm90_wide(const GemmArgs& args, const Sm90Plan& plan, const Sm90Maps& maps,
                            CUstream_st* stream) {
-  const bool has_two = args.int4_blocks > 0 && args.int4_blocks < args.blocks;
+  const bool has_two = has_two_segments(args);
   COMET_CHECK(sm90_wide_suits(args, plan), "{} x {} in {} parts with {} of {} INT4", plan.tile_rows,
               plan.tile_tokens, plan.num_splits, args.int4_blocks, args.blocks);
   if (plan.num_splits > 1) return launch_gemm_sm90_cluster(args, plan, maps, stream);

@@ -18,7 +18,7 @@ constexpr int sm90_most_splits(int tile_rows, int tile_tokens) {
 
 /// Whether there is such a tile for this product: whole, or its blocks shared by a cluster.
 constexpr bool sm90_wide_suits(const GemmArgs& args, const Sm90Plan& plan) {
-  const bool has_two = args.int4_blocks > 0 && args.int4_blocks < args.blocks;
+  const bool has_two = has_two_segments(args);
   const bool is_held = !has_two || args.blocks - args.int4_blocks <= kSm90MostHeld;
   const bool is_split = plan.num_splits > 1;
   if (plan.num_splits < 1) return false;
