@@ -129,7 +129,7 @@ float Product::value(int32_t token, int32_t row) const {
     const auto code = static_cast<int8_t>(host_codes_[static_cast<size_t>(token * c_.k() + k)]);
     sums[k >= int64_t{c_.int4_blocks} * 128 ? 1 : 0] += weight * code;
   }
-  const float* scale = &host_x_scales_[static_cast<size_t>(2 * token)];
+  const float* scale = &host_x_scales_[2 * static_cast<size_t>(token)];
   const float low = scale[0] * static_cast<float>(sums[0]);
   float value = std::fmaf(scale[1], static_cast<float>(sums[1]), low);
   if (c_.int4_blocks == 0) value = scale[1] * static_cast<float>(sums[1]);
