@@ -6,6 +6,7 @@
 #include "comet/device/cuda/cuda_check.h"
 #include "comet/device/cuda/cuda_resources.h"
 #include "comet/engine/sampling/cuda/sample.h"
+#include "comet/formats/cuda/producer.h"
 #include "comet/ops/cuda/launches.h"
 #include "comet/ops/fill/cuda/fill.h"
 
@@ -74,6 +75,7 @@ class OpTimer {
   std::vector<OpTiming> run() {
     time_residual();
     time_silu_mul();
+    time_producers();
     time_heads();
     time_sampling();
     return std::move(timings_);
@@ -131,6 +133,82 @@ class OpTimer {
       const FloatRows up{static_cast<uint16_t*>(gate.data) + n, gate.stride, gate.type};
       ops_cuda::launch_silu_mul({out.rows(i), gate, up, rows_, n}, stream_);
     });
+  }
+
+  /// What makes the inputs of products, of each format with a form of its own. `w4ax`: codes of 8
+  /// bits; `fmpq`: all but a block of 4, permuted and rotated.
+  void time_producers() {
+    namespace producers = formats::cuda;
+    const int64_t hidden = config_.hidden_size;
+    const Rotating x(ctx_, FloatType::kF32, rows_, hidden);
+    const Rotating delta(ctx_, FloatType::kBF16, rows_, hidden);
+    const Rotating weight(ctx_, FloatType::kF32, 1, hidden);
+    const auto source_of = [&](producers::SourceKind kind, int64_t k) {
+      producers::RowSource source;
+      source.kind = kind;
+      source.rows = rows_;
+      source.k = k;
+      return source;
+    };
+    producers::RowSource norm = source_of(producers::SourceKind::kNorm, hidden);
+    norm.weight = static_cast<const float*>(weight.at(0));
+    norm.eps = 1e-5F;
+    time_sinks("norm", hidden, 2 * x.bytes() + delta.bytes(), delta.num(), [&](int64_t i) {
+      norm.x = {x.at(i), hidden, producers::FloatType::kF32};
+      norm.other = {delta.at(i), hidden};
+      return norm;
+    });
+    producers::RowSource rows = source_of(producers::SourceKind::kRows, hidden);
+    time_sinks("rows", hidden, delta.bytes(), delta.num(), [&](int64_t i) {
+      rows.x = {delta.at(i), hidden};
+      return rows;
+    });
+    const int64_t ffn = config_.intermediate_size;
+    const Rotating fused(ctx_, FloatType::kBF16, rows_, 2 * ffn);
+    producers::RowSource silu_mul = source_of(producers::SourceKind::kSiluMul, ffn);
+    time_sinks("silu_mul", ffn, fused.bytes(), fused.num(), [&](int64_t i) {
+      auto* gate = static_cast<uint16_t*>(fused.at(i));
+      silu_mul.x = {gate, 2 * ffn};
+      silu_mul.other = {gate + ffn, 2 * ffn};
+      return silu_mul;
+    });
+  }
+
+  template <typename Source>
+  void time_sinks(const std::string& name, int64_t k, double bytes_in, int64_t num_buffers,
+                  const Source& source) {
+    namespace producers = formats::cuda;
+    const int64_t k_padded = (k + 127) / 128 * 128;
+    const Rotating out(ctx_, FloatType::kBF16, rows_, k_padded);
+    const Rotating scales(ctx_, FloatType::kF32, rows_, 2);
+    const double bytes_out = out.bytes() / 2;
+    Tensor host(std::make_shared<Storage>(host_allocator(), static_cast<size_t>(k_padded) * 4), 0,
+                DType::kI32, {k_padded});
+    for (int64_t i = 0; i < k_padded; ++i) {  // neighbours in stored order lie 64 channels apart
+      const int64_t from = i / 64 + i % 64 * (k_padded / 64);
+      host.data<int32_t>()[i] = from < k ? static_cast<int32_t>(from) : -1;
+    }
+    const Tensor perm = copy_to_device(ctx_, host);
+    producers::BlockSink blocks;
+    blocks.blocks = k_padded / 128;
+    blocks.scale = producers::BlockScale::kSegmentRotated;
+    blocks.scales = static_cast<float*>(scales.at(0));
+    const auto time_blocks = [&](const std::string& op) {
+      time(op, rows_, bytes_in + bytes_out, num_buffers, [&](int64_t i) {
+        blocks.codes = static_cast<int8_t*>(out.at(i));
+        producers::produce_w4ax(source(i), blocks, stream_);
+      });
+    };
+    time_blocks(name + "_to_w4ax");
+    blocks.int4_blocks = blocks.blocks - 1;
+    blocks.perm = perm.data<int32_t>();
+    time_blocks(name + "_to_fmpq");
+    time(name + "_to_int8", rows_, bytes_in + bytes_out, num_buffers, [&](int64_t i) {
+      producers::produce_int8(source(i), {out.at(i), k_padded, static_cast<float*>(scales.at(0))},
+                              stream_);
+    });
+    time(name + "_to_bf16", rows_, bytes_in + out.bytes(), num_buffers,
+         [&](int64_t i) { producers::produce_bf16(source(i), {out.at(i), k_padded}, stream_); });
   }
 
   void time_heads() {

@@ -22,18 +22,10 @@
 #include "comet/device/cuda/prims/cp_async.cuh"
 #include "comet/formats/cuda/producer.cuh"
 #include "comet/formats/cuda/producer_cluster.h"
+#include "comet/formats/cuda/producer_ring.h"
 
 namespace comet::formats::cuda {
 namespace {
-
-struct Int8Sink : CodeSink {
-  static constexpr bool kIsE4m3 = false;
-  static constexpr float kLimit = 127.0F;
-};
-struct E4m3Sink : CodeSink {
-  static constexpr bool kIsE4m3 = true;
-  static constexpr float kLimit = 448.0F;
-};
 
 template <SourceKind kSource>
 __device__ void write_row(const RowValues<kSource>& values, const Bf16Sink& sink,
@@ -65,25 +57,21 @@ template <SourceKind kSource, class Sink>
   requires(Sink::kLimit > 0)
 __device__ void write_row(const RowValues<kSource>& values, const Sink& sink, const RowPlan& plan,
                           float* /*shared*/, BlockScratch& scratch) {
-  uint32_t tops[2] = {0, 0};
+  Tops tops = {0, 0};
   for (int chunk = threadIdx.x; chunk < plan.num_chunks; chunk += blockDim.x) {
     float v[kChunk];
     values.chunk(chunk * kChunk, v);
     tops[0] = max(tops[0], absmax_bits(v));
   }
   block_max(tops, scratch);
-  SpanScale span = span_scale(tops[0], Sink::kLimit, 1.0F);
-  const bool is_static = sink.static_scale > 0;
-  if (is_static && tops[0] < kInfinityBits) {
-    span = {sink.static_scale, sink.static_scale, kAllLanes};
-  }
-  if (threadIdx.x == 0) sink.scales[blockIdx.x * sink.scale_stride] = span.scale;
+  const RowCoder<Sink> coder(sink, tops);
+  if (threadIdx.x == 0) coder.store_scales(sink, blockIdx.x);
   auto* codes = static_cast<uint8_t*>(sink.codes) + blockIdx.x * sink.k_padded;
   for (int chunk = threadIdx.x; chunk < plan.num_chunks; chunk += blockDim.x) {
     const int begin = chunk * kChunk;
     float v[kChunk];
     values.chunk(begin, v);
-    const uint2 packed = encode<Sink::kIsE4m3>(v, span, Sink::kLimit, is_static);
+    const uint2 packed = coder.codes(v, true);
     if (plan.is_aligned) {
       *reinterpret_cast<uint2*>(codes + begin) = packed;
     } else {
@@ -150,29 +138,21 @@ __device__ void write_row(const RowValues<kSource>& values, const BlockSink& sin
     write_blocks(values, sink, plan);
     return;
   }
-  const int int4_chunks = static_cast<int>(sink.int4_blocks) * kBlockLanes;
+  const int int4_chunks = border_of(sink);
   float* staged = plan.staged_floats < 0 ? nullptr : shared + plan.staged_floats;
   const int lane = threadIdx.x % 32;
-  uint32_t tops[2] = {0, 0};
+  Tops tops = {0, 0};
   for (int first = threadIdx.x - lane; first < plan.num_chunks; first += blockDim.x) {
     const int chunk = first + lane;
     const bool is_valid = chunk < plan.num_chunks;
     float v[kChunk];
     stored_chunk(values, sink, chunk, is_valid, v);
     if (is_valid && staged != nullptr) store_floats(staged + chunk * kChunk, v);
-    const uint32_t top = absmax_bits(v);
-    if (chunk < int4_chunks) {
-      tops[0] = max(tops[0], top);
-    } else {
-      tops[1] = max(tops[1], top);
-    }
+    add_top(v, chunk < int4_chunks, tops);
   }
   block_max(tops, scratch);
-  const SegmentScales scales(tops, sink.clip);
-  if (threadIdx.x == 0) {
-    sink.scales[blockIdx.x * 2] = scales.low.scale;
-    sink.scales[blockIdx.x * 2 + 1] = scales.high.scale;
-  }
+  const RowCoder<BlockSink> coder(sink, tops);
+  if (threadIdx.x == 0) coder.store_scales(sink, blockIdx.x);
   int8_t* codes = sink.codes + blockIdx.x * sink.blocks * 128;
   for (int first = threadIdx.x - lane; first < plan.num_chunks; first += blockDim.x) {
     const int chunk = first + lane;
@@ -184,7 +164,7 @@ __device__ void write_row(const RowValues<kSource>& values, const BlockSink& sin
       load_floats(staged + chunk * kChunk, v);
     }
     if (!is_valid) continue;
-    *reinterpret_cast<uint2*>(codes + chunk * kChunk) = scales.codes(v, chunk < int4_chunks);
+    *reinterpret_cast<uint2*>(codes + chunk * kChunk) = coder.codes(v, chunk < int4_chunks);
   }
 }
 
@@ -237,12 +217,11 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
     for (int begin = threadIdx.x * kChunk; begin < row.num_channels();
          begin += blockDim.x * kChunk) {
       float v[kChunk];
-      sum += row.residual_chunk(begin, v);
+      sum += row.residual_chunk(begin, residual_row(source, row.row_idx), v);
       if (plan.in_shared) store_floats(shared + begin, v);
     }
     sum = block_sum(sum, scratch);  // and the row is complete for every thread
-    values.factor =
-        __fdiv_rn(1.0F, __fsqrt_rn(__fdiv_rn(sum, static_cast<float>(source.k)) + source.eps));
+    values.factor = norm_factor(source, sum);
   } else if (plan.in_shared) {
     for (int begin = threadIdx.x * kChunk; begin < row.num_channels();
          begin += blockDim.x * kChunk) {
@@ -313,7 +292,7 @@ void launch_source(const RowSource& source, const Sink& sink, const RowPlan& pla
 
 template <class Sink>
 void produce_codes(const RowSource& source, const Sink& sink, cudaStream_t stream) {
-  if (source.rows == 0) return;
+  if (source.rows == 0 || produce_by_rings(source, sink, stream)) return;
   RowPlan plan;
   plan.num_chunks = static_cast<int>((sink.k_padded + kChunk - 1) / kChunk);
   plan.is_aligned = chunks_are_aligned(source) && is_multiple(sink.k_padded, kChunk) &&
@@ -351,7 +330,10 @@ void produce_int8(const RowSource& source, const CodeSink& sink, CUstream_st* st
 }
 
 void produce_w4ax(const RowSource& source, const BlockSink& sink, CUstream_st* stream) {
-  if (source.rows == 0 || produce_w4ax_by_clusters(source, sink, stream)) return;
+  if (source.rows == 0 || produce_w4ax_by_clusters(source, sink, stream) ||
+      produce_by_rings(source, sink, stream)) {
+    return;
+  }
   RowPlan plan;
   plan.num_chunks = static_cast<int>(sink.blocks) * kBlockLanes;
   plan.is_aligned = chunks_are_aligned(source);

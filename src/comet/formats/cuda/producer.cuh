@@ -1,5 +1,6 @@
 // Device functions of the producers: source rows → FP32 values → codes (docs/formats.md §1, §2.4).
-// Included by producer.cu and producer_cluster.cu; the kernels there say who does what.
+// Included by producer.cu, producer_cluster.cu and producer_ring.cu; the kernels there say who does
+// what.
 //
 // A thread takes chunks of 8 neighbouring positions, so that 16 lanes hold a
 // block of 128 and a warp two of them.
@@ -7,8 +8,10 @@
 
 #include <cuda_bf16.h>
 
+#include <climits>
 #include <cstdint>
 
+#include "comet/device/cuda/prims/access.cuh"
 #include "comet/formats/cuda/producer.h"
 
 namespace comet::formats::cuda {
@@ -20,6 +23,15 @@ constexpr uint32_t kAllLanes = 0xFFFFFFFFU;
 constexpr uint32_t kInfinityBits = 0x7F800000U;
 constexpr float kSmallest = 0x1p-100F;
 constexpr float kRound = 0x1.8p23F;  // the low byte of v + kRound is rne(v) for |v| ≤ 127
+
+struct Int8Sink : CodeSink {
+  static constexpr bool kIsE4m3 = false;
+  static constexpr float kLimit = 127.0F;
+};
+struct E4m3Sink : CodeSink {
+  static constexpr bool kIsE4m3 = true;
+  static constexpr float kLimit = 448.0F;
+};
 
 /// What the host decided from shapes and addresses.
 struct RowPlan {
@@ -35,6 +47,10 @@ struct BlockScratch {
   uint32_t tops[2][32];
 };
 
+/// Bits of the largest |v| of each segment of a row; of codes with one scale the first is the
+/// row's.
+using Tops = uint32_t[2];
+
 __device__ __forceinline__ float block_sum(float v, BlockScratch& scratch) {
 #pragma unroll
   for (int mask = 16; mask > 0; mask /= 2) v += __shfl_xor_sync(kAllLanes, v, mask);
@@ -47,20 +63,28 @@ __device__ __forceinline__ float block_sum(float v, BlockScratch& scratch) {
   return v;
 }
 
-/// The largest of each of two values over the CTA.
-__device__ __forceinline__ void block_max(uint32_t (&tops)[2], BlockScratch& scratch) {
-  const unsigned lane = threadIdx.x % 32;
+/// The largest of each of two values over the CTA, in two parts with a barrier between them.
+__device__ __forceinline__ void write_tops(const Tops& tops, BlockScratch& scratch) {
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const uint32_t top = __reduce_max_sync(kAllLanes, tops[i]);
-    if (lane == 0) scratch.tops[i][threadIdx.x / 32] = top;
+    if (threadIdx.x % 32 == 0) scratch.tops[i][threadIdx.x / 32] = top;
   }
-  __syncthreads();
+}
+
+__device__ __forceinline__ void read_tops(Tops& tops, const BlockScratch& scratch) {
+  const unsigned lane = threadIdx.x % 32;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const uint32_t top = lane < blockDim.x / 32 ? scratch.tops[i][lane] : 0;
     tops[i] = __reduce_max_sync(kAllLanes, top);
   }
+}
+
+__device__ __forceinline__ void block_max(Tops& tops, BlockScratch& scratch) {
+  write_tops(tops, scratch);
+  __syncthreads();
+  read_tops(tops, scratch);
 }
 
 // ---- Chunks of global memory
@@ -107,7 +131,8 @@ __device__ __forceinline__ void load_chunk(const FloatRows& rows, int64_t row_id
 }
 
 __device__ __forceinline__ float silu_times(float gate, float up) {
-  return __fdividef(gate, 1.0F + __expf(-gate)) * up;
+  constexpr float kLog2E = 1.4426950408889634F;
+  return gate * prims::reciprocal_approx(1.0F + prims::exp2_approx(-kLog2E * gate)) * up;
 }
 
 // ---- The source
@@ -149,23 +174,22 @@ struct SourceRow {
     return x;
   }
 
-  /// kNorm: x += delta of a chunk, written back; the chunk's share of Σx². v = x · weight.
-  __device__ float residual_chunk(int begin, float (&v)[kChunk]) const {
+  /// kNorm: x += delta of a chunk, written to its place in the row `to`; the chunk's share of Σx².
+  /// v = x · weight.
+  __device__ float residual_chunk(int begin, float* to, float (&v)[kChunk]) const {
     load_chunk(source.x, row_idx, begin, num_channels(), is_aligned, v);
     if (source.other.data != nullptr) {
       float delta[kChunk];
       load_chunk(source.other, row_idx, begin, num_channels(), is_aligned, delta);
 #pragma unroll
       for (int i = 0; i < kChunk; ++i) v[i] += delta[i];
-      float* x =
-          static_cast<float*>(const_cast<void*>(source.x.data)) + row_idx * source.x.stride + begin;
       if (!is_aligned) {
 #pragma unroll
         for (int i = 0; i < kChunk; ++i) {
-          if (begin + i < num_channels()) x[i] = v[i];
+          if (begin + i < num_channels()) to[begin + i] = v[i];
         }
       } else if (begin < num_channels()) {
-        store_floats(x, v);
+        store_floats(to + begin, v);
       }
     }
     float sum = 0.0F;
@@ -175,6 +199,17 @@ struct SourceRow {
     return sum;
   }
 };
+
+/// A row of x, which a norm with a residual writes.
+__device__ __forceinline__ float* residual_row(const RowSource& source, int64_t row_idx) {
+  return static_cast<float*>(const_cast<void*>(source.x.data)) + row_idx * source.x.stride;
+}
+
+/// kNorm: 1/√(mean(x²) + eps).
+__device__ __forceinline__ float norm_factor(const RowSource& source, float sum_of_squares) {
+  const float mean = __fdiv_rn(sum_of_squares, static_cast<float>(source.k));
+  return __fdiv_rn(1.0F, __fsqrt_rn(mean + source.eps));
+}
 
 /// Of a permutation, stored positions begin … begin + 7.
 __device__ __forceinline__ void load_perm(const int32_t* perm, int begin, int32_t (&from)[kChunk]) {
@@ -230,10 +265,19 @@ struct RowValues {
 
 /// Bits of the largest |v|: as integers they compare like the floats, with Inf and NaN on top.
 __device__ __forceinline__ uint32_t absmax_bits(const float (&v)[kChunk]) {
-  uint32_t top = 0;
+  float top = 0.0F;
 #pragma unroll
-  for (int i = 0; i < kChunk; ++i) top = max(top, __float_as_uint(v[i]) & 0x7FFFFFFFU);
-  return top;
+  for (int i = 0; i < kChunk; ++i) top = prims::max_or_nan(top, fabsf(v[i]));
+  return __float_as_uint(top) & 0x7FFFFFFFU;
+}
+
+__device__ __forceinline__ void add_top(const float (&v)[kChunk], bool is_low, Tops& tops) {
+  const uint32_t top = absmax_bits(v);
+  if (is_low) {
+    tops[0] = max(tops[0], top);
+  } else {
+    tops[1] = max(tops[1], top);
+  }
 }
 
 /// Scale of a span, the factor of its values, and 0 or all ones: what its codes are masked with.
@@ -310,11 +354,11 @@ __device__ __forceinline__ void rotate_block(float (&v)[kChunk]) {
   }
 #pragma unroll
   for (int stride = 1; stride < kBlockLanes; stride *= 2) {
-    const bool is_second = (threadIdx.x & stride) != 0;
+    const float sign = (threadIdx.x & stride) != 0 ? -1.0F : 1.0F;
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) {
       const float other = __shfl_xor_sync(kAllLanes, v[i], stride);
-      v[i] = is_second ? __fsub_rn(other, v[i]) : __fadd_rn(v[i], other);
+      v[i] = __fmaf_rn(v[i], sign, other);  // rounded once: the sum or the difference
     }
   }
   constexpr float kNorm = 0.08838834764831845F;  // 1/√128
@@ -334,17 +378,52 @@ __device__ __forceinline__ void rotate_where(bool is_rotated, float (&v)[kChunk]
   for (int i = 0; i < kChunk; ++i) v[i] = is_rotated ? rotated[i] : v[i];
 }
 
-/// Scales of a row's two segments (S2, S2h).
-struct SegmentScales {
+/// Chunks of a row's first segment.
+__device__ __forceinline__ int border_of(const BlockSink& sink) {
+  return static_cast<int>(sink.int4_blocks) * kBlockLanes;
+}
+__device__ __forceinline__ int border_of(const CodeSink& /*sink*/) { return INT_MAX; }
+
+/// Scales and codes of a row. Of w8a8: one scale.
+template <class Sink>
+struct RowCoder {
+  SpanScale span;
+  bool is_static;
+
+  __device__ __forceinline__ RowCoder(const Sink& sink, const Tops& tops)
+      : span(span_scale(tops[0], Sink::kLimit, 1.0F)), is_static(sink.static_scale > 0) {
+    if (is_static && tops[0] < kInfinityBits) {
+      span = {sink.static_scale, sink.static_scale, kAllLanes};
+    }
+  }
+
+  __device__ __forceinline__ void store_scales(const Sink& sink, int64_t row_idx) const {
+    sink.scales[row_idx * sink.scale_stride] = span.scale;
+  }
+
+  __device__ __forceinline__ uint2 codes(const float (&v)[kChunk], bool /*is_low*/) const {
+    return encode<Sink::kIsE4m3>(v, span, Sink::kLimit, is_static);
+  }
+};
+
+/// Of w4ax with a scale a segment (S2, S2h).
+template <>
+struct RowCoder<BlockSink> {
   SpanScale low;
   SpanScale high;
 
-  /// Of the largest |v| of each segment, as bits.
-  __device__ __forceinline__ SegmentScales(const uint32_t (&tops)[2], float clip)
-      : low(span_scale(tops[0], 7.0F, clip)), high(span_scale(tops[1], 127.0F, 1.0F)) {}
+  __device__ __forceinline__ RowCoder(const BlockSink& sink, const Tops& tops)
+      : low(span_scale(tops[0], 7.0F, sink.clip)), high(span_scale(tops[1], 127.0F, 1.0F)) {}
 
-  __device__ __forceinline__ uint2 codes(const float (&v)[kChunk], bool is_int4) const {
-    return encode<false>(v, is_int4 ? low : high, is_int4 ? 7.0F : 127.0F, false);
+  __device__ __forceinline__ void store_scales(const BlockSink& sink, int64_t row_idx) const {
+    sink.scales[row_idx * 2] = low.scale;
+    sink.scales[row_idx * 2 + 1] = high.scale;
+  }
+
+  __device__ __forceinline__ uint2 codes(const float (&v)[kChunk], bool is_low) const {
+    // Member by member: a choice of spans would be one of code, or of local memory.
+    const SpanScale span{0.0F, is_low ? low.factor : high.factor, is_low ? low.mask : high.mask};
+    return encode<false>(v, span, is_low ? 7.0F : 127.0F, false);
   }
 };
 

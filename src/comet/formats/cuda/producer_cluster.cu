@@ -40,7 +40,7 @@ struct ClusterScratch {
 
 /// The largest of each of two values over the cluster. Other CTAs read `scratch` until they arrive
 /// at another barrier of the cluster.
-__device__ __forceinline__ void cluster_max(uint32_t (&tops)[2], ClusterScratch& scratch) {
+__device__ __forceinline__ void cluster_max(Tops& tops, ClusterScratch& scratch) {
   block_max(tops, scratch.block);
   if (threadIdx.x == 0) {
     scratch.tops[0] = static_cast<int32_t>(tops[0]);
@@ -124,22 +124,14 @@ __global__ void __launch_bounds__(kMaxClusterThreads)
   const bool is_int4 = chunk < static_cast<int>(sink.int4_blocks) * kBlockLanes;
   if (sink.scale == BlockScale::kSegmentRotated) rotate_where(is_int4, v);
 
-  uint32_t tops[2] = {0, 0};
-  const uint32_t top = absmax_bits(v);
-  if (is_int4) {
-    tops[0] = top;
-  } else {
-    tops[1] = top;
-  }
+  Tops tops = {0, 0};
+  add_top(v, is_int4, tops);
   cluster_max(tops, scratch);
-  const SegmentScales scales(tops, sink.clip);
-  if (rank == 0 && threadIdx.x == 0) {
-    sink.scales[row_idx * 2] = scales.low.scale;
-    sink.scales[row_idx * 2 + 1] = scales.high.scale;
-  }
+  const RowCoder<BlockSink> coder(sink, tops);
+  if (rank == 0 && threadIdx.x == 0) coder.store_scales(sink, row_idx);
   if (is_valid) {
     int8_t* codes = sink.codes + (row_idx * num_chunks + chunk) * kChunk;
-    *reinterpret_cast<uint2*>(codes) = scales.codes(v, is_int4);
+    *reinterpret_cast<uint2*>(codes) = coder.codes(v, is_int4);
   }
   prims::cluster_arrive_relaxed();  // the others' maxima are read: codes depend on them
   prims::cluster_wait();

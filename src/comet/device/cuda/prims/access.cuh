@@ -35,6 +35,20 @@ __device__ __forceinline__ float exp2_approx(float x) {
   return y;
 }
 
+/// 1/x within 1 ulp; of ±0 and ±∞ the other. PTX ISA: rcp.approx.ftz.f32.
+__device__ __forceinline__ float reciprocal_approx(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/// The larger one; NaN where one of them is, which fmaxf leaves out. PTX ISA: max.NaN.f32 (sm_80).
+__device__ __forceinline__ float max_or_nan(float a, float b) {
+  float larger;
+  asm("max.NaN.f32 %0, %1, %2;\n" : "=f"(larger) : "f"(a), "f"(b));
+  return larger;
+}
+
 /// Any function of three bits, bit by bit: kTable is f(0xF0, 0xCC, 0xAA). PTX ISA: lop3.b32.
 template <int kTable>
 __device__ __forceinline__ uint32_t lop3(uint32_t a, uint32_t b, uint32_t c) {
