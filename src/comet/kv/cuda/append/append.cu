@@ -4,13 +4,17 @@
 // page_map.h.
 // Grid: (tokens, groups of heads), 8 warps a CTA: with few tokens a warp has one head of q | k | v,
 // with many one CTA has the token. A CTA computes the token's cosines and sines once into shared
-// memory, before it waits for the kernel ahead; a warp reads its next head while it turns one.
+// memory, of few tokens before it waits for the kernel ahead, of many while rows come; a warp asks
+// for all of its heads at once.
 // Numerics: FP32; the angle is the FP32 product position · inv_freq, reduced in FP64, sine and
 // cosine by polynomials within 2 ulp; Hadamard and codes in the order of docs/formats.md. Bytes of
 // LLaMA-3-8B and kv16: 12 KB read, 12 KB written a token: 64 tokens 0.4 µs (latency rules), 32,768
 // tokens 190 µs at 4.3 TB/s.
+#include <algorithm>
+
 #include "comet/device/cuda/overlapped_launch.cuh"
 #include "comet/device/cuda/prims/control.cuh"
+#include "comet/device/cuda/prims/cp_async.cuh"
 #include "comet/kv/cuda/append/append.h"
 #include "comet/kv/cuda/append/head.cuh"
 
@@ -18,41 +22,76 @@ namespace comet::kv {
 namespace {
 
 constexpr int kWarps = 8;
-constexpr int kFewTokens = 64;  // up to here a warp has one head: 6 × 64 CTAs of 8B fit at once
+constexpr int kStagedHeads = 6;  // of a warp at a time
+constexpr int kCtasAtOnce = 6;   // of an SM
+
+/// Heads of a token as they lie in memory, a warp's, asked for all at once.
+template <int kDim>
+struct StagedHeads {
+  uint32_t words[kWarps][kStagedHeads][kDim / 2];
+
+  __device__ __forceinline__ void copy(const AppendParams& p, int64_t token, int warp, int first,
+                                       int step, int num_heads) {
+    const int lane = threadIdx.x % 32;
+#pragma unroll 1
+    for (int n = 0, i = first; n < kStagedHeads && i < num_heads; ++n, i += step) {
+      const uint16_t* row = head_row<kDim>(p, token, i);
+#pragma unroll
+      for (int word = 0; word < kDim / 2; word += 32) {
+        prims::cp_async_4(&words[warp][n][word + lane], row + 2 * (word + lane));
+      }
+    }
+    prims::cp_async_commit();
+  }
+};
 
 template <PageFormat kFormat, int kDim>
 __global__ void __launch_bounds__(kWarps * 32) append_kernel(const AppendParams p) {
   constexpr int kCount = kDim / 32;
   __shared__ Angles<kDim> angles;
+  __shared__ StagedHeads<kDim> heads;
   __shared__ uint8_t staged[kWarps][kDim];
   const int64_t token = blockIdx.x;
-  const int warp = threadIdx.x / 32;
+  // In a uniform register: shuffles in a loop over heads need no question who takes part.
+  const int warp = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x / 32), 0);
   prims::allow_next_kernel();
   // Positions and slots were there before the kernel ahead began (append.h).
   const int32_t slot = p.slots[token];
-  angles.set(p.positions[token], p.inv_freq);
-  __syncthreads();
-  prims::wait_for_previous_kernel();
+  const int32_t position = p.positions[token];
   const int num_heads = p.num_heads + 2 * p.num_kv_heads;
   const int step = kWarps * static_cast<int>(gridDim.y);
-  int i = kWarps * static_cast<int>(blockIdx.y) + warp;
-  float next[kCount];
-  if (i < num_heads) load_head<kDim>(next, p, token, i);
-  for (; i < num_heads; i += step) {
-    float x[kCount];
-#pragma unroll
-    for (int j = 0; j < kCount; ++j) x[j] = next[j];
-    if (i + step < num_heads) load_head<kDim>(next, p, token, i + step);
-    const HeadPlace place(p, i);
-    turn_head(x, p, place, angles);
-    if (place.is_query) {
-      store_query<kDim>(p.q_out + (token * p.num_heads + i) * kDim, x);
-    } else {
-      uint8_t* part =
-          part_of<kFormat, kDim>(p.pages, slot, p.num_kv_heads, place.kv_head, place.is_value);
-      store_row<kFormat>(part, slot % kPageRows, place.is_value, x, staged[warp], p.num_saturated);
+  int first = kWarps * static_cast<int>(blockIdx.y) + warp;
+  // Of many tokens the kernel ahead has ended for all but the first: there, rows come while angles
+  // are computed.
+  const bool is_few = gridDim.y > 1;
+  if (is_few) angles.set(position, p.inv_freq);
+  prims::wait_for_previous_kernel();
+  bool is_begin = true;
+  do {
+    heads.copy(p, token, warp, first, step, num_heads);
+    if (is_begin) {
+      if (!is_few) angles.set(position, p.inv_freq);
+      __syncthreads();
+      is_begin = false;
     }
-  }
+    prims::cp_async_wait<0>();
+    __syncwarp();
+    for (int n = 0; n < kStagedHeads && first < num_heads; ++n, first += step) {
+      float x[kCount];
+      load_head<kDim>(x, reinterpret_cast<const uint16_t*>(heads.words[warp][n]));
+      const HeadPlace place(p, first);
+      turn_head(x, p, place, angles);
+      if (place.is_query) {
+        store_query<kDim>(p.q_out + (token * p.num_heads + first) * kDim, x);
+      } else {
+        uint8_t* part =
+            part_of<kFormat, kDim>(p.pages, slot, p.num_kv_heads, place.kv_head, place.is_value);
+        store_row<kFormat>(part, slot % kPageRows, place.is_value, x, staged[warp],
+                           p.num_saturated);
+      }
+    }
+    __syncwarp();
+  } while (first < num_heads);
 }
 
 template <PageFormat kFormat, int kDim>
@@ -82,7 +121,12 @@ __global__ void __launch_bounds__(kWarps * 32) encode_rows_kernel(const EncodeRo
 template <int kDim>
 void launch_append_of(const AppendParams& p, PageFormat format, cudaStream_t stream) {
   const int num_heads = p.num_heads + 2 * p.num_kv_heads;
-  const int num_groups = p.num_tokens <= kFewTokens ? (num_heads + kWarps - 1) / kWarps : 1;
+  // As few heads a warp as CTAs that run at once allow.
+  const int64_t room = int64_t{kCtasAtOnce} * device_attribute(cudaDevAttrMultiProcessorCount);
+  const int most_groups = (num_heads + kWarps - 1) / kWarps;
+  const auto heads_of_warp = static_cast<int>(
+      std::min<int64_t>((int64_t{most_groups} * p.num_tokens + room - 1) / room, most_groups));
+  const int num_groups = (most_groups + heads_of_warp - 1) / heads_of_warp;
   const dim3 grid(static_cast<unsigned>(p.num_tokens), static_cast<unsigned>(num_groups));
   const LaunchShape shape{grid, kWarps * 32, 0, stream, p.overlaps};
   if (format == PageFormat::kKv16) {

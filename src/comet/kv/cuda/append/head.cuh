@@ -124,11 +124,11 @@ __device__ __forceinline__ void hadamard_head(float (&x)[kCount]) {
   }
 #pragma unroll
   for (int stride = 1; stride < 32; stride *= 2) {
-    const bool is_second = (threadIdx.x & stride) != 0;
+    const float sign = (threadIdx.x & stride) != 0 ? -1.0F : 1.0F;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
       const float other = __shfl_xor_sync(kAllLanes, x[i], stride);
-      x[i] = is_second ? other - x[i] : x[i] + other;
+      x[i] = fmaf(x[i], sign, other);  // rounded once: the sum or the difference
     }
   }
 #pragma unroll
@@ -179,17 +179,21 @@ struct HeadPlace {
   __device__ __forceinline__ HeadPlace(const AppendParams& p, int i)
       : is_query(i < p.num_heads),
         is_value(i >= p.num_heads + p.num_kv_heads),
-        kv_head(is_query ? 0 : (i - p.num_heads) % p.num_kv_heads) {}
+        kv_head(is_query ? 0 : i - p.num_heads - (is_value ? p.num_kv_heads : 0)) {}
 };
 
+/// Head i of q | k | v of a token, in memory.
 template <int kDim>
-__device__ __forceinline__ void load_head(float (&x)[kDim / 32], const AppendParams& p,
-                                          int64_t token, int i) {
-  constexpr int kRun = kDim / 64;
+__device__ __forceinline__ const uint16_t* head_row(const AppendParams& p, int64_t token, int i) {
   const HeadPlace place(p, i);
-  const uint16_t* row = place.is_query   ? p.q + token * p.q_stride + i * kDim
-                        : place.is_value ? p.v + token * p.v_stride + place.kv_head * kDim
-                                         : p.k + token * p.k_stride + place.kv_head * kDim;
+  if (place.is_query) return p.q + token * p.q_stride + i * kDim;
+  if (place.is_value) return p.v + token * p.v_stride + place.kv_head * kDim;
+  return p.k + token * p.k_stride + place.kv_head * kDim;
+}
+
+template <int kDim>
+__device__ __forceinline__ void load_head(float (&x)[kDim / 32], const uint16_t* row) {
+  constexpr int kRun = kDim / 64;
   const int dim = kRun * static_cast<int>(threadIdx.x % 32);
   load_run<kRun>(x, row + dim);
   load_run<kRun>(x + kRun, row + kDim / 2 + dim);

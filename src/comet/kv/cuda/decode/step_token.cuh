@@ -44,7 +44,7 @@ struct StepToken {
   }
 
   __device__ __forceinline__ void load_turned(float (&x)[kCount], int head) const {
-    load_head<kDim>(x, p, token, head);
+    load_head<kDim>(x, head_row<kDim>(p, token, head));
     turn_head(x, p, HeadPlace(p, head), shared.angles);
   }
 
@@ -52,7 +52,7 @@ struct StepToken {
 
   /// The owner's part; the row also goes to memory.
   __device__ __forceinline__ void append() {
-    load_head<kDim>(v, p, token, p.num_heads + p.num_kv_heads + kv_head);
+    load_head<kDim>(v, head_row<kDim>(p, token, p.num_heads + p.num_kv_heads + kv_head));
     load_turned(k, p.num_heads + kv_head);
     put(part_of<S::kFormat, kDim>(p.pages, slot, p.num_kv_heads, kv_head, false), p.num_saturated);
   }
