@@ -1,19 +1,22 @@
 // o = softmax(q · K^T / √d, causal) · V for chunks of queries over kv16 pages, by wgmma (sm_90a).
 // Operands: q BF16 [tokens, heads, d]; kv16 pages of page_map.h; out BF16 [tokens, heads · d].
-// Grid: as prefill.cu; a CTA takes 128 queries of one head. Warpgroup 0: one warp copies tiles of
-// 128 keys (four pages) by bulk copies, K and V in rings of two; the pages lie as wgmma's 128-byte
-// swizzle wants them. Warpgroups 1 and 2 have 64 queries each. Tiles pass from the last to the
-// first, so that masks and rows that nobody wrote come at the start. Overlap: the scores of a tile
-// are multiplied while the values of the one before are; the two warpgroups take turns in issuing,
-// so that one's softmax runs under the other's products. Numerics: FP32 scores and softmax (base
-// 2), P in BF16. Flops: 4 · d per query, head and visible key; batch 8 × 4,096, LLaMA-3-8B
-// heads: 1.1 TFLOP, 1.1 ms at 989 TFLOP/s. Shared memory: 32 KB of Q, 64 KB each of K and V (d =
-// 128).
+// Grid: persistent CTAs, one an SM; CTA c has jobs c, c + gridDim.x …, each 128 queries of one
+// head, those with many keys first. Warpgroup 0: one warp copies tiles of 128 keys (four pages) by
+// bulk copies, K and V in rings of two that go on from job to job; the pages lie as wgmma's
+// 128-byte swizzle wants them. Warpgroups 1 and 2 have 64 queries each, and ask for the next job's
+// before they end one. Tiles pass from the last to the first, so that masks and rows that nobody
+// wrote come at the start. Overlap: the scores of a tile are multiplied while the values of the one
+// before are; the two warpgroups take turns in issuing, so that one's softmax runs under the
+// other's products. Numerics: FP32 scores and softmax (base 2), P in BF16. Flops: 4 · d per query,
+// head and visible key; batch 8 × 4,096, LLaMA-3-8B heads: 1.1 TFLOP, 1.1 ms at 989 TFLOP/s. Shared
+// memory: 32 KB of Q, 64 KB each of K and V (d = 128).
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <algorithm>
 #include <type_traits>
 
+#include "comet/device/cuda/overlapped_launch.cuh"
 #include "comet/device/cuda/prims/access.cuh"
 #include "comet/device/cuda/prims/bulk_copy.cuh"
 #include "comet/device/cuda/prims/control.cuh"
@@ -21,9 +24,10 @@
 #include "comet/device/cuda/prims/wgmma.cuh"
 #include "comet/device/cuda/prims/wgmma_bf16.cuh"
 #include "comet/device/cuda/prims/wgmma_f16.cuh"
-#include "comet/kv/cuda/prefill/prefill.h"
+#include "comet/kv/cuda/prefill/prefill_sm90.cuh"
 
 namespace comet::kv {
+namespace prefill_sm90 {
 namespace {
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -31,126 +35,10 @@ constexpr bool kHasWgmma = true;
 #else
 constexpr bool kHasWgmma = false;
 #endif
-constexpr uint32_t kAllLanes = 0xFFFFFFFF;
-constexpr int kConsumers = 2;  // warpgroups
-constexpr int kThreads = 128 * (1 + kConsumers);
-constexpr int kQueries = 64 * kConsumers;  // of a CTA
-constexpr int kTilePages = 4;
-constexpr int kTileKeys = kTilePages * kPageRows;
-constexpr int kStages = 2;
-constexpr int kProducerRegisters = 24;
-constexpr int kConsumerRegisters = 240;
-constexpr uint32_t kTurnBarrier = 1;  // and 2: whose turn to issue products
-constexpr uint32_t kReadyBarrier = 3;
-
-/// Rows of 64 dims (128 bytes): halves[c][row].
-template <int kDim>
-struct Shape {
-  using Map = PageMap<PageFormat::kKv16, kDim>;
-  static constexpr int kHalves = kDim / 64;
-  static constexpr int kHalfBytes = kTileKeys * 128;  // of Q, and of K and V of a tile
-  static constexpr int kTileBytes = kHalves * kHalfBytes;
-  static constexpr int kPageHalfBytes = kPageRows * 128;
-  static constexpr int kSharedBytes = (1 + 2 * kStages) * kTileBytes + 1024;  // to align
-  static_assert(kQueries == kTileKeys);
-};
-
-struct Barriers {
-  uint64_t full_keys[kStages];
-  uint64_t full_values[kStages];
-  uint64_t empty_keys[kStages];
-  uint64_t empty_values[kStages];
-};
-
-struct Job {
-  int head;
-  int kv_head;
-  int first_query;
-  int num_queries;  // of the sequence
-  int64_t first_row;
-  int kv_len;
-  int first_position;  // of first_query
-  int num_tiles;
-  const int32_t* table;
-};
-
-__device__ __forceinline__ bool find_job(Job& job, const PrefillParams& p) {
-  const int num_tiles = (p.max_query_len + kQueries - 1) / kQueries;
-  job.head = blockIdx.x % p.num_heads;
-  job.kv_head = job.head / (p.num_heads / p.num_kv_heads);
-  const int tile = num_tiles - 1 - blockIdx.x / p.num_heads % num_tiles;
-  const int seq = blockIdx.x / (p.num_heads * num_tiles);
-  job.first_row = p.cu_seqlens[seq];
-  job.num_queries = p.cu_seqlens[seq + 1] - p.cu_seqlens[seq];
-  job.first_query = tile * kQueries;
-  if (job.first_query >= job.num_queries) return false;
-  job.kv_len = p.kv_lens[seq];
-  job.first_position = job.kv_len - job.num_queries + job.first_query;
-  const int num_keys = min(job.kv_len, job.first_position + kQueries);
-  job.num_tiles = (num_keys + kTileKeys - 1) / kTileKeys;
-  job.table = p.block_tables + seq * p.block_table_stride;
-  return true;
-}
-
-/// One elected lane, so that ptxas makes no loop over lanes of each copy: K or V (at `part` bytes
-/// of a page's head) of a tile, of which num_rows rows are there.
-template <int kDim>
-__device__ __forceinline__ void copy_tile(uint8_t* target,
-                                          const uint8_t* const (&sources)[kTilePages], int part,
-                                          int num_rows, uint64_t* full) {
-  using S = Shape<kDim>;
-  prims::mbarrier_arrive_expect_tx(full, static_cast<uint32_t>(num_rows * 128 * S::kHalves));
-#pragma unroll
-  for (int page = 0; page < kTilePages; ++page) {
-    const int page_rows = min(kPageRows, num_rows - page * kPageRows);
-    if (page_rows <= 0) break;
-#pragma unroll
-    for (int half = 0; half < S::kHalves; ++half) {
-      prims::bulk_load(target + half * S::kHalfBytes + page * S::kPageHalfBytes,
-                       sources[page] + part + half * S::kPageHalfBytes,
-                       static_cast<uint32_t>(page_rows) * 128, full);
-    }
-  }
-}
-
-/// One warp: tiles from the last to the first. Only rows below kv_len are copied.
-template <int kDim>
-__device__ __forceinline__ void produce(const PrefillParams& p, const Job& job, uint8_t* keys,
-                                        uint8_t* values, Barriers& barriers) {
-  using S = Shape<kDim>;
-  const int lane = threadIdx.x % 32;
-  const auto page_id_of = [&](int tile) {  // of the tile's page `lane`
-    const int i = tile * kTilePages + lane;
-    return lane < kTilePages && tile >= 0 && i * kPageRows < job.kv_len ? job.table[i] : 0;
-  };
-  int32_t page_id = page_id_of(job.num_tiles - 1);
-  for (int i = 0; i < job.num_tiles; ++i) {
-    const int tile = job.num_tiles - 1 - i;
-    const int stage = i % kStages;
-    const uint32_t parity = static_cast<uint32_t>(i / kStages & 1) ^ 1;
-    const int32_t next_page_id = page_id_of(tile - 1);
-    const int num_rows = min(kTileKeys, job.kv_len - tile * kTileKeys);
-    const uint8_t* sources[kTilePages];
-#pragma unroll
-    for (int page = 0; page < kTilePages; ++page) {
-      const int64_t id = __shfl_sync(kAllLanes, page_id, page);
-      sources[page] = p.pages + (id * p.num_kv_heads + job.kv_head) * int64_t{S::Map::kHeadBytes};
-    }
-    prims::mbarrier_wait(&barriers.empty_keys[stage], parity);
-    __syncwarp();
-    if (prims::elect_one()) {
-      copy_tile<kDim>(keys + stage * S::kTileBytes, sources, 0, num_rows,
-                      &barriers.full_keys[stage]);
-    }
-    prims::mbarrier_wait(&barriers.empty_values[stage], parity);
-    __syncwarp();
-    if (prims::elect_one()) {
-      copy_tile<kDim>(values + stage * S::kTileBytes, sources, S::Map::kPartBytes, num_rows,
-                      &barriers.full_values[stage]);
-    }
-    page_id = next_page_id;
-  }
-}
+constexpr int kProducerRegisters = 56;
+constexpr int kConsumerRegisters = 224;
+constexpr uint32_t kTurnBarrier = 1;   // and 2: whose turn to issue products
+constexpr uint32_t kQueryBarrier = 3;  // and 4: a warpgroup's queries
 
 /// Two values as the products have them: FP16 (kHalf) or BF16.
 template <bool kHalf>
@@ -172,37 +60,46 @@ template <bool kHalf, int kN, bool kTransposeB = false>
 using Wgmma =
     std::conditional_t<kHalf, prims::WgmmaF16<kN, kTransposeB>, prims::WgmmaBf16<kN, kTransposeB>>;
 
-/// All consumers: the CTA's queries to shared memory, rows that are not there as zeros; and zeros
-/// behind kv_len in the values of the first tile, for 0 · NaN is NaN.
+/// A warpgroup's 64 queries on their way to shared memory; rows that are not there are zeros.
 template <int kDim, bool kHalf>
-__device__ __forceinline__ void fill_shared(const PrefillParams& p, const Job& job, int thread,
-                                            uint8_t* queries, uint8_t* values) {
-  using S = Shape<kDim>;
-  constexpr int kChunks = kDim / 8;  // of 16 bytes in a row
-  for (int i = thread; i < kQueries * kChunks; i += 128 * kConsumers) {
-    const int row = i / kChunks;
-    const int chunk = i % kChunks;
-    uint4 v = {0, 0, 0, 0};
-    if (job.first_query + row < job.num_queries) {
-      const int64_t token = job.first_row + job.first_query + row;
-      v = *reinterpret_cast<const uint4*>(p.q + (token * p.num_heads + job.head) * kDim +
-                                          chunk * 8);
+struct Queries {
+  static constexpr int kChunks = kDim / 8;  // of 16 bytes in a row
+  static constexpr int kCount = 64 * kChunks / 128;
+  uint4 chunks[kCount];
+
+  __device__ __forceinline__ void load(const PrefillParams& p, const Job& job, int consumer) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const int at = static_cast<int>(threadIdx.x % 128) + i * 128;
+      const int query = job.first_query + consumer * 64 + at / kChunks;
+      chunks[i] = make_uint4(0, 0, 0, 0);
+      if (query < job.num_queries) {
+        chunks[i] = *reinterpret_cast<const uint4*>(
+            p.q + ((job.first_row + query) * p.num_heads + job.head) * kDim + at % kChunks * 8);
+      }
     }
-    if constexpr (kHalf) {
-      v = make_uint4(half_of_bf16(v.x), half_of_bf16(v.y), half_of_bf16(v.z), half_of_bf16(v.w));
+  }
+
+  /// All of the warpgroup, when its products with the queries before are through.
+  __device__ __forceinline__ void store(uint8_t* queries, int consumer) {
+    const uint32_t barrier = kQueryBarrier + static_cast<uint32_t>(consumer);
+    prims::named_barrier_sync(barrier, 128);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const int at = static_cast<int>(threadIdx.x % 128) + i * 128;
+      const int chunk = at % kChunks;
+      uint4 v = chunks[i];
+      if constexpr (kHalf) {
+        v = make_uint4(half_of_bf16(v.x), half_of_bf16(v.y), half_of_bf16(v.z), half_of_bf16(v.w));
+      }
+      *reinterpret_cast<uint4*>(queries + chunk / 8 * Shape<kDim>::kHalfBytes +
+                                prims::swizzle_128(consumer * 64 + at / kChunks, chunk % 8 * 16)) =
+          v;
     }
-    *reinterpret_cast<uint4*>(queries + chunk / 8 * S::kHalfBytes +
-                              prims::swizzle_128(row, chunk % 8 * 16)) = v;
+    prims::fence_proxy_async();
+    prims::named_barrier_sync(barrier, 128);
   }
-  const int first_empty = job.kv_len - (job.num_tiles - 1) * kTileKeys;
-  for (int i = thread; i < (kTileKeys - first_empty) * 8 * S::kHalves; i += 128 * kConsumers) {
-    const int half = i % S::kHalves;
-    *reinterpret_cast<uint4*>(values + half * S::kHalfBytes + first_empty * 128 +
-                              i / S::kHalves * 16) = make_uint4(0, 0, 0, 0);
-  }
-  prims::fence_proxy_async();
-  prims::named_barrier_sync(kReadyBarrier, 128 * kConsumers);
-}
+};
 
 /// What a consumer thread has of its 64 queries: rows g and g + 8 of its warp's 16 (h = 0, 1).
 template <int kDim>
@@ -311,10 +208,13 @@ __device__ __forceinline__ void store_queries(const PrefillParams& p, const Job&
   }
 }
 
+/// One job's queries of a warpgroup, in shared memory: o of all tiles but the last's products,
+/// which are issued here and in flight. On return `count` is that of the job's last tile.
 template <int kDim, bool kHalf>
-__device__ __forceinline__ void consume(const PrefillParams& p, const Job& job, int consumer,
-                                        const uint8_t* queries, const uint8_t* keys,
-                                        const uint8_t* values, Barriers& barriers, float scale) {
+__device__ __forceinline__ void attend(const Job& job, int consumer, const uint8_t* queries,
+                                       const uint8_t* keys, const uint8_t* values,
+                                       Barriers& barriers, float scale, int& count,
+                                       Running<kDim>& run) {
   using S = Shape<kDim>;
   const int lane = threadIdx.x % 32;
   const int warp_row = consumer * 64 + threadIdx.x % 128 / 32 * 16;  // the warp's 16 queries
@@ -326,22 +226,19 @@ __device__ __forceinline__ void consume(const PrefillParams& p, const Job& job, 
   const uint32_t my_turn = kTurnBarrier + consumer;
   const uint32_t other_turn = kTurnBarrier + 1 - consumer;
   constexpr uint32_t kTurnThreads = 128 * kConsumers;
-  if (consumer == 1) prims::named_barrier_arrive(kTurnBarrier, kTurnThreads);  // 0 goes first
 
-  Running<kDim> run;
   float s[kTileKeys / 2];
   uint32_t weights[kTileKeys / 16][4];
-  for (int i = 0; i < job.num_tiles; ++i) {
+  for (int i = 0; i < job.num_tiles; ++i, ++count) {
     const int tile = job.num_tiles - 1 - i;
-    const int stage = i % kStages;
-    const uint32_t parity = i / kStages & 1;
-    const int value_stage = (i + kStages - 1) % kStages;  // of the tile before
-    prims::mbarrier_wait(&barriers.full_keys[stage], parity);
+    const int stage = stage_of(count);
+    const int value_stage = stage_of(count + kStages - 1);  // of the tile before
+    prims::mbarrier_wait(&barriers.full_keys[stage], parity_of(count));
     prims::named_barrier_sync(my_turn, kTurnThreads);
     prims::wgmma_fence();
     issue_scores<kDim, kHalf>(s, q, prims::wgmma_advance(k, stage * S::kTileBytes));
     if (i > 0) {
-      prims::mbarrier_wait(&barriers.full_values[value_stage], (i - 1) / kStages & 1);
+      prims::mbarrier_wait(&barriers.full_values[value_stage], parity_of(count - 1));
       prims::wgmma_fence();
       issue_values<kDim, kHalf>(run.o, weights,
                                 prims::wgmma_advance(v, value_stage * S::kTileBytes));
@@ -363,18 +260,43 @@ __device__ __forceinline__ void consume(const PrefillParams& p, const Job& job, 
     run.rescale();
     pack_weights<kHalf>(weights, s);
   }
-  const int last_stage = (job.num_tiles - 1) % kStages;
-  prims::mbarrier_wait(&barriers.full_values[last_stage], (job.num_tiles - 1) / kStages & 1);
+  --count;
+  prims::mbarrier_wait(&barriers.full_values[stage_of(count)], parity_of(count));
   prims::wgmma_fence();
-  issue_values<kDim, kHalf>(run.o, weights, prims::wgmma_advance(v, last_stage * S::kTileBytes));
-  prims::wgmma_wait<0>();
-  prims::wgmma_pin(run.o);
-  store_queries<kDim>(p, job, job.first_query + warp_row, run);
+  issue_values<kDim, kHalf>(run.o, weights,
+                            prims::wgmma_advance(v, stage_of(count) * S::kTileBytes));
+}
+
+template <int kDim, bool kHalf>
+__device__ __forceinline__ void consume(const PrefillParams& p, const Jobs& jobs, int consumer,
+                                        uint8_t* queries, const uint8_t* keys,
+                                        const uint8_t* values, Barriers& barriers, float scale) {
+  if (consumer == 1) prims::named_barrier_arrive(kTurnBarrier, 128 * kConsumers);  // 0 goes first
+  const int first_row = consumer * 64 + threadIdx.x % 128 / 32 * 16;
+  int idx = static_cast<int>(blockIdx.x);
+  int count = 0;
+  Job job;
+  Queries<kDim, kHalf> next;
+  bool is_there = jobs.next(job, p, idx);
+  if (is_there) next.load(p, job, consumer);
+  while (is_there) {
+    next.store(queries, consumer);
+    Running<kDim> run;
+    attend<kDim, kHalf>(job, consumer, queries, keys, values, barriers, scale, count, run);
+    const Job ended = job;
+    is_there = jobs.next(job, p, idx);
+    if (is_there) next.load(p, job, consumer);
+    prims::wgmma_wait<0>();
+    prims::wgmma_pin(run.o);
+    if (threadIdx.x % 32 == 0) prims::mbarrier_arrive(&barriers.empty_values[stage_of(count)]);
+    ++count;
+    store_queries<kDim>(p, ended, ended.first_query + first_row, run);
+  }
 }
 
 template <int kDim, bool kHalf>
 __global__ void __launch_bounds__(kThreads, 1)
-    prefill_sm90_kernel(const __grid_constant__ PrefillParams p, float scale) {
+    prefill_sm90_kernel(const __grid_constant__ PrefillParams p, const Jobs jobs, float scale) {
   if (!kHasWgmma) {  // the rest of the body is then no code
     __trap();
     return;
@@ -386,8 +308,6 @@ __global__ void __launch_bounds__(kThreads, 1)
   uint8_t* queries = shared;
   uint8_t* keys = queries + S::kTileBytes;
   uint8_t* values = keys + kStages * S::kTileBytes;
-  Job job;
-  if (!find_job(job, p)) return;
   if (threadIdx.x < 32 && prims::elect_one()) {
     for (int i = 0; i < kStages; ++i) {
       prims::mbarrier_init(&barriers.full_keys[i], 1);
@@ -401,11 +321,15 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int warpgroup = threadIdx.x / 128;
   if (warpgroup == 0) {
     prims::registers_shrink<kProducerRegisters>();
-    if (threadIdx.x < 32) produce<kDim>(p, job, keys, values, barriers);
+    if (threadIdx.x >= 32) return;
+    Job job;
+    int count = 0;
+    for (int idx = static_cast<int>(blockIdx.x); jobs.next(job, p, idx); count += job.num_tiles) {
+      produce<kDim>(p, job, count, keys, values, barriers);
+    }
   } else {
     prims::registers_grow<kConsumerRegisters>();
-    fill_shared<kDim, kHalf>(p, job, threadIdx.x - 128, queries, values);
-    consume<kDim, kHalf>(p, job, warpgroup - 1, queries, keys, values, barriers, scale);
+    consume<kDim, kHalf>(p, jobs, warpgroup - 1, queries, keys, values, barriers, scale);
   }
 }
 
@@ -417,18 +341,27 @@ cudaError_t launch(const PrefillParams& params, cudaStream_t stream) {
       cudaFuncSetAttribute(prefill_sm90_kernel<kDim, kHalf>,
                            cudaFuncAttributeMaxDynamicSharedMemorySize, Shape<kDim>::kSharedBytes);
   if (sized != cudaSuccess) return sized;
-  const int num_tiles = (params.max_query_len + kQueries - 1) / kQueries;
-  const auto num_ctas = static_cast<unsigned>(params.num_seqs * params.num_heads * num_tiles);
+  constexpr int64_t kL2Bytes = 24 << 20;  // of 50 MiB, for K and V
+  const int64_t seq_bytes = int64_t{params.max_query_len} * params.num_kv_heads *
+                            (Shape<kDim>::Map::kHeadBytes / kPageRows);
+  Jobs jobs;
+  jobs.num_tiles = (params.max_query_len + kQueries - 1) / kQueries;
+  jobs.group_size = static_cast<int>(std::clamp<int64_t>(kL2Bytes / seq_bytes, 1, params.num_seqs));
+  const int num_groups = (params.num_seqs + jobs.group_size - 1) / jobs.group_size;
+  jobs.num_jobs = num_groups * jobs.group_size * params.num_heads * jobs.num_tiles;
+  const int num_ctas = std::min(jobs.num_jobs, device_attribute(cudaDevAttrMultiProcessorCount));
   prefill_sm90_kernel<kDim, kHalf><<<num_ctas, kThreads, Shape<kDim>::kSharedBytes, stream>>>(
-      params, static_cast<float>(kLog2E / kRootDim));
+      params, jobs, static_cast<float>(kLog2E / kRootDim));
   return cudaGetLastError();
 }
 
 }  // namespace
+}  // namespace prefill_sm90
 
 cudaError_t launch_prefill_sm90(const PrefillParams& params, int head_dim, cudaStream_t stream) {
   if (params.num_seqs == 0 || params.max_query_len == 0) return cudaSuccess;
   if (head_dim != 64 && head_dim != 128) return cudaErrorInvalidValue;
+  using prefill_sm90::launch;
   if (params.is_half) {
     return head_dim == 64 ? launch<64, true>(params, stream) : launch<128, true>(params, stream);
   }
