@@ -29,8 +29,7 @@
 namespace comet::formats::cuda {
 namespace {
 
-constexpr int kSlots = 2;
-constexpr int kMaxRingThreads = 896;        // 72 registers each
+constexpr int kMostSlots = 2;
 constexpr int64_t kMaxNormChannels = 8192;  // sums of 32 chunks: one a lane
 constexpr int kGapBytes = 16;               // holds the 0 behind FP32 values that are gathered
 
@@ -38,6 +37,12 @@ constexpr int kGapBytes = 16;               // holds the 0 behind FP32 values th
 /// threads, and places of four to gather from do not fit in registers.
 template <SourceKind kSource, bool kGathers>
 constexpr int kThreadChunksOf = kSource == SourceKind::kSiluMul && !kGathers ? 4 : 2;
+
+/// Threads of an SM: with 72 registers each, or 64.
+template <SourceKind kSource, bool kGathers>
+constexpr int kMostThreadsOf =
+    kThreadChunksOf<kSource, kGathers> == 4 || (kSource == SourceKind::kNorm && kGathers) ? 896
+                                                                                          : 1024;
 
 /// Rows from which on it is quicker than a CTA a row.
 template <SourceKind kSource, bool kGathers>
@@ -52,13 +57,14 @@ struct RingPlan {
   int second_bytes = 0;  // of a row of source.other; 0: there is none
   int second_at = 0;     // in a slot
   int slot_bytes = 0;
+  int num_slots = 0;
   int values_at = -1;  // FP32 values to be gathered, where they are not written over the slot's
   int weights_at = -1;
 };
 
 struct RingScratch {
   BlockScratch block[2];  // of rows in turn, so that a row's last reads need no barrier
-  uint64_t full[kSlots];
+  uint64_t full[kMostSlots];
 };
 
 /// Eight places of a permutation; what is nowhere comes from behind the row's k values.
@@ -83,18 +89,22 @@ struct PackedPerm {
   }
 };
 
-/// Slots of rows. Slot and parity of a row's copy go round with advance().
+/// Slots of rows, two but of long norms, which rows take in turn.
+template <SourceKind kSource>
 struct Ring {
   const RowSource& source;
   const RingPlan& plan;
   uint8_t* shared;
   uint64_t* full;
-  int slot = 0;
-  uint32_t parity = 0;
+  int turn = 0;  // of this CTA's rows
 
-  __device__ __forceinline__ void advance() {
-    slot ^= 1;
-    if (slot == 0) parity ^= 1U;
+  [[nodiscard]] __device__ __forceinline__ int num_slots() const {
+    return kSource == SourceKind::kNorm ? plan.num_slots : kMostSlots;
+  }
+  [[nodiscard]] __device__ __forceinline__ int slot() const { return turn & (num_slots() - 1); }
+
+  __device__ __forceinline__ void wait() const {
+    prims::mbarrier_wait(full + slot(), static_cast<uint32_t>(turn >> (num_slots() - 1) & 1));
   }
 
   /// The row that is `turns` of this CTA's behind row_idx, into this slot. Every thread calls.
@@ -103,17 +113,16 @@ struct Ring {
     if (row >= static_cast<int>(source.rows) || threadIdx.x >= 32 || !prims::elect_one()) return;
     const auto first = static_cast<uint32_t>(plan.first_bytes);
     const auto second = static_cast<uint32_t>(plan.second_bytes);
-    uint8_t* to = shared + slot * plan.slot_bytes;
-    prims::mbarrier_arrive_expect_tx(full + slot, first + second);
-    prims::bulk_load(to, row_of(source.x, row), first, full + slot);
+    uint8_t* to = shared + slot() * plan.slot_bytes;
+    prims::mbarrier_arrive_expect_tx(full + slot(), first + second);
+    prims::bulk_load(to, row_of(source.x, row), first, full + slot());
     if (second == 0) return;
-    prims::bulk_load(to + plan.second_at, row_of(source.other, row), second, full + slot);
+    prims::bulk_load(to + plan.second_at, row_of(source.other, row), second, full + slot());
   }
 
   /// The source of the row that lies in this slot.
-  template <SourceKind kSource>
   [[nodiscard]] __device__ __forceinline__ RowSource source_here() const {
-    uint8_t* at = shared + slot * plan.slot_bytes;
+    uint8_t* at = shared + slot() * plan.slot_bytes;
     RowSource here = source;
     here.x = {at, 0, kSource == SourceKind::kNorm ? FloatType::kF32 : FloatType::kBf16};
     here.other = {plan.second_bytes > 0 ? at + plan.second_at : nullptr, 0, FloatType::kBf16};
@@ -129,7 +138,7 @@ struct Ring {
 };
 
 template <SourceKind kSource, class Sink, bool kGathers>
-__global__ void __launch_bounds__(kMaxRingThreads, 1)
+__global__ void __launch_bounds__(kMostThreadsOf<kSource, kGathers>, 1)
     ring_kernel(const RowSource source, const Sink sink, const RingPlan plan) {
   constexpr int kThreadChunks = kThreadChunksOf<kSource, kGathers>;
   constexpr bool kIsNorm = kSource == SourceKind::kNorm;
@@ -141,10 +150,10 @@ __global__ void __launch_bounds__(kMaxRingThreads, 1)
   prims::allow_next_kernel();
   const int k = static_cast<int>(source.k);
   const auto chunk_of = [](int j) { return static_cast<int>(threadIdx.x + j * blockDim.x); };
-  Ring ring{source, plan, shared, scratch.full};
+  Ring<kSource> ring{source, plan, shared, scratch.full};
   const auto values_here = [&] {
     return reinterpret_cast<float*>(shared +
-                                    (kIsInPlace ? ring.slot * plan.slot_bytes : plan.values_at));
+                                    (kIsInPlace ? ring.slot() * plan.slot_bytes : plan.values_at));
   };
 
   // What no kernel writes, before the one ahead has ended.
@@ -169,26 +178,25 @@ __global__ void __launch_bounds__(kMaxRingThreads, 1)
   }
   __syncthreads();
   prims::wait_for_previous_kernel();
-  for (int i = 0; i < kSlots; ++i, ring.advance()) {
+  for (int i = 0; i < ring.num_slots(); ++i, ++ring.turn) {
     if (kGathers && threadIdx.x == 0) values_here()[k] = 0.0F;
     ring.fill(blockIdx.x, i);
   }
-  ring.parity = 0;
+  ring.turn = 0;
 
   const int border = border_of(sink);
-  int turn = 0;
   const int num_rows = static_cast<int>(source.rows);
-  for (int row_idx = blockIdx.x; row_idx < num_rows; row_idx += gridDim.x, ++turn) {
-    BlockScratch& block = scratch.block[turn % 2];
+  for (int row_idx = blockIdx.x; row_idx < num_rows; row_idx += gridDim.x, ++ring.turn) {
+    BlockScratch& block = scratch.block[ring.turn % 2];
     const auto give_slot = [&] {  // all have read it: the next row but one may come
       prims::fence_proxy_async();
       __syncthreads();
-      ring.fill(row_idx, kSlots);
+      ring.fill(row_idx, ring.num_slots());
     };
     float* values = values_here();
-    const RowSource here = ring.source_here<kSource>();
+    const RowSource here = ring.source_here();
     const SourceRow<kSource> row{here, 0, true};
-    prims::mbarrier_wait(ring.full + ring.slot, ring.parity);
+    ring.wait();
 
     float v[kThreadChunks][kChunk];
 #pragma unroll
@@ -245,7 +253,6 @@ __global__ void __launch_bounds__(kMaxRingThreads, 1)
       if (chunk_of(j) >= plan.num_chunks) continue;
       codes[chunk_of(j)] = coder.codes(v[j], chunk_of(j) < border);
     }
-    ring.advance();
   }
 }
 
@@ -269,7 +276,7 @@ bool suits(const RowSource& source) {
          (!is_norm || source.k <= kMaxNormChannels) && runs_sm90_code();
 }
 
-RingPlan plan_of(const RowSource& source, int64_t num_chunks, bool is_gathered,
+RingPlan plan_of(const RowSource& source, int64_t num_chunks, bool is_gathered, int num_slots,
                  int64_t& shared_bytes) {
   const bool is_norm = source.kind == SourceKind::kNorm;
   const int64_t float_bytes = source.k * int64_t{sizeof(float)};
@@ -280,7 +287,8 @@ RingPlan plan_of(const RowSource& source, int64_t num_chunks, bool is_gathered,
   plan.second_bytes = static_cast<int>(source.other.data != nullptr ? float_bytes / 2 : 0);
   plan.second_at = static_cast<int>(plan.first_bytes + (is_norm ? gap_bytes : 0));
   plan.slot_bytes = (plan.second_at + plan.second_bytes + 127) / 128 * 128;
-  shared_bytes = int64_t{kSlots} * plan.slot_bytes;
+  plan.num_slots = num_slots;
+  shared_bytes = int64_t{num_slots} * plan.slot_bytes;
   if (is_gathered && !is_norm) {
     plan.values_at = static_cast<int>(shared_bytes);
     shared_bytes += float_bytes + gap_bytes;
@@ -292,24 +300,33 @@ RingPlan plan_of(const RowSource& source, int64_t num_chunks, bool is_gathered,
   return plan;
 }
 
+/// CTAs that an SM has shared memory for.
+int64_t num_ctas_of(int64_t shared_bytes) {
+  constexpr int64_t kOtherBytes = sizeof(RingScratch) + 1024;  // and what the system keeps
+  return device_attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor) /
+         (shared_bytes + kOtherBytes);
+}
+
 /// False, and nothing done, where a row is too long or rows are few.
 template <SourceKind kSource, class Sink, bool kGathers>
 bool launch(const RowSource& source, const Sink& sink, cudaStream_t stream) {
   constexpr int64_t kThreadChunks = kThreadChunksOf<kSource, kGathers>;
   const int64_t num_chunks = num_chunks_of(sink);
-  if (num_chunks > kThreadChunks * kMaxRingThreads || source.rows < kMinRowsOf<kSource, kGathers>) {
+  constexpr int64_t kMostThreads = kMostThreadsOf<kSource, kGathers>;
+  if (num_chunks > kThreadChunks * kMostThreads || source.rows < kMinRowsOf<kSource, kGathers>) {
     return false;
   }
   const int64_t share = (num_chunks + kThreadChunks - 1) / kThreadChunks;
   const int64_t num_threads = (share + 31) / 32 * 32;
-  const int64_t by_threads = kMaxRingThreads / num_threads;
+  const int64_t by_threads = kMostThreads / num_threads;
   int64_t shared_bytes = 0;
-  const RingPlan plan = plan_of(source, num_chunks, kGathers, shared_bytes);
-  constexpr int64_t kOtherBytes = sizeof(RingScratch) + 1024;  // and what the system keeps
-  const int64_t by_memory =
-      device_attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor) / (shared_bytes + kOtherBytes);
-  const int64_t most =
-      std::min(by_memory, by_threads) * device_attribute(cudaDevAttrMultiProcessorCount);
+  RingPlan plan = plan_of(source, num_chunks, kGathers, kMostSlots, shared_bytes);
+  const bool is_norm = kSource == SourceKind::kNorm;
+  if (is_norm && by_threads >= 2 && num_ctas_of(shared_bytes) < 2) {  // rather a second CTA
+    plan = plan_of(source, num_chunks, kGathers, 1, shared_bytes);
+  }
+  const int64_t most = std::min(num_ctas_of(shared_bytes), by_threads) *
+                       device_attribute(cudaDevAttrMultiProcessorCount);
   const int64_t num_turns = (source.rows + most - 1) / most;
   const int64_t num_ctas = (source.rows + num_turns - 1) / num_turns;
   auto* kernel = ring_kernel<kSource, Sink, kGathers>;
