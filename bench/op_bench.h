@@ -1,5 +1,6 @@
-// The plain operators and the sampler on a GPU, timed on a model's shapes. Caller: `comet bench
-// ops`. Without the CUDA backend calling this is a broken promise.
+// The plain operators, the producers of products' inputs and the sampler on a GPU, timed on a
+// model's shapes. Caller: `comet bench ops`. Without the CUDA backend calling this is a broken
+// promise.
 #pragma once
 
 #include <string>

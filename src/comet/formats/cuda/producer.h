@@ -1,6 +1,6 @@
-// Producers of a linear's input on CUDA: one kernel per pair of a source of FP32 rows (given rows,
-// RMSNorm with residual, SiLU·mul) and a sink (BF16 rows, 8-bit codes, w4ax codes). Callers: the
-// CUDA halves of the formats. Pointers are device pointers, strides count elements, channels of a
+// Producers of a linear's input on CUDA: a source of FP32 rows (given rows, RMSNorm with residual,
+// SiLU·mul) into a sink (BF16 rows, 8-bit codes, w4ax codes), by one kernel. Callers: the CUDA
+// halves of the formats. Pointers are device pointers, strides count elements, channels of a
 // row are neighbours; any k from 1 to 131,072 and any alignment (k, strides and pointers that are
 // multiples of 8 elements take the quick path). Launches throw CudaError; zero rows launch nothing.
 #pragma once

@@ -188,7 +188,7 @@ __global__ void __launch_bounds__(kMostThreadsOf<kSource, kGathers>, 1)
   const int num_rows = static_cast<int>(source.rows);
   for (int row_idx = blockIdx.x; row_idx < num_rows; row_idx += gridDim.x, ++ring.turn) {
     BlockScratch& block = scratch.block[ring.turn % 2];
-    const auto give_slot = [&] {  // all have read it: the next row but one may come
+    const auto give_slot = [&] {  // to a later row, when all have read this one
       prims::fence_proxy_async();
       __syncthreads();
       ring.fill(row_idx, ring.num_slots());

@@ -4,8 +4,8 @@
 // page_map.h.
 // Grid: (tokens, groups of heads), 8 warps a CTA: with few tokens a warp has one head of q | k | v,
 // with many one CTA has the token. A CTA computes the token's cosines and sines once into shared
-// memory, of few tokens before it waits for the kernel ahead, of many while rows come; a warp asks
-// for all of its heads at once.
+// memory, where CTAs share a token before it waits for the kernel ahead, else while rows come; a
+// warp asks for up to kStagedHeads heads at once.
 // Numerics: FP32; the angle is the FP32 product position · inv_freq, reduced in FP64, sine and
 // cosine by polynomials within 2 ulp; Hadamard and codes in the order of docs/formats.md. Bytes of
 // LLaMA-3-8B and kv16: 12 KB read, 12 KB written a token: 64 tokens 0.4 µs (latency rules), 32,768
@@ -23,9 +23,9 @@ namespace {
 
 constexpr int kWarps = 8;
 constexpr int kStagedHeads = 6;  // of a warp at a time
-constexpr int kCtasAtOnce = 6;   // of an SM
+constexpr int kCtasAtOnce = 6;   // of an SM, with 40 registers
 
-/// Heads of a token as they lie in memory, a warp's, asked for all at once.
+/// Heads of a token as they lie in memory, some of a warp's, asked for at once.
 template <int kDim>
 struct StagedHeads {
   uint32_t words[kWarps][kStagedHeads][kDim / 2];
@@ -63,14 +63,14 @@ __global__ void __launch_bounds__(kWarps * 32) append_kernel(const AppendParams 
   int first = kWarps * static_cast<int>(blockIdx.y) + warp;
   // Of many tokens the kernel ahead has ended for all but the first: there, rows come while angles
   // are computed.
-  const bool is_few = gridDim.y > 1;
-  if (is_few) angles.set(position, p.inv_freq);
+  const bool shares_token = gridDim.y > 1;
+  if (shares_token) angles.set(position, p.inv_freq);
   prims::wait_for_previous_kernel();
   bool is_begin = true;
   do {
     heads.copy(p, token, warp, first, step, num_heads);
     if (is_begin) {
-      if (!is_few) angles.set(position, p.inv_freq);
+      if (!shares_token) angles.set(position, p.inv_freq);
       __syncthreads();
       is_begin = false;
     }

@@ -1,7 +1,7 @@
 // o = softmax(q · K^T / √d, causal) · V for chunks of queries over kv16 pages, by wgmma (sm_90a).
 // Operands: q BF16 [tokens, heads, d]; kv16 pages of page_map.h; out BF16 [tokens, heads · d].
 // Grid: persistent CTAs, one an SM; CTA c has jobs c, c + gridDim.x …, each 128 queries of one
-// head, those with many keys first. Warpgroup 0: one warp copies tiles of 128 keys (four pages) by
+// head. Warpgroup 0: one warp copies tiles of 128 keys (four pages) by
 // bulk copies, K and V in rings of two that go on from job to job; the pages lie as wgmma's
 // 128-byte swizzle wants them. Warpgroups 1 and 2 have 64 queries each, and ask for the next job's
 // before they end one. Tiles pass from the last to the first, so that masks and rows that nobody

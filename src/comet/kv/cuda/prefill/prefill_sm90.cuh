@@ -48,8 +48,9 @@ struct Job {
   const int32_t* table;
 };
 
-/// Jobs in the order in which CTAs take them: sequences in groups whose K and V L2 holds, within
-/// one the last queries of all first. Where a sequence is shorter than others jobs are empty.
+/// Jobs in the order in which CTAs take them: sequences in groups, of which L2 holds K and V of as
+/// many tokens as they have queries; within a group the last queries of all first. Where a sequence
+/// is shorter than others jobs are empty.
 struct Jobs {
   int num_tiles;   // of queries, of the longest sequence
   int group_size;  // sequences
