@@ -1,5 +1,6 @@
 // Codes, scales and residuals of many rows are those of the kernel of one CTA a row, bit for bit:
-// BF16 rows are made by persistent CTAs (producer_ring.cu), the same numbers as FP32 by the other.
+// BF16 rows are made by persistent CTAs (producer_ring.cu), the same numbers as FP32 by the other;
+// rows with gaps, as gate and up have them, norms with and without a residual.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -9,6 +10,7 @@
 
 #include "comet/base/rng.h"
 #include "comet/formats/cuda/producer.h"
+#include "comet/formats/cuda/producer_ring.h"
 #include "support/gpu.h"
 
 namespace comet::formats::cuda {
@@ -17,18 +19,28 @@ namespace {
 using ::comet::testing::DeviceArray;
 using ::comet::testing::open_gpu;
 
+struct RowsCase {
+  SourceKind kind;
+  int64_t rows;
+  int64_t k;
+  int64_t gap = 0;        // elements between rows
+  bool has_other = true;  // a norm's residual
+  bool permuted = true;   // so, too: not with as many channels
+};
+
 /// Normal values that BF16 represents; rows of zeros, with an outlier, a NaN, an infinity.
-std::vector<float> sample_rows(int64_t rows, int64_t k, uint64_t seed) {
+std::vector<float> sample_rows(const RowsCase& c, uint64_t seed) {
   constexpr size_t kTable = 65521;
   Rng rng(seed);
   std::vector<float> table(kTable);
   for (float& value : table) value = to_float(to_bfloat16(rng.next_normal()));
-  std::vector<float> x(static_cast<size_t>(rows * k));
+  const int64_t stride = c.k + c.gap;
+  std::vector<float> x(static_cast<size_t>(c.rows * stride));
   for (size_t i = 0; i < x.size(); ++i) x[i] = table[i % kTable];
-  std::fill_n(x.begin() + k, k, 0.0F);
-  x[static_cast<size_t>(2 * k + k / 2)] = 1024.0F;
-  x[static_cast<size_t>(3 * k + 7)] = std::numeric_limits<float>::quiet_NaN();
-  x[static_cast<size_t>(5 * k - 1)] = HUGE_VALF;
+  std::fill_n(x.begin() + stride, c.k, 0.0F);
+  x[static_cast<size_t>(2 * stride + c.k / 2)] = 1024.0F;
+  x[static_cast<size_t>(3 * stride + 7)] = std::numeric_limits<float>::quiet_NaN();
+  x[static_cast<size_t>(4 * stride + c.k - 1)] = HUGE_VALF;
   return x;
 }
 
@@ -48,13 +60,12 @@ std::vector<float> sample_weights(int64_t k) {
 /// The same rows twice: as rings take them, and with FP32 where they want BF16.
 class Inputs {
  public:
-  Inputs(SourceKind kind, int64_t rows, int64_t k)
-      : kind_(kind),
-        rows_(rows),
-        k_(k),
-        first_(sample_rows(rows, k, 5)),
-        second_(sample_rows(rows, k, 6)),
-        weights_(sample_weights(k)),
+  explicit Inputs(const RowsCase& c)
+      : c_(c),
+        stride_(c.k + c.gap),
+        first_(sample_rows(c, 5)),
+        second_(sample_rows(c, 6)),
+        weights_(sample_weights(c.k)),
         x_(first_),
         x_again_(first_),
         other_(second_),
@@ -63,17 +74,19 @@ class Inputs {
 
   [[nodiscard]] RowSource source(bool for_rings) const {
     RowSource source;
-    source.kind = kind_;
-    source.rows = rows_;
-    source.k = k_;
+    source.kind = c_.kind;
+    source.rows = c_.rows;
+    source.k = c_.k;
     source.eps = 1e-5F;
-    source.x = for_rings ? FloatRows{x_half_.get(), k_, FloatType::kBf16}
-                         : FloatRows{x_.get(), k_, FloatType::kF32};
-    if (kind_ == SourceKind::kRows) return source;
-    source.other = for_rings ? FloatRows{other_half_.get(), k_, FloatType::kBf16}
-                             : FloatRows{other_.get(), k_, FloatType::kF32};
-    if (kind_ != SourceKind::kNorm) return source;
-    if (for_rings) source.x = {x_again_.get(), k_, FloatType::kF32};
+    source.x = for_rings ? FloatRows{x_half_.get(), stride_, FloatType::kBf16}
+                         : FloatRows{x_.get(), stride_, FloatType::kF32};
+    if (c_.kind == SourceKind::kRows) return source;
+    if (c_.has_other) {
+      source.other = for_rings ? FloatRows{other_half_.get(), stride_, FloatType::kBf16}
+                               : FloatRows{other_.get(), stride_, FloatType::kF32};
+    }
+    if (c_.kind != SourceKind::kNorm) return source;
+    if (for_rings) source.x = {x_again_.get(), stride_, FloatType::kF32};
     source.weight = weights_.get();
     return source;
   }
@@ -85,9 +98,8 @@ class Inputs {
   }
 
  private:
-  SourceKind kind_;
-  int64_t rows_;
-  int64_t k_;
+  RowsCase c_;
+  int64_t stride_;
   std::vector<float> first_;
   std::vector<float> second_;
   DeviceArray<float> weights_;
@@ -121,7 +133,8 @@ struct BlockCase {
   bool permuted;
 };
 
-Outputs blocks_of(const RowSource& source, const BlockCase& c, const DeviceArray<int32_t>& perm) {
+Outputs blocks_of(const RowSource& source, const BlockCase& c, const DeviceArray<int32_t>& perm,
+                  bool by_rings) {
   const int64_t blocks = (source.k + 127) / 128;
   const DeviceArray<uint8_t> codes(static_cast<size_t>(source.rows * blocks * 128));
   const DeviceArray<float> scales(static_cast<size_t>(source.rows * 2));
@@ -133,15 +146,21 @@ Outputs blocks_of(const RowSource& source, const BlockCase& c, const DeviceArray
   sink.int4_blocks = blocks - c.int8_blocks;
   sink.clip = 0.85F;
   sink.scale = c.scale;
-  produce_w4ax(source, sink, nullptr);
+  if (by_rings) {
+    EXPECT_TRUE(produce_by_rings(source, sink, nullptr));
+  } else {
+    produce_w4ax(source, sink, nullptr);
+  }
   return {codes.to_host(), scales.to_host()};
 }
 
 Outputs bytes_of(const RowSource& source, bool is_e4m3, float static_scale) {
   const int64_t k_padded = (source.k + 127) / 128 * 128;
   const DeviceArray<uint8_t> codes(static_cast<size_t>(source.rows * k_padded));
-  const DeviceArray<float> scales(static_cast<size_t>(source.rows));
-  const CodeSink sink{codes.get(), k_padded, scales.get(), 1, static_scale};
+  constexpr int64_t kScaleStride = 3;
+  const DeviceArray<float> scales(
+      std::vector<float>(static_cast<size_t>(source.rows * kScaleStride), 7.0F));
+  const CodeSink sink{codes.get(), k_padded, scales.get(), kScaleStride, static_scale};
   if (is_e4m3) {
     produce_e4m3(source, sink, nullptr);
   } else {
@@ -158,17 +177,20 @@ std::vector<int32_t> random_perm(int64_t k, int64_t k_padded) {
   return perm;
 }
 
-void check(SourceKind kind, int64_t rows, int64_t k) {
-  const Inputs inputs(kind, rows, k);
-  const int64_t blocks = (k + 127) / 128;
-  const DeviceArray<int32_t> perm(random_perm(k, blocks * 128));
-  const std::string what = fmt::format("source {}, {} rows of {}", static_cast<int>(kind), rows, k);
+void check(const RowsCase& rows) {
+  const Inputs inputs(rows);
+  const int64_t blocks = (rows.k + 127) / 128;
+  const DeviceArray<int32_t> perm(random_perm(rows.k, blocks * 128));
+  const std::string what =
+      fmt::format("source {}, {} rows of {} with gaps of {}, other {}", static_cast<int>(rows.kind),
+                  rows.rows, rows.k, rows.gap, rows.has_other);
   for (const BlockScale scale : {BlockScale::kSegment, BlockScale::kSegmentRotated}) {
     for (const int64_t int8_blocks : {int64_t{0}, int64_t{1}, blocks / 3, blocks}) {
       for (const bool permuted : {false, true}) {
+        if (permuted && !rows.permuted) continue;
         const BlockCase c{scale, int8_blocks, permuted};
-        expect_the_same(blocks_of(inputs.source(true), c, perm),
-                        blocks_of(inputs.source(false), c, perm), blocks * 128,
+        expect_the_same(blocks_of(inputs.source(true), c, perm, true),
+                        blocks_of(inputs.source(false), c, perm, false), blocks * 128,
                         fmt::format("{}, scale {}, {} INT8 blocks, permuted {}", what,
                                     static_cast<int>(scale), int8_blocks, permuted));
         if (::testing::Test::HasFatalFailure()) return;
@@ -186,25 +208,37 @@ void check(SourceKind kind, int64_t rows, int64_t k) {
   inputs.expect_the_same_residuals(what);
 }
 
-constexpr SourceKind kKinds[] = {SourceKind::kRows, SourceKind::kNorm, SourceKind::kSiluMul};
+bool has_rings() {
+  const auto gpu = open_gpu();
+  return gpu && gpu->sm == 90;
+}
 
 TEST(ProducerCuda, SmallRingsGiveTheBitsOfOneCta) {
-  if (!open_gpu()) GTEST_SKIP() << "no GPU";
-  for (const SourceKind kind : kKinds) {
-    check(kind, 17, 384);
-    check(kind, 12000, 40);
-    check(kind, 1100, 2504);
+  if (!has_rings()) GTEST_SKIP() << "no GPU of sm_90";
+  for (const RowsCase& c :
+       {RowsCase{SourceKind::kRows, 12000, 40}, RowsCase{SourceKind::kRows, 1100, 2504, 8},
+        RowsCase{SourceKind::kNorm, 12000, 40, 8}, RowsCase{SourceKind::kNorm, 1100, 2504},
+        RowsCase{SourceKind::kNorm, 1100, 384, 0, false}, RowsCase{SourceKind::kSiluMul, 12000, 40},
+        RowsCase{SourceKind::kSiluMul, 1100, 2504, 2504}}) {
+    check(c);
     if (HasFatalFailure()) return;
   }
 }
 
 TEST(ProducerRingsCuda, BitsOfOneCta) {
-  if (!open_gpu()) GTEST_SKIP() << "no GPU";
-  for (const SourceKind kind : kKinds) {
-    for (const int64_t k : {4096, 8192, 8328, 14336, 16384, 28672}) {
-      for (const int64_t rows : {17, 133, 1700}) check(kind, rows, k);
-      if (HasFatalFailure()) return;
-    }
+  if (!has_rings()) GTEST_SKIP() << "no GPU of sm_90";
+  for (const RowsCase& c :
+       {RowsCase{SourceKind::kRows, 1024, 4096}, RowsCase{SourceKind::kRows, 1700, 8192, 8},
+        RowsCase{SourceKind::kRows, 1700, 16384}, RowsCase{SourceKind::kNorm, 1700, 4096},
+        RowsCase{SourceKind::kNorm, 1700, 4096, 0, false},
+        RowsCase{SourceKind::kNorm, 1700, 8192, 8},
+        RowsCase{SourceKind::kNorm, 1700, 8192, 0, false},
+        RowsCase{SourceKind::kSiluMul, 133, 8328},
+        RowsCase{SourceKind::kSiluMul, 1700, 14336, 14336},
+        RowsCase{SourceKind::kSiluMul, 700, 16384},
+        RowsCase{SourceKind::kSiluMul, 700, 28672, 0, true, false}}) {
+    check(c);
+    if (HasFatalFailure()) return;
   }
 }
 

@@ -254,7 +254,7 @@ TEST(AppendCuda, HeadsMatchFloat64) {
   if (!gpu) GTEST_SKIP() << "no GPU";
   for (const int64_t dim : {64, 128}) {
     for (const NamedFormat& format : all_page_formats()) {
-      // One CTA a token, and few tokens: a warp a head.
+      // A warp a head.
       for (const RaggedCase& c : {RaggedCase({{1, 45}, {1, 1}, {1, 96}}, 6, 3, dim, 3),
                                   RaggedCase({{1, 37}, {1, 1}}, 10, 2, dim, 3)}) {
         for (const HeadOptions options :
@@ -263,6 +263,16 @@ TEST(AppendCuda, HeadsMatchFloat64) {
         }
       }
     }
+  }
+}
+
+/// On 132 SMs: three heads a warp, and ten, of which it asks for six and then four.
+TEST(AppendCuda, ManyTokensMatchFloat64) {
+  const auto gpu = comet::testing::open_gpu();
+  if (!gpu) GTEST_SKIP() << "no GPU";
+  for (const NamedFormat& format : all_page_formats()) {
+    check_append(*gpu, format, RaggedCase({{1, 300}}, 32, 8, 128, 3), {false, true});
+    check_append(*gpu, format, RaggedCase({{1, 730}}, 64, 8, 128, 3), {true, true});
   }
 }
 
