@@ -3,6 +3,7 @@
 // rows with gaps, as gate and up have them, norms with and without a residual.
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -118,7 +119,7 @@ struct Outputs {
 void expect_the_same(const Outputs& got, const Outputs& want, int64_t row_bytes,
                      const std::string& what) {
   for (size_t i = 0; i < want.scales.size(); ++i) {
-    ASSERT_EQ(std::memcmp(&got.scales[i], &want.scales[i], sizeof(float)), 0)
+    ASSERT_EQ(std::bit_cast<uint32_t>(got.scales[i]), std::bit_cast<uint32_t>(want.scales[i]))
         << what << " scale " << i << ": " << got.scales[i] << " for " << want.scales[i];
   }
   const auto [a, b] = std::mismatch(got.codes.begin(), got.codes.end(), want.codes.begin());

@@ -17,24 +17,27 @@ using testing::DevicePages;
 using testing::NamedFormat;
 
 /// No two values share a byte (kv4: a nibble), and codes fill their part.
+template <typename Map>
+void check_places(PageFormat format, int64_t dim, bool is_value) {
+  const int width = format == PageFormat::kKv16 ? 2 : 1;
+  std::set<int> places;
+  for (int row = 0; row < kPageRows; ++row) {
+    for (int d = 0; d < dim; ++d) {
+      const int byte = is_value ? Map::value_byte(row, d) : Map::key_byte(row, d);
+      ASSERT_GE(byte, 0);
+      ASSERT_LE(byte + width, Map::kCodesBytes);
+      places.insert(format == PageFormat::kKv4 ? 2 * byte + d % 2 : byte);
+    }
+  }
+  EXPECT_EQ(places.size(), static_cast<size_t>(kPageRows) * dim);
+}
+
 TEST(PageMap, IsOneToOne) {
   for (const int64_t dim : {64, 128}) {
     for (const NamedFormat& format : all_page_formats()) {
       testing::with_map(format.page, dim, [&](auto map) {
         using Map = decltype(map);
-        const int width = format.page == PageFormat::kKv16 ? 2 : 1;
-        for (const bool is_value : {false, true}) {
-          std::set<int> places;
-          for (int row = 0; row < kPageRows; ++row) {
-            for (int d = 0; d < dim; ++d) {
-              const int byte = is_value ? Map::value_byte(row, d) : Map::key_byte(row, d);
-              ASSERT_GE(byte, 0);
-              ASSERT_LE(byte + width, Map::kCodesBytes);
-              places.insert(format.page == PageFormat::kKv4 ? 2 * byte + d % 2 : byte);
-            }
-          }
-          EXPECT_EQ(places.size(), static_cast<size_t>(kPageRows) * dim);
-        }
+        for (const bool is_value : {false, true}) check_places<Map>(format.page, dim, is_value);
         const KvShape shape{3, dim};
         EXPECT_EQ(3 * Map::kHeadBytes, format.format->page_bytes(shape));
       });
@@ -73,6 +76,16 @@ RaggedCase hard_rows(int64_t dim, uint64_t seed) {
   return c;
 }
 
+/// NaN equals NaN.
+int64_t num_different(const std::vector<float>& a, const std::vector<float>& b) {
+  int64_t num = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const bool are_nan = std::isnan(a[i]) && std::isnan(b[i]);
+    num += a[i] == b[i] || are_nan ? 0 : 1;
+  }
+  return num;
+}
+
 TEST(AppendCuda, CodesEqualTheCpus) {
   const auto gpu = comet::testing::open_gpu();
   if (!gpu) GTEST_SKIP() << "no GPU";
@@ -89,18 +102,10 @@ TEST(AppendCuda, CodesEqualTheCpus) {
         pages.encode(gpu->stream);
         pages.read(gpu_k, gpu_v);
         EXPECT_EQ(pages.num_saturated(), static_cast<uint64_t>(cpu_saturated));
-        int64_t num_different = 0;
         for (size_t s = 0; s < c.seqs.size(); ++s) {
-          for (size_t i = 0; i < cpu_k[s].size(); ++i) {
-            const auto same = [](float a, float b) {
-              return (a != a && b != b) || std::memcmp(&a, &b, sizeof(a)) == 0 ||
-                     (a == 0.0F && b == 0.0F);
-            };
-            num_different += same(cpu_k[s][i], gpu_k[s][i]) ? 0 : 1;
-            num_different += same(cpu_v[s][i], gpu_v[s][i]) ? 0 : 1;
-          }
+          EXPECT_EQ(num_different(cpu_k[s], gpu_k[s]) + num_different(cpu_v[s], gpu_v[s]), 0)
+              << format.format->name << " " << dim << " seed " << seed << " sequence " << s;
         }
-        EXPECT_EQ(num_different, 0) << format.format->name << " " << dim << " seed " << seed;
       }
     }
   }
