@@ -70,7 +70,7 @@ TEST_F(ManyTilesCuda, MixerHasTheBitsOfFewTiles) {
   for (const auto& [images, repeats, band] : cases) {
     SCOPED_TRACE(images.to_string() + " × " + std::to_string(repeats));
     const int64_t branch = images[3] / 8;
-    const auto run = [&, images = images, band = band](int64_t times) {
+    const auto run = [&](int64_t times) {
       const std::array<Kernel, 3> k{kernel_of({3, 3, branch}, 3), kernel_of({1, band, branch}, 5),
                                     kernel_of({band, 1, branch}, 7)};
       const InceptionWeights weights{k[0].weights(), k[1].weights(), k[2].weights()};

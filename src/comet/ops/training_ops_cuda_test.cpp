@@ -232,11 +232,10 @@ TEST_F(TrainingOpsCuda, AdamWWithClippingAndAShadow) {
 }
 
 TEST_F(TrainingOpsCuda, AdamWLeavesAllAsItIsAfterAStepThatIsNotFinite) {
-  const std::array<Tensor, 5> inputs{rounded({999}, 1), rounded({999}, 2), rounded({999}, 3),
-                                     filled({999}, 1), filled({3}, 0.5F)};
-  std::array<Tensor, 5> bad = inputs;
-  bad[1].data<float>()[500] = std::numeric_limits<float>::infinity();
-  const Step step = adamw_step(gpu(), bad, false);
+  std::array<Tensor, 5> inputs{rounded({999}, 1), rounded({999}, 2), rounded({999}, 3),
+                               filled({999}, 1), filled({3}, 0.5F)};
+  inputs[1].data<float>()[500] = std::numeric_limits<float>::infinity();
+  const Step step = adamw_step(gpu(), inputs, false);
   expect_near(step.value, inputs[0], 0, 0);
   expect_near(step.first, inputs[2], 0, 0);
   expect_near(step.second, inputs[3], 0, 0);

@@ -20,6 +20,7 @@ struct Case {
   const char* architecture;
   int64_t num_images, height, width;
 
+  // NOLINTNEXTLINE(readability-identifier-naming): GoogleTest's
   friend void PrintTo(const Case& c, std::ostream* out) { *out << c.architecture; }
 };
 

@@ -23,6 +23,7 @@ struct Case {
   const char* format;
   const char* architecture;
 
+  // NOLINTNEXTLINE(readability-identifier-naming): GoogleTest's
   friend void PrintTo(const Case& c, std::ostream* out) {
     *out << c.format << " " << c.architecture;
   }

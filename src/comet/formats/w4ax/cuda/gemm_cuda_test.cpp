@@ -50,9 +50,9 @@ void add_levels(QuantizedWeight& w, Rng& rng) {
   const int g = 1 + static_cast<int>(rng.next_below(16));
   w.group_multiplier.push_back(static_cast<uint8_t>(g));
   const int lowest = -127;
-  const int highest = 127 - 15 * g;
+  const int num_offsets = 127 - 15 * g - lowest + 1;
   w.group_offset.push_back(static_cast<int8_t>(
-      lowest + static_cast<int>(rng.next_below(static_cast<uint64_t>(highest - lowest + 1)))));
+      lowest + static_cast<int>(rng.next_below(static_cast<uint64_t>(num_offsets)))));
 }
 
 QuantizedWeight random_weight(const Case& c) {
