@@ -23,6 +23,7 @@
 #include "comet/formats/cuda/producer.cuh"
 #include "comet/formats/cuda/producer_cluster.h"
 #include "comet/formats/cuda/producer_ring.h"
+#include "comet/ops/cuda/vectors.cuh"
 
 namespace comet::formats::cuda {
 namespace {
@@ -220,7 +221,7 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
       sum += row.residual_chunk(begin, residual_row(source, row.row_idx), v);
       if (plan.in_shared) store_floats(shared + begin, v);
     }
-    sum = block_sum(sum, scratch);  // and the row is complete for every thread
+    sum = ops_cuda::block_sum(sum, scratch.sums);  // and the row is complete for every thread
     values.factor = norm_factor(source, sum);
   } else if (plan.in_shared) {
     for (int begin = threadIdx.x * kChunk; begin < row.num_channels();

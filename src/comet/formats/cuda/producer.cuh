@@ -51,18 +51,6 @@ struct BlockScratch {
 /// row's.
 using Tops = uint32_t[2];
 
-__device__ __forceinline__ float block_sum(float v, BlockScratch& scratch) {
-#pragma unroll
-  for (int mask = 16; mask > 0; mask /= 2) v += __shfl_xor_sync(kAllLanes, v, mask);
-  const unsigned lane = threadIdx.x % 32;
-  if (lane == 0) scratch.sums[threadIdx.x / 32] = v;
-  __syncthreads();
-  v = lane < blockDim.x / 32 ? scratch.sums[lane] : 0.0F;
-#pragma unroll
-  for (int mask = 16; mask > 0; mask /= 2) v += __shfl_xor_sync(kAllLanes, v, mask);
-  return v;
-}
-
 /// The largest of each of two values over the CTA, in two parts with a barrier between them.
 __device__ __forceinline__ void write_tops(const Tops& tops, BlockScratch& scratch) {
 #pragma unroll

@@ -4,11 +4,10 @@
 
 #include <bit>
 #include <cmath>
-#include <numeric>
 
 #include "comet/base/rng.h"
 #include "comet/formats/cpu/quantize_row.h"
-#include "comet/formats/cuda/producer.h"
+#include "comet/formats/cuda/producer_test_data.h"
 #include "comet/tensor/float8.h"
 #include "support/gpu.h"
 
@@ -129,20 +128,6 @@ Rows gated_rows(int64_t k, int64_t stride) {
 
 // ---- The sinks, on both sides
 
-struct BlockCase {
-  BlockScale scale = BlockScale::kSegment;
-  int64_t int8_blocks = 0;
-  bool permuted = false;
-};
-
-std::vector<int32_t> random_perm(int64_t k, int64_t k_padded) {
-  Rng rng(static_cast<uint64_t>(k));
-  std::vector<int32_t> perm(static_cast<size_t>(k_padded), -1);
-  std::iota(perm.begin(), perm.begin() + k, 0);
-  for (size_t i = perm.size(); i > 1; --i) std::swap(perm[i - 1], perm[rng.next_below(i)]);
-  return perm;
-}
-
 Codes expected_blocks(const Rows& rows, const BlockCase& c, const std::vector<int32_t>& perm) {
   const int64_t k = rows.source.k;
   formats::cpu::RowPlan plan;
@@ -150,7 +135,7 @@ Codes expected_blocks(const Rows& rows, const BlockCase& c, const std::vector<in
   plan.k = k;
   plan.blocks = (k + 127) / 128;
   plan.int4_blocks = plan.blocks - c.int8_blocks;
-  plan.clip = 0.85F;
+  plan.clip = kClip;
   plan.scale = static_cast<formats::cpu::RowScale>(c.scale);
   const int64_t num_scales = c.scale == BlockScale::kBlock ? plan.blocks : 2;
   Codes want{std::vector<int8_t>(static_cast<size_t>(kRows * plan.blocks * 128)),
@@ -171,15 +156,8 @@ Codes produced_blocks(const Rows& rows, const BlockCase& c, const std::vector<in
   const DeviceArray<int8_t> codes(static_cast<size_t>(kRows * blocks * 128));
   const DeviceArray<float> scales(static_cast<size_t>(kRows * num_scales));
   const DeviceArray<int32_t> device_perm(perm);
-  BlockSink sink;
-  sink.codes = codes.get();
-  sink.scales = scales.get();
-  if (c.permuted) sink.perm = device_perm.get();
-  sink.blocks = blocks;
-  sink.int4_blocks = blocks - c.int8_blocks;
-  sink.clip = 0.85F;
-  sink.scale = c.scale;
-  produce_w4ax(rows.source, sink, nullptr);
+  produce_w4ax(rows.source,
+               block_sink(c, rows.source.k, codes.get(), scales.get(), device_perm.get()), nullptr);
   return {codes.to_host(), scales.to_host()};
 }
 
@@ -338,11 +316,7 @@ TEST(ProducerCuda, StaticScalesAndNonFiniteRows) {
       const DeviceArray<uint8_t> codes(kRows * kPadded);
       const DeviceArray<float> scales(kRows);
       const CodeSink sink{codes.get(), kPadded, scales.get(), 1, static_scale};
-      if (is_e4m3) {
-        produce_e4m3(rows.source, sink, nullptr);
-      } else {
-        produce_int8(rows.source, sink, nullptr);
-      }
+      produce_bytes(rows.source, sink, is_e4m3);
       const std::vector<float> got_scales = scales.to_host();
       const std::vector<uint8_t> got = codes.to_host();
       for (int64_t r = 0; r < kRows; ++r) {

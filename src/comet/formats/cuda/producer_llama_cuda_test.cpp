@@ -6,13 +6,12 @@
 #include <array>
 #include <bit>
 #include <cmath>
-#include <numeric>
 
 #include "comet/base/rng.h"
 #include "comet/device/device.h"
 #include "comet/device/thread_pool.h"
 #include "comet/formats/cpu/quantize_row.h"
-#include "comet/formats/cuda/producer.h"
+#include "comet/formats/cuda/producer_test_data.h"
 #include "comet/tensor/float8.h"
 #include "support/gpu.h"
 
@@ -24,7 +23,6 @@ using ::comet::testing::DeviceArray;
 constexpr int64_t kChannels[] = {4096, 8192, 14336, 28672};
 constexpr int64_t kRowCounts[] = {1, 3, 16, 64, 100, 256, 1024};
 constexpr int64_t kMaxRows = 1024;
-constexpr float kClip = 0.85F;
 
 /// Rows on both sides. Some are extreme: zeros, an outlier, large and tiny ones.
 struct Rows {
@@ -69,11 +67,6 @@ void expect_prefix(const std::vector<T>& got, const std::vector<T>& want, int64_
                               << static_cast<double>(*b);
 }
 
-struct BlockCase {
-  BlockScale scale = BlockScale::kSegment;
-  int64_t int8_blocks = 0;
-};
-
 void check_blocks(const Rows& rows, const std::vector<int32_t>& perm, const BlockCase& c,
                   ThreadPool& pool) {
   formats::cpu::RowPlan plan;
@@ -97,15 +90,8 @@ void check_blocks(const Rows& rows, const std::vector<int32_t>& perm, const Bloc
   for (const int64_t num_rows : kRowCounts) {
     const DeviceArray<int8_t> codes(static_cast<size_t>(num_rows * rows.k));
     const DeviceArray<float> scales(static_cast<size_t>(num_rows * num_scales));
-    BlockSink sink;
-    sink.codes = codes.get();
-    sink.scales = scales.get();
-    sink.perm = device_perm.get();
-    sink.blocks = plan.blocks;
-    sink.int4_blocks = plan.int4_blocks;
-    sink.clip = kClip;
-    sink.scale = c.scale;
-    produce_w4ax(rows.source(num_rows), sink, nullptr);
+    produce_w4ax(rows.source(num_rows),
+                 block_sink(c, rows.k, codes.get(), scales.get(), device_perm.get()), nullptr);
     const std::string what =
         fmt::format("w4ax k={} scale={} int8={}", rows.k, static_cast<int>(c.scale), c.int8_blocks);
     expect_prefix(scales.to_host(), want_scales, num_rows, what + " scales");
@@ -138,11 +124,7 @@ void check_bytes(const Rows& rows, bool is_e4m3, ThreadPool& pool) {
     const DeviceArray<uint8_t> codes(static_cast<size_t>(num_rows * rows.k));
     const DeviceArray<float> scales(static_cast<size_t>(num_rows));
     const CodeSink sink{codes.get(), rows.k, scales.get(), 1, 0};
-    if (is_e4m3) {
-      produce_e4m3(rows.source(num_rows), sink, nullptr);
-    } else {
-      produce_int8(rows.source(num_rows), sink, nullptr);
-    }
+    produce_bytes(rows.source(num_rows), sink, is_e4m3);
     const std::string what = fmt::format("{} k={}", is_e4m3 ? "e4m3" : "s8", rows.k);
     expect_prefix(scales.to_host(), want_scales, num_rows, what + " scales");
     expect_prefix(codes.to_host(), want_codes, num_rows, what + " codes");
@@ -155,14 +137,11 @@ TEST(ProducerLlamaCuda, CodesOfGivenRowsAreTheCpus) {
   ThreadPool pool(default_num_threads());
   for (const int64_t k : kChannels) {
     const Rows rows(k);
-    std::vector<int32_t> perm(static_cast<size_t>(k));
-    std::iota(perm.begin(), perm.end(), 0);
-    Rng rng(9);
-    for (size_t i = perm.size(); i > 1; --i) std::swap(perm[i - 1], perm[rng.next_below(i)]);
+    const std::vector<int32_t> perm = random_perm(k, k);
     for (const BlockScale scale :
          {BlockScale::kBlock, BlockScale::kSegment, BlockScale::kSegmentRotated}) {
       for (const int64_t int8_blocks : {int64_t{0}, int64_t{1}, k / 128}) {
-        check_blocks(rows, perm, {scale, int8_blocks}, pool);
+        check_blocks(rows, perm, {scale, int8_blocks, true}, pool);
         if (HasFatalFailure()) return;
       }
     }

@@ -60,6 +60,7 @@ struct RingPlan {
   int num_slots = 0;
   int values_at = -1;  // FP32 values to be gathered, where they are not written over the slot's
   int weights_at = -1;
+  int shared_bytes = 0;  // all of it
 };
 
 struct RingScratch {
@@ -126,7 +127,9 @@ struct Ring {
     RowSource here = source;
     here.x = {at, 0, kSource == SourceKind::kNorm ? FloatType::kF32 : FloatType::kBf16};
     here.other = {plan.second_bytes > 0 ? at + plan.second_at : nullptr, 0, FloatType::kBf16};
-    here.weight = reinterpret_cast<const float*>(shared + plan.weights_at);
+    if constexpr (kSource == SourceKind::kNorm) {
+      here.weight = reinterpret_cast<const float*>(shared + plan.weights_at);
+    }
     return here;
   }
 
@@ -276,35 +279,34 @@ bool suits(const RowSource& source) {
          (!is_norm || source.k <= kMaxNormChannels) && runs_sm90_code();
 }
 
-RingPlan plan_of(const RowSource& source, int64_t num_chunks, bool is_gathered, int num_slots,
-                 int64_t& shared_bytes) {
+RingPlan plan_of(const RowSource& source, int64_t num_chunks, bool is_gathered, int num_slots) {
   const bool is_norm = source.kind == SourceKind::kNorm;
-  const int64_t float_bytes = source.k * int64_t{sizeof(float)};
-  const int64_t gap_bytes = is_gathered ? kGapBytes : 0;
+  const int float_bytes = static_cast<int>(source.k) * 4;
+  const int gap_bytes = is_gathered ? kGapBytes : 0;
   RingPlan plan;
   plan.num_chunks = static_cast<int>(num_chunks);
-  plan.first_bytes = static_cast<int>(is_norm ? float_bytes : float_bytes / 2);
-  plan.second_bytes = static_cast<int>(source.other.data != nullptr ? float_bytes / 2 : 0);
-  plan.second_at = static_cast<int>(plan.first_bytes + (is_norm ? gap_bytes : 0));
+  plan.first_bytes = is_norm ? float_bytes : float_bytes / 2;
+  plan.second_bytes = source.other.data != nullptr ? float_bytes / 2 : 0;
+  plan.second_at = plan.first_bytes + (is_norm ? gap_bytes : 0);
   plan.slot_bytes = (plan.second_at + plan.second_bytes + 127) / 128 * 128;
   plan.num_slots = num_slots;
-  shared_bytes = int64_t{num_slots} * plan.slot_bytes;
+  plan.shared_bytes = num_slots * plan.slot_bytes;
   if (is_gathered && !is_norm) {
-    plan.values_at = static_cast<int>(shared_bytes);
-    shared_bytes += float_bytes + gap_bytes;
+    plan.values_at = plan.shared_bytes;
+    plan.shared_bytes += float_bytes + gap_bytes;
   }
   if (is_norm) {
-    plan.weights_at = static_cast<int>(shared_bytes);
-    shared_bytes += float_bytes;
+    plan.weights_at = plan.shared_bytes;
+    plan.shared_bytes += float_bytes;
   }
   return plan;
 }
 
 /// CTAs that an SM has shared memory for.
-int64_t num_ctas_of(int64_t shared_bytes) {
-  constexpr int64_t kOtherBytes = sizeof(RingScratch) + 1024;  // and what the system keeps
+int64_t num_ctas_of(const RingPlan& plan) {
+  constexpr int kOtherBytes = sizeof(RingScratch) + 1024;  // and what the system keeps
   return device_attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor) /
-         (shared_bytes + kOtherBytes);
+         (plan.shared_bytes + kOtherBytes);
 }
 
 /// False, and nothing done, where a row is too long or rows are few.
@@ -319,21 +321,20 @@ bool launch(const RowSource& source, const Sink& sink, cudaStream_t stream) {
   const int64_t share = (num_chunks + kThreadChunks - 1) / kThreadChunks;
   const int64_t num_threads = (share + 31) / 32 * 32;
   const int64_t by_threads = kMostThreads / num_threads;
-  int64_t shared_bytes = 0;
-  RingPlan plan = plan_of(source, num_chunks, kGathers, kMostSlots, shared_bytes);
+  RingPlan plan = plan_of(source, num_chunks, kGathers, kMostSlots);
   const bool is_norm = kSource == SourceKind::kNorm;
-  if (is_norm && by_threads >= 2 && num_ctas_of(shared_bytes) < 2) {  // rather a second CTA
-    plan = plan_of(source, num_chunks, kGathers, 1, shared_bytes);
+  if (is_norm && by_threads >= 2 && num_ctas_of(plan) < 2) {  // rather a second CTA
+    plan = plan_of(source, num_chunks, kGathers, 1);
   }
-  const int64_t most = std::min(num_ctas_of(shared_bytes), by_threads) *
-                       device_attribute(cudaDevAttrMultiProcessorCount);
+  const int64_t most =
+      std::min(num_ctas_of(plan), by_threads) * device_attribute(cudaDevAttrMultiProcessorCount);
   const int64_t num_turns = (source.rows + most - 1) / most;
   const int64_t num_ctas = (source.rows + num_turns - 1) / num_turns;
   auto* kernel = ring_kernel<kSource, Sink, kGathers>;
-  COMET_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(shared_bytes)));
+  COMET_CUDA(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes));
   launch_overlapped({dim3(static_cast<unsigned>(num_ctas)), static_cast<int>(num_threads),
-                     static_cast<int>(shared_bytes), stream},
+                     plan.shared_bytes, stream},
                     kernel, source, sink, plan);
   return true;
 }

@@ -7,11 +7,10 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <numeric>
 
 #include "comet/base/rng.h"
-#include "comet/formats/cuda/producer.h"
 #include "comet/formats/cuda/producer_ring.h"
+#include "comet/formats/cuda/producer_test_data.h"
 #include "support/gpu.h"
 
 namespace comet::formats::cuda {
@@ -128,25 +127,13 @@ void expect_the_same(const Outputs& got, const Outputs& want, int64_t row_bytes,
                                     << at % row_bytes << ": " << int{*a} << " for " << int{*b};
 }
 
-struct BlockCase {
-  BlockScale scale;
-  int64_t int8_blocks;
-  bool permuted;
-};
-
 Outputs blocks_of(const RowSource& source, const BlockCase& c, const DeviceArray<int32_t>& perm,
                   bool by_rings) {
   const int64_t blocks = (source.k + 127) / 128;
   const DeviceArray<uint8_t> codes(static_cast<size_t>(source.rows * blocks * 128));
   const DeviceArray<float> scales(static_cast<size_t>(source.rows * 2));
-  BlockSink sink;
-  sink.codes = reinterpret_cast<int8_t*>(codes.get());
-  sink.scales = scales.get();
-  if (c.permuted) sink.perm = perm.get();
-  sink.blocks = blocks;
-  sink.int4_blocks = blocks - c.int8_blocks;
-  sink.clip = 0.85F;
-  sink.scale = c.scale;
+  const BlockSink sink =
+      block_sink(c, source.k, reinterpret_cast<int8_t*>(codes.get()), scales.get(), perm.get());
   if (by_rings) {
     EXPECT_TRUE(produce_by_rings(source, sink, nullptr));
   } else {
@@ -162,20 +149,8 @@ Outputs bytes_of(const RowSource& source, bool is_e4m3, float static_scale) {
   const DeviceArray<float> scales(
       std::vector<float>(static_cast<size_t>(source.rows * kScaleStride), 7.0F));
   const CodeSink sink{codes.get(), k_padded, scales.get(), kScaleStride, static_scale};
-  if (is_e4m3) {
-    produce_e4m3(source, sink, nullptr);
-  } else {
-    produce_int8(source, sink, nullptr);
-  }
+  produce_bytes(source, sink, is_e4m3);
   return {codes.to_host(), scales.to_host()};
-}
-
-std::vector<int32_t> random_perm(int64_t k, int64_t k_padded) {
-  Rng rng(static_cast<uint64_t>(k));
-  std::vector<int32_t> perm(static_cast<size_t>(k_padded), -1);
-  std::iota(perm.begin(), perm.begin() + k, 0);
-  for (size_t i = perm.size(); i > 1; --i) std::swap(perm[i - 1], perm[rng.next_below(i)]);
-  return perm;
 }
 
 void check(const RowsCase& rows) {
